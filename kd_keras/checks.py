@@ -1,0 +1,47 @@
+"""Argument checks: an error names the argument, what was expected and what arrived."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def positive(name: str, value: float) -> float:
+    """`value` as a float, if it is a finite number above zero."""
+    if not (_is_number(value) and math.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
+    return float(value)
+
+
+def within(name: str, value: float, low: float, high: float) -> float:
+    """`value` as a float, if it lies in `[low, high]`."""
+    if not (_is_number(value) and low <= value <= high):
+        raise ValueError(f"`{name}` must lie in [{low:g}, {high:g}]. Received: {name}={value!r}")
+    return float(value)
+
+
+def lookup(kind: str, table: Mapping[str, Value], name: str) -> Value:
+    """`table[name]`, or a `ValueError` that lists the known names and the nearest one."""
+    if name in table:
+        return table[name]
+    raise ValueError(unknown(kind, name, table))
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
+    """The sentence for a name that is not among the known ones."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str)

@@ -1,0 +1,99 @@
+"""What a data set is to the rest of the library: a `Task` of three `Split`s."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Examples of one partition. An example's index is its row here.
+
+    Attributes:
+        labels: int32, shape `(n,)`, class numbers.
+        image_shape: `(height, width, channels)` of every image, as the models get it.
+        images: uint8, shape `(n, height, width, channels)`, or None where the pixels are
+            read from `files`.
+        files: n paths of PNG, JPEG, BMP or GIF files, decoded and resized to `image_shape` in the
+            input pipeline, or None.
+        soft_labels: float32, shape `(n, classes)`, rows that sum to one, or None.
+        weights: float32, shape `(n,)`, the examples' weights in training, or None.
+    """
+
+    labels: np.ndarray
+    image_shape: tuple[int, int, int]
+    images: np.ndarray | None = None
+    files: tuple[Path, ...] | None = None
+    soft_labels: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if (self.images is None) == (self.files is None):
+            raise ValueError("A `Split` holds either `images` or `files`, and exactly one of them.")
+        for name in ("images", "files", "soft_labels", "weights"):
+            value = getattr(self, name)
+            if value is not None and len(value) != len(self.labels):
+                raise ValueError(f"`{name}` has {len(value)} rows, `labels` has {len(self.labels)}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def rows(self, chosen: np.ndarray) -> "Split":
+        """The split of the chosen rows (integers), in that order."""
+        return dataclasses.replace(
+            self,
+            labels=self.labels[chosen],
+            images=None if self.images is None else self.images[chosen],
+            files=None if self.files is None else tuple(self.files[i] for i in chosen),
+            soft_labels=None if self.soft_labels is None else self.soft_labels[chosen],
+            weights=None if self.weights is None else self.weights[chosen],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A classification problem: what to learn from, choose by and judge on.
+
+    Attributes:
+        name: `"digits"`, `"mnist"`, ...
+        train, validation, test: the splits. Validation is cut from the training data by the
+            seed, stratified; test is looked at once, at the end.
+        class_names: one name a class, in the order of the class numbers.
+        metric: what the best epoch is chosen by, `"accuracy"` or `"auc"`.
+        fingerprint: changes when the data, its order or its partition does.
+        class_weight: weight by class number for an imbalanced task, or None.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    metric: str
+    fingerprint: str
+    class_weight: dict[int, float] | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.train.image_shape
+
+
+def cut_validation(split: Split, *, share: float, seed: int) -> tuple[Split, Split]:
+    """Cut `share` of the examples off as a validation split, stratified by label, by the seed."""
+    from sklearn.model_selection import train_test_split
+
+    train, validation = train_test_split(
+        np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
+    )
+    return split.rows(np.sort(train)), split.rows(np.sort(validation))
+
+
+def balanced_class_weight(labels: np.ndarray, classes: int) -> dict[int, float]:
+    """Weights inversely proportional to the class counts, with a mean of one over the examples."""
+    counts = np.bincount(labels, minlength=classes)
+    return {k: len(labels) / (classes * int(n)) for k, n in enumerate(counts) if n}
