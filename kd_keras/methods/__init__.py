@@ -1,0 +1,45 @@
+"""The distillation methods, by name.
+
+A new method is a formula in `losses.py`, a class in one of these files, one line in `METHODS`,
+its tests and one row in the docs.
+"""
+
+import inspect
+
+from kd_keras.checks import lookup, unknown
+from kd_keras.methods.base import Method, Roles, Stage
+from kd_keras.methods.compose import Sum
+from kd_keras.methods.response import KD
+
+METHODS: dict[str, type[Method]] = {
+    "kd": KD,  # Hinton, Vinyals and Dean 2015
+}
+
+
+def get(name: str, **knobs) -> Method:
+    """The method of that name with the given knobs.
+
+    Raises:
+        ValueError: for an unknown name or knob; the nearest known one is named.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> kd.methods.get("kd", temperature=2.0).temperature
+        2.0
+    """
+    method = lookup("method", METHODS, name)
+    known = knobs_of(name)
+    for knob in knobs:
+        if knob not in known:
+            raise ValueError(unknown(f"knob of method {name!r}:", knob, known))
+    return method(**knobs)
+
+
+def knobs_of(name: str) -> tuple[str, ...]:
+    """The names of a method's own arguments."""
+    signature = inspect.signature(lookup("method", METHODS, name).__init__)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return tuple(p.name for p in signature.parameters.values() if p.kind in kinds)[1:]
+
+
+__all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "get", "knobs_of"]

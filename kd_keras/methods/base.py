@@ -1,0 +1,127 @@
+"""`Method`: what a student matches of its teacher, and `Stage`: one training of a plan."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from kd_keras import schedules
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """The models of a run, as a method's plan sees them."""
+
+    student: keras.Model
+    teacher: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training of a plan: who learns from whom, by which method.
+
+    Attributes:
+        name: shown in the logs.
+        student: the model that learns.
+        teacher: a Keras model or a teacher source.
+        method: what is matched.
+        alpha: the weight of the labels, a number or a schedule; None takes the run's own.
+        epochs: how long; None takes the run's own.
+    """
+
+    name: str
+    student: keras.Model
+    teacher: Any
+    method: "Method"
+    alpha: float | Callable[[int], float] | None = None
+    epochs: int | None = None
+
+
+class Method(keras.layers.Layer):
+    """Base of all distillation methods.
+
+    A method is a layer, so that what it owns (projections, banks) is trained, saved and restored
+    by Keras, and stays out of the exported student. It computes in float32 whatever the models'
+    dtype is.
+
+    Where a method acts decides what it overrides: the objective is `call`, state is `build`,
+    statistics of the teacher are `adapt`, trainings before or between are `plan`.
+
+    Attributes:
+        student_taps, teacher_taps: the taps it wants to see.
+        needs_index: whether `batch["index"]` must be there.
+        needs_labels: whether `batch["label"]` must be there.
+    """
+
+    student_taps: tuple[str, ...] = ("logits",)
+    teacher_taps: tuple[str, ...] = ("logits",)
+    needs_index = False
+    needs_labels = False
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self._knobs = {}
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        """Make adapters and banks. Shapes are dicts by tap, with None for the batch."""
+
+    def adapt(self, views):
+        """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
+
+    def call(self, student, teacher, batch, training=False):
+        """The loss of every example.
+
+        Args:
+            student, teacher: dicts from tap to tensor.
+            batch: what is known of the examples under `image`, `label`, `index`, `view` and
+                `weight`; only those that are known.
+            training: whether the student is being trained.
+
+        Returns:
+            float32, shape `(batch,)`. A term over the whole batch gives each example's share, so
+            that the mean is the term.
+        """
+        raise TypeError(f"{type(self).__name__} must override `call`.")
+
+    def plan(self, roles: Roles) -> list[Stage]:
+        """The trainings of which this method consists."""
+        return [Stage("distill", roles.student, roles.teacher, self)]
+
+    def add_knob(self, name: str, value, check: Callable[[str, Any], float]) -> None:
+        """Keep a number, or a schedule over epochs, in a variable: changing it retraces nothing.
+
+        The value is `self.knob(name)` in a graph. `check(name, value)` refuses bad ones.
+        """
+        first = check(name, schedules.value_at(value, 0))
+        variable = self.add_weight(
+            shape=(), name=name, trainable=False, initializer=keras.initializers.Constant(first)
+        )
+        self._knobs[name] = _Knob(value, check, variable)
+
+    def knob(self, name: str):
+        """The variable behind a knob."""
+        return self._knobs[name].variable
+
+    def knob_value(self, name: str):
+        """The number or schedule the knob was given, as a configuration keeps it."""
+        return keras.saving.serialize_keras_object(self._knobs[name].value)
+
+    def set_knob(self, name: str, value) -> None:
+        """Give the knob another number or schedule."""
+        knob = self._knobs[name]
+        knob.variable.assign(knob.check(name, schedules.value_at(value, 0)))
+        knob.value = value
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """Move scheduled knobs to their value at `epoch`, counted from 0."""
+        for name, knob in self._knobs.items():
+            if callable(knob.value):
+                knob.variable.assign(knob.check(name, schedules.value_at(knob.value, epoch)))
+
+
+@dataclasses.dataclass
+class _Knob:
+    value: Any
+    check: Callable[[str, Any], float]
+    variable: Any

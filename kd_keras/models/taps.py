@@ -1,0 +1,206 @@
+"""Taps: what a model computes on the way, asked for by meaning or by layer path.
+
+`logits` is the model's output. `embedding`, `stage1` and so on are looked up in the model's table,
+then among its layers' names. `"backbone/block_6_expand_relu"` is a path: it names a layer inside
+a nested model.
+"""
+
+import contextlib
+import difflib
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kd_keras.models.heads import head
+from kd_keras.models.pretrained import TAPS
+
+
+class TapView:
+    """One forward pass of a model that yields every asked tap.
+
+    Args:
+        model: a built Keras model: functional, sequential or subclassed, nested or flat.
+        taps: names; see the module's first lines.
+
+    Attributes:
+        shapes: dict from tap to shape, None for the batch.
+
+    Raises:
+        ValueError: where a tap is not found (the nearest paths are listed), or where its layer
+            runs more than once in a forward pass.
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> model = kd.models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,))
+        >>> view = TapView(model, ("embedding", "logits"))
+        >>> {tap: tensor.shape for tap, tensor in view(np.zeros((2, 8, 8, 1))).items()}
+        {'embedding': TensorShape([2, 16]), 'logits': TensorShape([2, 10])}
+    """
+
+    def __init__(self, model: keras.Model, taps: Iterable[str]):
+        self.model = model
+        self.taps = tuple(taps)
+        self._probes = {tap: _resolve(model, tap) for tap in self.taps if tap != "logits"}
+        self.shapes = self._trace_shapes()
+
+    def __call__(self, images, training: bool = False) -> dict[str, Any]:
+        """The taps of a batch of images, `{tap: tensor}`."""
+        with _recording(self._probes.values()) as seen:
+            logits = self.model(images, training=training)
+        return {
+            tap: logits if tap == "logits" else self._one(tap, seen[self._probes[tap]])
+            for tap in self.taps
+        }
+
+    def _one(self, tap: str, tensors: list):
+        if len(tensors) != 1:
+            raise ValueError(
+                f"The layer of tap {tap!r} must run exactly once in a forward pass of "
+                f"{self.model.name!r}; it ran {len(tensors)} times. Name another layer."
+            )
+        return tensors[0]
+
+    def _trace_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        if not self._probes:  # tracing a large model takes seconds
+            return dict.fromkeys(self.taps, output_shape(self.model))
+        traced = tf.function(self.__call__).get_concrete_function(input_spec(self.model))
+        return {tap: tuple(shape) for tap, shape in traced.output_shapes.items()}
+
+
+def input_spec(model: keras.Model):
+    """The `tf.TensorSpec`s of a model's input, with a free batch size.
+
+    Raises:
+        ValueError: for a subclassed model that has not been called yet.
+    """
+    if getattr(model, "inputs", None):
+        return keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), model.input
+        )
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not model.built or shape is None:
+        raise ValueError(
+            f"The input shape of model {model.name!r} is not known. "
+            "Call the model once on a batch of images before handing it in."
+        )
+    return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
+
+
+def output_shape(model: keras.Model) -> tuple[int | None, ...]:
+    """The shape of a model's logits, with None for the batch."""
+    if getattr(model, "outputs", None):
+        if len(model.outputs) != 1:
+            raise ValueError(
+                f"Model {model.name!r} must have one output, the logits. "
+                f"It has {len(model.outputs)}."
+            )
+        return (None, *model.outputs[0].shape[1:])
+    return (None, *model.compute_output_shape(input_spec(model).shape)[1:])
+
+
+def layer_paths(model: keras.Model) -> list[str]:
+    """The paths of all layers, nested ones as `outer/inner`."""
+    paths = []
+    for layer in _children(model):
+        paths.append(layer.name)
+        if isinstance(layer, keras.Model):
+            paths.extend(f"{layer.name}/{inner}" for inner in layer_paths(layer))
+    return paths
+
+
+class _Probe:
+    """Where to listen: a layer's output, or what enters it."""
+
+    def __init__(self, layer: keras.layers.Layer, at_input: bool = False):
+        self.layer = layer
+        self.at_input = at_input
+
+
+def _resolve(model: keras.Model, tap: str) -> _Probe:
+    path = TAPS.get(model.name, {}).get(tap, tap)
+    layer = _find(model, path)
+    if layer is not None:
+        return _Probe(layer)
+    if tap == "embedding":
+        return _Probe(head(model), at_input=True)
+    known = [*TAPS.get(model.name, {}), "logits", "embedding", *layer_paths(model)]
+    near = difflib.get_close_matches(path, known, n=4, cutoff=0.3)
+    # somebody who gives a bare name most often means the layer of that name inside
+    near = [p for p in known if p.endswith(f"/{path}")][:4] or near
+    raise ValueError(
+        f"Model {model.name!r} has no tap {tap!r}. Nearest: {', '.join(near) or 'none'}. "
+        "`kd_keras.models.taps.layer_paths(model)` lists every path."
+    )
+
+
+def _find(model: keras.Model, path: str) -> keras.layers.Layer | None:
+    """The layer at `path`; names may themselves hold slashes, so that every prefix is tried."""
+    for layer in _children(model):
+        if layer.name == path:
+            return layer
+        if path.startswith(f"{layer.name}/") and isinstance(layer, keras.Model):
+            found = _find(layer, path[len(layer.name) + 1 :])
+            if found is not None:
+                return found
+    return None
+
+
+def _children(model: keras.Model) -> list[keras.layers.Layer]:
+    return [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
+
+
+# While a forward pass is recorded, the `call` of each probed layer is replaced on the instance.
+# Replicas of a distribution strategy trace the same layers in threads of their own, which may
+# overlap: the replacement is counted, and what a thread sees goes to that thread alone.
+_lock = threading.Lock()
+_patched: dict[int, int] = {}
+_threads = threading.local()
+
+
+@contextlib.contextmanager
+def _recording(probes: Iterable[_Probe]) -> Iterator[dict[_Probe, list]]:
+    seen: dict[_Probe, list] = {probe: [] for probe in probes}
+    layers = {id(probe.layer): probe.layer for probe in seen}
+    outer = getattr(_threads, "seen", None)
+    with _lock:
+        for layer in layers.values():
+            _patch(layer)
+    _threads.seen = seen
+    try:
+        yield seen
+    finally:
+        _threads.seen = outer
+        with _lock:
+            for layer in layers.values():
+                _restore(layer)
+
+
+def _patch(layer: keras.layers.Layer) -> None:
+    _patched[id(layer)] = _patched.get(id(layer), 0) + 1
+    if _patched[id(layer)] > 1:
+        return
+    call = layer.call
+
+    def recorded(*args, **kwargs):
+        output = call(*args, **kwargs)
+        for probe, tensors in (getattr(_threads, "seen", None) or {}).items():
+            if probe.layer is layer:
+                tensors.append(_first(args, kwargs) if probe.at_input else output)
+        return output
+
+    # past Keras' own `__setattr__`, which would track it
+    layer.__dict__["call"] = recorded
+
+
+def _restore(layer: keras.layers.Layer) -> None:
+    _patched[id(layer)] -= 1
+    if not _patched[id(layer)]:
+        del _patched[id(layer)]
+        del layer.__dict__["call"]
+
+
+def _first(args: tuple, kwargs: dict):
+    return args[0] if args else next(iter(kwargs.values()))

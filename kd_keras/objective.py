@@ -1,0 +1,84 @@
+"""How a batch is read, and how its examples are weighed: shared by training and testing."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kd_keras import losses
+
+
+def as_batch(data):
+    """What a dataset yielded, as a dict of what is known of the batch, and its weights."""
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    batch = dict(x) if isinstance(x, dict) and "image" in x else {"image": x}
+    if y is not None:
+        batch["label"] = y
+    if weight is not None:
+        batch["weight"] = weight
+    return batch, weight
+
+
+def images_of(inputs):
+    """The images of a batch that may be a dict."""
+    return inputs["image"] if isinstance(inputs, dict) and "image" in inputs else inputs
+
+
+def weighted_mean(per_example, weight):
+    """The one place where examples are weighed and reduced; divides by the batch size, as Keras.
+
+    Args:
+        per_example: shape `(batch,)`.
+        weight: shape `(batch,)` or `(batch, 1)`, or None.
+
+    Returns:
+        A scalar. An example of weight zero adds nothing, even where its loss is infinite.
+    """
+    if weight is not None:
+        weight = ops.reshape(ops.cast(weight, per_example.dtype), (-1,))
+        per_example = ops.where(weight == 0, 0.0, per_example) * weight
+    return ops.mean(per_example)
+
+
+def label_loss(loss):
+    """A function `(labels, logits) -> (batch,)` from what was given to `compile`.
+
+    Args:
+        loss: None for cross-entropy on logits; or a Keras loss, its name, or a function.
+
+    Raises:
+        ValueError: for a loss that expects probabilities.
+    """
+    if loss is None:
+        return losses.cross_entropy
+    given = keras.losses.get(loss)
+    config = given.get_config() if isinstance(given, keras.losses.Loss) else {}
+    by_name = isinstance(loss, str) and "crossentropy" in loss.lower()
+    if by_name or config.get("from_logits") is False:
+        raise ValueError(
+            "`loss` gets the student's logits, and this one expects probabilities. Leave `loss` "
+            "out for cross-entropy on logits, or give a loss made with from_logits=True. "
+            f"Received: loss={loss!r}"
+        )
+    function = given.call if isinstance(given, keras.losses.Loss) else given
+
+    def per_example(labels, logits):
+        values = ops.convert_to_tensor(function(labels, ops.cast(logits, "float32")))
+        if len(values.shape) == 0:
+            raise ValueError("`loss` must give one number an example. Received: a single number")
+        return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=-1)
+
+    return per_example
+
+
+def check_labels(labels: np.ndarray, classes: int) -> None:
+    """Raise `ValueError` for class numbers out of range, or distributions of another width."""
+    if losses.are_class_numbers(labels, np.empty((1, classes))):
+        if labels.size and (labels.min() < 0 or labels.max() >= classes):
+            raise ValueError(
+                f"`y` must hold class numbers from 0 to {classes - 1}, the student's classes. "
+                f"Received: numbers from {labels.min()} to {labels.max()}"
+            )
+    elif labels.shape[-1] != classes:
+        raise ValueError(
+            f"`y` holds distributions over {labels.shape[-1]} classes, the student has {classes}."
+        )

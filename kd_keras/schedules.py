@@ -1,0 +1,64 @@
+"""Values that change over epochs: a schedule is a callable from the epoch (from 0) to a float."""
+
+import dataclasses
+
+import keras
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """From `start` at epoch 0 to `end` at epoch `epochs - 1`, and `end` from there on.
+
+    Example:
+        >>> from kd_keras.schedules import Linear
+        >>> [Linear(1.0, 0.0, epochs=3)(epoch) for epoch in range(4)]
+        [1.0, 0.5, 0.0, 0.0]
+    """
+
+    start: float
+    end: float
+    epochs: int
+
+    def __call__(self, epoch: int) -> float:
+        done = 1.0 if self.epochs <= 1 else min(epoch / (self.epochs - 1), 1.0)
+        return self.start + (self.end - self.start) * done
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """`values[k]` from epoch `boundaries[k - 1]` on: one more value than boundaries.
+
+    Early-stopped distillation, plain training from epoch 60 on, is
+    `alpha=Steps((0.1, 1.0), (60,))` (Cho and Hariharan, 2019).
+    """
+
+    values: tuple[float, ...]
+    boundaries: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        # Keras gives lists back when it loads a configuration
+        object.__setattr__(self, "values", tuple(self.values))
+        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        if len(self.values) != len(self.boundaries) + 1:
+            raise ValueError(
+                "`values` must have one entry more than `boundaries`. "
+                f"Received: values={self.values}, boundaries={self.boundaries}"
+            )
+        if list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"`boundaries` must increase. Received: {self.boundaries}")
+
+    def __call__(self, epoch: int) -> float:
+        return self.values[sum(epoch >= boundary for boundary in self.boundaries)]
+
+    def get_config(self) -> dict:
+        return {"values": list(self.values), "boundaries": list(self.boundaries)}
+
+
+def value_at(value, epoch: int) -> float:
+    """A number as it is; a schedule's value at `epoch`."""
+    return float(value(epoch)) if callable(value) else value

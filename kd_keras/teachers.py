@@ -1,0 +1,217 @@
+"""Teacher sources: where the teacher's answers on a batch come from.
+
+A source is a plain object, not a layer: Keras does not see it, so that the teacher is neither
+trained nor saved nor changed with the student. All are called alike, `source(batch)` gives
+`{tap: tensor}` with gradients stopped.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.checks import lookup
+from kd_keras.files import fingerprint
+from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.taps import TapView, output_shape
+
+
+class TeacherSource:
+    """Base of the sources.
+
+    Attributes:
+        shapes: dict from tap to shape, None for the batch.
+    """
+
+    shapes: dict[str, tuple[int | None, ...]]
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """The views of a batch: a dict that holds at least `image`, or for stored views `index`."""
+        raise TypeError(f"{type(self).__name__} must override `__call__`.")
+
+    def rows(self, images, batch_size: int) -> dict[str, np.ndarray]:
+        """The views of all `images`, in their order, as arrays."""
+        raise TypeError(f"{type(self).__name__} must override `rows`.")
+
+    def fingerprint(self) -> str:
+        """Changes when the answers could: under this key they are stored."""
+        raise TypeError(f"{type(self).__name__} must override `fingerprint`.")
+
+
+class LiveTeacher(TeacherSource):
+    """A Keras model that runs on every batch, in inference mode.
+
+    Args:
+        model: a built Keras model that returns logits.
+        taps: the taps to give.
+
+    Raises:
+        ValueError: where the model ends in softmax, or has no such tap.
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> model = kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
+        >>> kd.LiveTeacher(model)({"image": np.zeros((2, 8, 8, 1))})["logits"].shape
+        TensorShape([2, 10])
+    """
+
+    def __init__(self, model: keras.Model, taps: Iterable[str] = ("logits",)):
+        refuse_probabilities("teacher", model)
+        self.model = model
+        self._view = TapView(model, taps)
+        self.shapes = self._view.shapes
+        self._graph = tf.function(self._views, reduce_retracing=True)
+
+    def _views(self, images):
+        views = self._view(images, training=False)
+        return {tap: tf.stop_gradient(tf.cast(view, tf.float32)) for tap, view in views.items()}
+
+    def __call__(self, batch):
+        return self._views(batch["image"])
+
+    def rows(self, images, batch_size=256):
+        starts = range(0, len(images), batch_size)
+        parts = [self._graph(tf.constant(images[at : at + batch_size])) for at in starts]
+        return {tap: np.concatenate([part[tap] for part in parts]) for tap in self.shapes}
+
+    def fingerprint(self) -> str:
+        """Made of the architecture, the weights and the taps."""
+        variables = self.model.variables
+        settings = [[v.path, str(v.dtype)] for v in variables]
+        return fingerprint(
+            settings, self.model.to_json(), list(self.shapes), *[np.asarray(v) for v in variables]
+        )
+
+
+class CachedTeacher(TeacherSource):
+    """Views that were computed before, by whatever teacher.
+
+    Args:
+        rows: dict from tap to array; row k belongs to the example of index k.
+
+    `fit` on arrays joins row k to example k. A pipeline of your own yields
+    `({"image": ..., "index": ...}, label)`.
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> stored = kd.CachedTeacher({"logits": np.eye(3, dtype="float32")})
+        >>> stored({"index": np.array([2])})["logits"].numpy().tolist()
+        [[0.0, 0.0, 1.0]]
+    """
+
+    def __init__(self, rows: Mapping[str, np.ndarray]):
+        if not rows or len({len(values) for values in rows.values()}) != 1:
+            raise ValueError("`rows` must hold one array or more, all with one row an example.")
+        self._rows = {tap: np.asarray(values) for tap, values in rows.items()}
+        self.shapes = {tap: (None, *values.shape[1:]) for tap, values in self._rows.items()}
+
+    def __call__(self, batch):
+        if "index" not in batch:
+            raise ValueError(
+                "A CachedTeacher finds its rows by `index`, which the batch lacks. Give arrays to "
+                'fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
+            )
+        return {tap: tf.gather(values, batch["index"]) for tap, values in self._rows.items()}
+
+    def rows(self, images, batch_size=256):
+        n, stored = len(keras.tree.flatten(images)[0]), len(next(iter(self._rows.values())))
+        if n != stored:
+            raise ValueError(f"The teacher's stored views have {stored} rows, `x` has {n}.")
+        return self._rows
+
+
+def _geometric(logits: Sequence[tf.Tensor]):
+    return tf.add_n([tf.nn.log_softmax(z) for z in logits]) / len(logits)
+
+
+def _arithmetic(logits: Sequence[tf.Tensor]):
+    stacked = tf.stack([tf.nn.log_softmax(z) for z in logits])
+    return tf.reduce_logsumexp(stacked, axis=0) - np.log(len(logits))
+
+
+MEANS = {"geometric": _geometric, "arithmetic": _arithmetic}
+
+
+class EnsembleTeacher(TeacherSource):
+    """Several teachers that answer as one, by the mean of their probabilities.
+
+    Args:
+        teachers: Keras models with the same classes.
+        mean: `"geometric"`, the mean of the logits up to a constant, which is the mean at every
+            temperature; or `"arithmetic"`, the mean of the probabilities at temperature 1.
+
+    Source: Hinton, Vinyals and Dean (2015), section 1, allow either mean.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> models = [kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
+        ...           for _ in range(2)]
+        >>> kd.EnsembleTeacher(models).shapes
+        {'logits': (None, 10)}
+    """
+
+    def __init__(self, teachers: Sequence[keras.Model], mean: str = "geometric"):
+        if not teachers:
+            raise ValueError("`teachers` must hold at least one model. Received: none")
+        self._members = [LiveTeacher(model) for model in teachers]
+        self._mean = lookup("mean", MEANS, mean)
+        self._settings = mean
+        self.shapes = self._members[0].shapes
+        for member in self._members[1:]:
+            if member.shapes != self.shapes:
+                raise ValueError(
+                    "All teachers must have the same classes. Received: "
+                    f"{[m.shapes['logits'][-1] for m in self._members]}"
+                )
+
+    def __call__(self, batch):
+        return {"logits": self._mean([member(batch)["logits"] for member in self._members])}
+
+    def rows(self, images, batch_size=256):
+        parts = [member.rows(images, batch_size)["logits"] for member in self._members]
+        return {"logits": self._mean([tf.constant(part) for part in parts]).numpy()}
+
+    def fingerprint(self) -> str:
+        """Made of the members' fingerprints and the mean."""
+        return fingerprint(self._settings, [member.fingerprint() for member in self._members])
+
+
+class AbsentTeacher(TeacherSource):
+    """Stands where a Distiller was loaded from a file: teachers are not saved with it."""
+
+    def __init__(self, shapes: Mapping[str, Sequence[int | None]]):
+        self.shapes = {tap: tuple(shape) for tap, shape in shapes.items()}
+
+    def fingerprint(self):
+        raise ValueError(
+            "This Distiller was loaded from a file, which does not hold the teacher. "
+            "Set `distiller.teacher = model` before training on."
+        )
+
+    def __call__(self, batch):
+        return self.fingerprint()
+
+
+def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
+    """A Keras model as a live source; a source as it is, if it gives the asked taps.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(teacher, keras.Model):
+        output_shape(teacher)
+        return LiveTeacher(teacher, taps)
+    if not isinstance(teacher, TeacherSource):
+        raise ValueError(
+            "`teacher` must be a Keras model or a teacher source. "
+            f"Received: {type(teacher).__name__}"
+        )
+    missing = [tap for tap in taps if tap not in teacher.shapes]
+    if missing:
+        raise ValueError(
+            f"The method asks the teacher for the taps {missing}; "
+            f"{type(teacher).__name__} gives {sorted(teacher.shapes)}."
+        )
+    return teacher
