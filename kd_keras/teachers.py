@@ -62,7 +62,7 @@ class LiveTeacher(TeacherSource):
         self.model = model
         self._view = TapView(model, taps)
         self.shapes = self._view.shapes
-        self._graph = tf.function(self._views, reduce_retracing=True)
+        self._graph = tf.function(self._views)
 
     def _views(self, images):
         views = self._view(images, training=False)
@@ -72,8 +72,10 @@ class LiveTeacher(TeacherSource):
         return self._views(batch["image"])
 
     def rows(self, images, batch_size=256):
+        free_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+        graph = self._graph.get_concrete_function(free_batch)
         starts = range(0, len(images), batch_size)
-        parts = [self._graph(tf.constant(images[at : at + batch_size])) for at in starts]
+        parts = [graph(tf.constant(images[at : at + batch_size])) for at in starts]
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in self.shapes}
 
     def fingerprint(self) -> str:

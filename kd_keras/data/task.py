@@ -34,7 +34,9 @@ class Split:
         for name in ("images", "files", "soft_labels", "weights"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.labels):
-                raise ValueError(f"`{name}` has {len(value)} rows, `labels` has {len(self.labels)}.")
+                raise ValueError(
+                    f"`{name}` has {len(value)} rows, `labels` has {len(self.labels)}."
+                )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,6 +51,16 @@ class Split:
             soft_labels=None if self.soft_labels is None else self.soft_labels[chosen],
             weights=None if self.weights is None else self.weights[chosen],
         )
+
+    def limited(self, count: int | None) -> "Split":
+        """At most `count` examples, the classes as even as can be; all where `count` is None."""
+        if count is None or count >= len(self):
+            return self
+        rank = np.empty(len(self), dtype=int)
+        for label in np.unique(self.labels):
+            of_class = np.flatnonzero(self.labels == label)
+            rank[of_class] = np.arange(len(of_class))
+        return self.rows(np.sort(np.lexsort((self.labels, rank))[:count]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kd_keras.models.backbones import TAPS
 from kd_keras.models.heads import head
-from kd_keras.models.pretrained import TAPS
 
 
 class TapView:
@@ -77,8 +77,9 @@ def input_spec(model: keras.Model):
         ValueError: for a subclassed model that has not been called yet.
     """
     if getattr(model, "inputs", None):
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
         return keras.tree.map_structure(
-            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), model.input
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), inputs
         )
     shape = (model.get_build_config() or {}).get("input_shape")
     if not model.built or shape is None:

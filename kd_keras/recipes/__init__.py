@@ -1,0 +1,16 @@
+"""Whole runs, from a config to a run folder. Loaded when first used: the presets cost nothing."""
+
+import importlib
+from typing import Any
+
+from kd_keras.recipes.presets import PRESETS
+
+_MODULES = ("distill", "supervised")
+
+__all__ = ["PRESETS", *_MODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""`python -m kd_keras` is `kd-keras`."""
+
+import sys
+
+from kd_keras.cli import main
+
+sys.exit(main())

@@ -1,0 +1,183 @@
+"""What a run is made of: frozen dataclasses, from which the command line is made too.
+
+Every field has its explanation below it; the command line shows it.
+"""
+
+import ast
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from kd_keras.checks import positive, within
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which examples are learned from and judged on."""
+
+    task: str = "digits"
+    """Data set: digits (embedded), mnist, mhist, or folder (your own images)."""
+    data_dir: Path | None = None
+    """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
+    image_size: int | None = None
+    """Resize images to this height and width (mhist, folder)."""
+    soft_labels: bool = False
+    """Learn from the annotators' shares instead of the majority (mhist)."""
+    vote_weights: bool = False
+    """Weigh examples by the annotators' agreement (mhist)."""
+    split_seed: int = 0
+    """Decides which training examples become the validation split."""
+    limit: int | None = None
+    """Use at most this many examples of each split: for a quick look."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """How long and how fast a model learns; the same for every student."""
+
+    epochs: int = 12
+    """Passes over the training split."""
+    batch_size: int = 128
+    """Examples a step."""
+    learning_rate: float = 1e-3
+    """Of Adam; in transfer learning, of the fine-tuning phase."""
+    head_epochs: int = 0
+    """Transfer learning: epochs on the head alone, the backbone frozen, before `epochs`."""
+    head_learning_rate: float = 1e-3
+    """Of Adam in those epochs."""
+    unfreeze_blocks: int | None = None
+    """Transfer learning: blocks from the output that are fine-tuned; all where not given."""
+    augmentation: str = "none"
+    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+    class_weights: bool = False
+    """Weigh the classes of an imbalanced task inversely to their counts."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One training a seed; the table shows mean and spread."""
+    steps_per_execution: int = 16
+    """Training steps a call of TensorFlow; more is faster for small models."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(DataConfig, BudgetConfig):
+    """Train one model on labels alone."""
+
+    model: str = "cnn"
+    """Model to train; `kd-keras list` shows them."""
+    model_knobs: tuple[str, ...] = ()
+    """The model's own options, such as width=0.5 or hidden=64,64."""
+    weights: str | None = None
+    """Pretrained weights: imagenet, or a weights file."""
+    out: Path | None = None
+    """Run folder; runs/<task>-<model> where not given."""
+    overwrite: bool = False
+    """Replace a run folder of other settings."""
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs") / f"{self.task}-{self.model}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillConfig(DataConfig, BudgetConfig):
+    """Train a teacher, the student alone and the distilled student; compare, export, report."""
+
+    teacher: str = "cnn"
+    """Teacher model by name, or a .keras file that returns logits, which is used as it is."""
+    teacher_knobs: tuple[str, ...] = ()
+    """The teacher's own options, such as width=2."""
+    teacher_weights: str | None = None
+    """Pretrained weights of the teacher's backbone: imagenet, or a weights file."""
+    teacher_epochs: int | None = None
+    """Passes for the teacher; `epochs` where not given."""
+    student: str = "mlp"
+    """Student model by name."""
+    student_knobs: tuple[str, ...] = ()
+    """The student's own options, such as hidden=64,64."""
+    student_weights: str | None = None
+    """Pretrained weights of the student's backbone: imagenet, or a weights file."""
+    method: str = "kd"
+    """Distillation method; `kd-keras list` shows them."""
+    temperature: float | None = None
+    """Softening of both distributions; the method's default where not given."""
+    temperature_end: float | None = None
+    """Move the temperature to this value, linearly over the epochs."""
+    method_knobs: tuple[str, ...] = ()
+    """The method's other options, as name=value."""
+    alpha: float = 0.1
+    """Weight of the labels: 1 is plain training, 0 the teacher alone."""
+    alpha_end: float | None = None
+    """Move alpha to this value, linearly over the epochs."""
+    out: Path | None = None
+    """Run folder; runs/<task>-<method> where not given."""
+    export: Path | None = None
+    """Folder of the exported student; saved_models/<task>-<method> where not given."""
+    overwrite: bool = False
+    """Replace a run folder of other settings."""
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+        within("alpha", self.alpha, 0.0, 1.0)
+        if self.alpha_end is not None:
+            within("alpha_end", self.alpha_end, 0.0, 1.0)
+        for name in ("temperature", "temperature_end", "teacher_epochs"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs") / f"{self.task}-{self.method}"
+
+    @property
+    def export_folder(self) -> Path:
+        return self.export or Path("saved_models") / self.folder.name
+
+
+def check_budget(config: Any) -> None:
+    """Raise `ValueError` for numbers no training can be run with."""
+    for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
+        positive(name, getattr(config, name))
+    for name in ("steps_per_execution", "limit", "image_size", "unfreeze_blocks"):
+        if getattr(config, name) is not None:
+            positive(name, getattr(config, name))
+    if config.head_epochs < 0:
+        raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
+    if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
+        raise ValueError(
+            "`seeds` must be different numbers, none negative, at least one. "
+            f"Received: {config.seeds}"
+        )
+
+
+def parse_knobs(argument: str, knobs: tuple[str, ...]) -> dict[str, Any]:
+    """`("width=0.5", "hidden=64,64")` as `{"width": 0.5, "hidden": (64, 64)}`.
+
+    Raises:
+        ValueError: for an entry that is not `name=value`.
+    """
+    parsed = {}
+    for knob in knobs:
+        name, equals, text = knob.partition("=")
+        if not (name and equals and text):
+            raise ValueError(f"`{argument}` takes entries like width=0.5. Received: {knob!r}")
+        parsed[name] = _literal(text)
+    return parsed
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # a word, such as the name of a layer
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON keeps it."""
+    plain = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        value = str(value) if isinstance(value, Path) else value
+        plain[field.name] = list(value) if isinstance(value, tuple) else value
+    return plain

@@ -1,0 +1,47 @@
+"""The tasks, by name."""
+
+import inspect
+from collections.abc import Callable
+
+from kd_keras.checks import lookup, unknown
+from kd_keras.data import builtin, folder, mhist
+from kd_keras.data.task import Split, Task
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "digits": builtin.digits,
+    "mnist": builtin.mnist,
+    "mhist": mhist.load,
+    "folder": folder.load,
+}
+
+
+def load(name: str, **options) -> Task:
+    """The task of that name.
+
+    Args:
+        name: one of `TASKS`.
+        options: those of the task's loader, such as `data_dir`, `image_size` and `seed`.
+
+    Raises:
+        ValueError: for an unknown task or option, or bad data.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> task = kd.data.load("digits", seed=0)
+        >>> len(task.train), len(task.validation), len(task.test), task.classes
+        (1149, 288, 360, 10)
+    """
+    loader = lookup("task", TASKS, name)
+    known = inspect.signature(loader).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(unknown(f"option of task {name!r}:", option, known))
+    return loader(**options)
+
+
+def options_of(name: str) -> tuple[str, ...]:
+    """The options a task's loader takes."""
+    return tuple(inspect.signature(lookup("task", TASKS, name)).parameters)
+
+
+__all__ = ["Split", "TASKS", "Task", "load", "options_of"]

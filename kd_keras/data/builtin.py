@@ -1,0 +1,110 @@
+"""Data sets that come with a package: `digits` (scikit-learn) and `mnist` (TFDS)."""
+
+import contextlib
+import os
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from kd_keras.data.task import Split, Task, cut_validation
+from kd_keras.files import fingerprint
+
+MNIST_VERSION = "3.0.1"
+MNIST_HOST = "storage.googleapis.com"
+
+
+def digits(*, seed: int = 0) -> Task:
+    """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn.
+
+    A fifth is the test split, the same for every seed; a fifth of the rest is validation.
+
+    Source: Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI (1998).
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    pixels = np.round(raw.images[..., None] * (255 / 16)).astype("uint8")
+    labels = raw.target.astype("int32")
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
+    )
+    whole = Split(labels, (8, 8, 1), images=pixels)
+    return _task("digits", whole.rows(np.sort(rest)), whole.rows(np.sort(test)), 0.2, seed)
+
+
+def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
+    """60,000 training and 10,000 test digits of 28x28 pixels; a tenth of training is validation.
+
+    Prepared files are looked for in `data_dir`, else in `TFDS_DATA_DIR`, else where TFDS keeps
+    its data. Without them TFDS downloads MNIST, if there is a network.
+
+    Args:
+        data_dir: the folder that holds `mnist/3.0.1`.
+        seed: decides which examples are validation.
+
+    Raises:
+        FileNotFoundError: without prepared files and without a network, within seconds.
+
+    Source: LeCun, Bottou, Bengio and Haffner (1998).
+    """
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+    if not (root / "mnist" / MNIST_VERSION / "dataset_info.json").exists():
+        _prepare_mnist(root, given=data_dir is not None)
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(f"mnist:{MNIST_VERSION}", data_dir=str(root))
+    train, test = (_read(builder, name) for name in ("train", "test"))
+    return _task("mnist", train, test, 0.1, seed)
+
+
+def _task(name: str, rest: Split, test: Split, share: float, seed: int) -> Task:
+    train, validation = cut_validation(rest, share=share, seed=seed)
+    return Task(
+        name=name,
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=tuple(str(digit) for digit in range(10)),
+        metric="accuracy",
+        fingerprint=fingerprint(name, seed, rest.images, rest.labels, test.images, test.labels),
+    )
+
+
+def _read(builder, name: str) -> Split:
+    import tensorflow_datasets as tfds
+
+    whole = tfds.as_numpy(builder.as_dataset(split=name, batch_size=-1, shuffle_files=False))
+    return Split(whole["label"].astype("int32"), (28, 28, 1), images=whole["image"])
+
+
+def _prepare_mnist(root: Path, *, given: bool) -> None:
+    """Let TFDS download and prepare MNIST, if its host can be reached within seconds."""
+    if not reachable(MNIST_HOST, seconds=6):
+        elsewhere = "(another folder than the one given)" if given else "or TFDS_DATA_DIR"
+        raise FileNotFoundError(
+            f"MNIST is not prepared in {root}, and {MNIST_HOST} cannot be reached. On a machine "
+            'with a network run `python -c "import tensorflow_datasets as tfds; '
+            "tfds.load('mnist', data_dir='mnist-data')\"`, copy the folder mnist-data, and name it "
+            f"with --data-dir {elsewhere}: it must hold mnist/{MNIST_VERSION}."
+        )
+    import tensorflow_datasets as tfds
+
+    tfds.builder(f"mnist:{MNIST_VERSION}", data_dir=str(root)).download_and_prepare()
+
+
+def reachable(host: str, *, seconds: float) -> bool:
+    """Whether `host` takes a connection; in a thread, since a name look-up has no time-out."""
+    answered = threading.Event()
+
+    def connect():
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, 443), timeout=seconds).close()
+            answered.set()
+
+    attempt = threading.Thread(target=connect, daemon=True)
+    attempt.start()
+    attempt.join(seconds)
+    return answered.is_set()

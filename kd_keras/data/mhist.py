@@ -1,0 +1,298 @@
+"""MHIST: colorectal polyps, hyperplastic (HP) or sessile serrated adenoma (SSA).
+
+The official distribution is a folder with `annotations.csv` and, beside it, `images/` or
+`images.zip`. Seven pathologists voted on each of 3,152 images of 224x224 pixels.
+"""
+
+import dataclasses
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_keras.checks import unknown
+from kd_keras.data import images
+from kd_keras.data.task import Split, Task, balanced_class_weight, cut_validation
+from kd_keras.files import fingerprint, whole_folder
+
+CLASSES = ("HP", "SSA")
+NATIVE_SIZE = 224
+ANNOTATORS = 7
+OFFICIAL_COUNTS = {"train": {"HP": 1545, "SSA": 630}, "test": {"HP": 617, "SSA": 360}}
+
+NAME = "Image Name"
+LABEL = "Majority Vote Label"
+VOTES = "Number of Annotators who Selected SSA (Out of 7)"
+PARTITION = "Partition"
+COLUMNS = (NAME, LABEL, VOTES, PARTITION)
+
+HELP = (
+    "MHIST is a data set of 3,152 images of colorectal polyps, given on request at "
+    "https://bmirds.github.io/MHIST/. Put its `annotations.csv`, and `images.zip` or the folder "
+    "`images/` beside it, into one folder and pass that folder as `data_dir` (--data-dir)."
+)
+
+
+def load(
+    data_dir: str | os.PathLike[str] | None,
+    *,
+    image_size: int | None = None,
+    seed: int = 0,
+    validation_share: float = 0.2,
+    soft_labels: bool = False,
+    vote_weights: bool = False,
+) -> Task:
+    """The MHIST task. Its splits name their files; nothing is decoded into memory here.
+
+    The official partition is kept; validation is cut from train, stratified, by the seed. The
+    class weights are balanced over what remains for training.
+
+    Args:
+        data_dir: the folder that holds `annotations.csv`, or whose only sub-folder to do so
+            holds it. `images.zip` is unpacked beside itself the first time.
+        image_size: height and width of the images as the models get them; None means 224.
+        seed: of the validation cut.
+        validation_share: of the training images, above 0 and below 1.
+        soft_labels: give every split the annotators' shares `[1 - votes / 7, votes / 7]` as
+            soft labels, float32, shape `(n, 2)`.
+        vote_weights: weigh every training image by the annotators' agreement,
+            `|2 votes - 7| / 7` (1/7 for four against three, 1 for all of one mind), scaled to a
+            mean of one over the training split. Validation and test carry no weights.
+
+    Raises:
+        FileNotFoundError: the annotations or the images are not there; says where to get them.
+        ValueError: the annotations or the images have faults. One error counts them all and
+            lists the first ten with row (line of the file) and image.
+        OSError: `images.zip` cannot be unpacked beside itself.
+
+    Warns:
+        UserWarning: the images of a class in a partition are not as many as officially.
+    """
+    side = images.whole_size(image_size) or NATIVE_SIZE
+    images.proper_share(validation_share)
+    annotations, folder = _find(data_dir)
+    table = _read(annotations)
+    _check(table, annotations, folder)
+    _compare_counts(table, annotations)
+    shape = (side, side, 3)
+    whole, test = (
+        _split(table[table[PARTITION] == part], folder, shape, soft_labels)
+        for part in ("train", "test")
+    )
+    if vote_weights:
+        whole = dataclasses.replace(whole, weights=_agreement(table[table[PARTITION] == "train"]))
+    train, validation = cut_validation(whole, share=validation_share, seed=seed)
+    if train.weights is not None:
+        weights = train.weights / train.weights.mean()
+        train = dataclasses.replace(train, weights=weights)
+        validation = dataclasses.replace(validation, weights=None)
+    files = [folder / name for name in table[NAME]]
+    options = [shape, seed, validation_share, soft_labels, vote_weights]
+    return Task(
+        name="mhist",
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=CLASSES,
+        metric="auc",
+        fingerprint=fingerprint(
+            "mhist", images.digests([annotations, *files]), list(table[NAME]), options
+        ),
+        class_weight=balanced_class_weight(train.labels, len(CLASSES)),
+    )
+
+
+def _split(rows: Any, folder: Path, shape: tuple[int, int, int], soft_labels: bool) -> Split:
+    share = rows[VOTES].astype(int).to_numpy() / ANNOTATORS
+    return Split(
+        labels=rows[LABEL].map(CLASSES.index).to_numpy(np.int32),
+        image_shape=shape,
+        files=tuple(folder / name for name in rows[NAME]),
+        soft_labels=np.stack([1 - share, share], 1).astype(np.float32) if soft_labels else None,
+    )
+
+
+def _agreement(rows: Any) -> np.ndarray:
+    votes = rows[VOTES].astype(int).to_numpy()
+    return (np.abs(2 * votes - ANNOTATORS) / ANNOTATORS).astype(np.float32)
+
+
+def _find(data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path]:
+    """The annotations and the folder that holds the images, unpacked where need be."""
+    if data_dir is None or not Path(data_dir).is_dir():
+        raise FileNotFoundError(f"There is no folder data_dir={str(data_dir)!r}. {HELP}")
+    root = Path(data_dir)
+    found = [root / "annotations.csv"]
+    if not found[0].is_file():
+        found = [path for path in sorted(root.glob("*/annotations.csv")) if not _hidden(path)]
+    if not found:
+        raise FileNotFoundError(f"There is no annotations.csv in {root}. {HELP}")
+    if len(found) > 1:
+        raise ValueError(
+            f"`data_dir` holds several annotations.csv; pass the folder of the one you mean: "
+            f"{', '.join(map(str, found))}"
+        )
+    return found[0], _image_folder(dict.fromkeys((found[0].parent, root)))
+
+
+def _image_folder(places: Collection[Path]) -> Path:
+    for place in places:
+        folder, archive = place / "images", place / "images.zip"
+        if archive.is_file() and not folder.exists():
+            _unpack(archive, folder)
+        # Unpacking by hand often nests, as in images/images/.
+        holders = sorted({path.parent for path in folder.rglob("*.png") if not _hidden(path)})
+        if len(holders) > 1:
+            raise ValueError(
+                f"The PNG images must lie in one folder. Received: {len(holders)} folders, "
+                f"{', '.join(map(str, holders[:10]))}"
+            )
+        if holders:
+            return holders[0]
+    raise FileNotFoundError(
+        f"There are no PNG images in {' or '.join(str(place / 'images') for place in places)}, and "
+        f"no images.zip to be unpacked to a new folder of that name. {HELP}"
+    )
+
+
+def _hidden(path: Path) -> bool:
+    """What a Mac adds to folders and archives."""
+    return any(part == "__MACOSX" or part.startswith("._") for part in path.parts)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [name for name in packed.namelist() if not _hidden(Path(name))]
+            images.refuse(
+                archive,
+                [
+                    f"member {name!r}: its path leaves the folder"
+                    for name in members
+                    if _leaves(name)
+                ],
+            )
+            with whole_folder(folder) as temporary:
+                packed.extractall(temporary, members)
+                if folder.exists():
+                    raise FileExistsError(f"{folder} has come into being meanwhile")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"{archive} is damaged or no ordinary zip file ({error}); fetch it again."
+        ) from error
+    except OSError as error:
+        if folder.is_dir():  # another process was faster
+            return
+        raise OSError(
+            f"{archive} cannot be unpacked beside itself ({error}). Make {archive.parent} "
+            f"writable and free enough space, or unpack the archive to {folder} yourself."
+        ) from error
+
+
+def _leaves(member: str) -> bool:
+    parts = member.replace("\\", "/").split("/")
+    return parts[0] == "" or ":" in parts[0] or ".." in parts
+
+
+def _read(annotations: Path) -> Any:
+    """The table of the four columns, all strings; the index is the line in the file."""
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            annotations,
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{annotations} is not a table in UTF-8 CSV: {error}") from error
+    table.columns = table.columns.str.strip()
+    absent = [name for name in COLUMNS if name not in table]
+    if absent:
+        raise ValueError(
+            f"{annotations} lacks the column{'s' if len(absent) > 1 else ''} "
+            f"{', '.join(map(repr, absent))}. It has: {', '.join(map(repr, table.columns))}."
+        )
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f"{annotations}: its rows have more fields than its header names.")
+    table = table[list(COLUMNS)].fillna("").apply(lambda column: column.str.strip())
+    table.index += 2  # the header is line 1
+    return table[(table != "").any(axis=1)]
+
+
+def _check(table: Any, annotations: Path, folder: Path) -> None:
+    """Raise one error that tells all faults of the rows, the partitions and the images."""
+    faults: list[str] = []
+    first: dict[str, int] = {}
+    for row in table.itertuples(name=None):
+        line, name = row[:2]
+        faults += [f"row {line}: {name!r}: {fault}" for fault in _row_faults(*row[1:])]
+        if name in first:
+            faults.append(f"row {line}: {name!r}: this name stands in row {first[name]} already")
+        first.setdefault(name, line)
+    faults += _partition_faults(table)
+    files = [(line, folder / name) for name, line in first.items() if not _name_fault(name)]
+    faults += images.check_files(files, shape=(NATIVE_SIZE, NATIVE_SIZE))
+    images.refuse(annotations, faults)
+
+
+def _row_faults(name: str, label: str, votes: str, partition: str) -> list[str]:
+    faults = [_name_fault(name)]
+    if label not in CLASSES:
+        faults.append(unknown("label", label, CLASSES))
+    if partition not in OFFICIAL_COUNTS:
+        faults.append(unknown("partition", partition, OFFICIAL_COUNTS))
+    if votes not in map(str, range(ANNOTATORS + 1)):
+        faults.append(f"the votes for SSA must be a whole number from 0 to 7. Received: {votes!r}")
+    elif label in CLASSES and label != CLASSES[int(votes) > ANNOTATORS / 2]:
+        faults.append(f"{votes} of 7 votes for SSA contradict the label {label}")
+    return [fault for fault in faults if fault]
+
+
+def _name_fault(name: str) -> str:
+    if not name:
+        return "the image name is empty"
+    if name in (".", "..") or any(sign in name for sign in "/\\:\0"):
+        return "an image is named by a bare file name, without a path"
+    return ""
+
+
+def _partition_faults(table: Any) -> list[str]:
+    faults = []
+    for partition in OFFICIAL_COUNTS:
+        counts = table[table[PARTITION] == partition][LABEL].value_counts()
+        least = 2 if partition == "train" else 1  # validation needs one of each class
+        if counts.empty:
+            faults.append(f"the partition {partition} is empty")
+        else:
+            faults += [
+                f"the partition {partition} has {counts.get(label, 0)} images of class {label}, "
+                f"and needs {least}"
+                for label in CLASSES
+                if counts.get(label, 0) < least
+            ]
+    return faults
+
+
+def _compare_counts(table: Any, annotations: Path) -> None:
+    different = []
+    for partition, official in OFFICIAL_COUNTS.items():
+        labels = list(table[table[PARTITION] == partition][LABEL])
+        got = {label: labels.count(label) for label in CLASSES}
+        if got != official:
+            different.append(f"{partition} has {_counts(got)}, officially {_counts(official)}")
+    if different:
+        warnings.warn(
+            f"{annotations} is not the official MHIST: {'; '.join(different)}.", stacklevel=3
+        )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return " + ".join(f"{count} {label}" for label, count in counts.items())

@@ -1,0 +1,129 @@
+"""From a split to batches. An example carries its index and its view."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.data import images
+from kd_keras.data.augmentation import augmenter
+from kd_keras.data.task import Split
+
+
+class Epochs:
+    """Shuffled batches of a split, an epoch an iteration.
+
+    The order of an epoch and its augmentations depend on the seed and the epoch's number alone,
+    so that a run that was interrupted goes on as if it had not been. `callback` tells the number
+    when `fit` begins an epoch.
+
+    Args:
+        split: the examples.
+        batch_size: examples a batch; the last one may be smaller.
+        seed: of order and augmentation.
+        augmentation: a name in `AUGMENTATIONS`.
+        class_weight: weight by class number, or None.
+
+    Attributes:
+        dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` where the
+            split or the classes are weighted. Images are uint8, `(batch, height, width,
+            channels)`; the view is the epoch; labels are class numbers or soft labels, as the
+            split has them.
+        callback: to be given to `fit`.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> from kd_keras.data.pipeline import Epochs
+        >>> epochs = Epochs(kd.data.load("digits").train, batch_size=64, seed=0)
+        >>> epochs.dataset.element_spec[0]["image"].shape
+        TensorShape([None, 8, 8, 1])
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: str = "none",
+        class_weight: dict[int, float] | None = None,
+    ):
+        # read whenever an iteration begins; a constant would be the same epoch for ever
+        number = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.callback = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: number.assign(epoch)
+        )
+        batches = _batches(split, batch_size, seed, augmentation, class_weight)
+        self.dataset = (
+            tf.data.Dataset.range(1)
+            .map(lambda _: number.read_value())
+            .flat_map(batches)
+            .apply(tf.data.experimental.assert_cardinality(-(-len(split) // batch_size)))
+            .prefetch(tf.data.AUTOTUNE)
+        )
+
+
+def _batches(split, batch_size, seed, augmentation, class_weight):
+    """A function from an epoch's number to the dataset of its batches."""
+    augment = augmenter(augmentation, seed)
+    fetch = _fetcher(split)
+    labels, weights = targets(split), example_weights(split, class_weight)
+
+    def complete(image, index, number):
+        view = tf.fill(tf.shape(index), tf.cast(number, tf.int32))
+        batch = {"image": image, "index": index, "view": view}
+        label = tf.gather(labels, index)
+        return (batch, label) if weights is None else (batch, label, tf.gather(weights, index))
+
+    def epoch(number):
+        dataset = tf.data.Dataset.from_tensor_slices(_shuffled(len(split), seed, number))
+        if split.images is not None and augment is None:  # whole batches at once
+            return dataset.batch(batch_size).map(lambda i: complete(fetch(i), i, number))
+
+        def one(index):
+            image = fetch(index)
+            return image if augment is None else augment(image, index, number), index
+
+        parallel = dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+        return parallel.batch(batch_size).map(lambda image, i: complete(image, i, number))
+
+    return epoch
+
+
+def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
+    """Batches of images alone, uint8, in the split's order."""
+    if split.images is not None:
+        return tf.data.Dataset.from_tensor_slices(split.images).batch(batch_size)
+    fetch = _fetcher(split)
+    indices = tf.data.Dataset.range(len(split))
+    decoded = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
+    return decoded.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def targets(split: Split) -> np.ndarray:
+    """Soft labels where the split has them, else class numbers."""
+    return split.labels if split.soft_labels is None else split.soft_labels
+
+
+def example_weights(split: Split, class_weight: dict[int, float] | None) -> np.ndarray | None:
+    """The product of an example's own weight and its class's, float32; None where all are 1."""
+    if split.weights is None and class_weight is None:
+        return None
+    weights = np.ones(len(split)) if split.weights is None else split.weights.astype("float64")
+    if class_weight is not None:
+        weights = weights * np.array([class_weight.get(int(k), 1.0) for k in split.labels])
+    return weights.astype("float32")
+
+
+def _fetcher(split: Split):
+    """A graph function from an index (or many, for pixels in memory) to images."""
+    if split.images is not None:
+        pixels = tf.constant(split.images)
+        return lambda index: tf.gather(pixels, index)
+    files = tf.constant([str(file) for file in split.files or ()])
+    return lambda index: images.decode(tf.gather(files, index), split.image_shape)
+
+
+def _shuffled(count: int, seed: int, epoch):
+    """The numbers below `count`, in an order decided by `(seed, epoch)`."""
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1]), epoch)
+    return tf.random.experimental.stateless_shuffle(tf.range(count), key)

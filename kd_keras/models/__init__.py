@@ -1,0 +1,102 @@
+"""Models to distil from and into: raw pixels in 0..255 in, logits out, layers named by meaning.
+
+    from kd_keras import models
+    student = models.build("mobilenetv2", input_shape=(96, 96, 3), classes=2, width=0.5)
+
+A new model is a function `f(input_shape, classes, *, name=..., **knobs)` and a line in `MODELS`;
+a backbone of `keras.applications` also a row in `backbones.BACKBONES`.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from kd_keras import checks
+from kd_keras.models import pretrained, small
+from kd_keras.models.backbones import BACKBONES
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "mlp": small.mlp,
+    "lenet5": small.lenet5,
+    "cnn": small.cnn,
+    "resnet50v2": pretrained.resnet50v2,
+    "resnet101v2": pretrained.resnet101v2,
+    "mobilenetv2": pretrained.mobilenetv2,
+    "mobilenetv3small": pretrained.mobilenetv3small,
+    "efficientnetv2b0": pretrained.efficientnetv2b0,
+    "densenet121": pretrained.densenet121,
+    "xception": pretrained.xception,
+}
+
+
+def names() -> tuple[str, ...]:
+    """The names that `build` knows."""
+    return tuple(MODELS)
+
+
+def knobs(name: str) -> dict[str, Any]:
+    """The knobs of a model with their defaults.
+
+    Raises:
+        ValueError: unknown name; the message lists the known ones and the nearest.
+
+    Example:
+        >>> knobs("cnn")
+        {'width': 1.0}
+    """
+    shared = ("name", "weights")
+    parameters = inspect.signature(checks.lookup("model", MODELS, name)).parameters.values()
+    return {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in shared
+    }
+
+
+def build(
+    name: str,
+    *,
+    input_shape: Sequence[int],
+    classes: int,
+    weights: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> keras.Model:
+    """A new model from its name.
+
+    Args:
+        name: one of `names()`; it becomes the model's name.
+        input_shape: `(height, width, channels)`, three positive integers.
+        classes: number of logits, at least 2.
+        weights: for pretrained models None, "imagenet" or a weights file.
+        **settings: knobs of that model, see `knobs(name)`.
+
+    Returns:
+        A flat functional model from raw pixels in 0..255, shape `(batch, height, width, channels)`,
+        to logits, shape `(batch, classes)`, float32, with layers `embedding` and `logits`.
+
+    Raises:
+        ValueError: unknown name or knob, weights for a model that has none, or an argument
+            outside its range; the message says what is known.
+        FileNotFoundError, ConnectionError: the weights are not to be had.
+
+    Example:
+        >>> build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,)).count_params()
+        1210
+    """
+    model = checks.lookup("model", MODELS, name)
+    known = knobs(name)
+    for knob in settings:
+        if knob not in known:
+            listed = checks.unknown("knob", knob, known) if known else "It has no knobs."
+            raise ValueError(f"{name}: {listed} Received: {knob}={settings[knob]!r}")
+    if name in BACKBONES:
+        settings["weights"] = weights
+    elif weights is not None:
+        raise ValueError(
+            f"{name} has no pretrained weights; those with weights are "
+            f"{', '.join(BACKBONES)}. Received: weights={weights!r}"
+        )
+    return model(input_shape, classes, **settings)

@@ -1,0 +1,52 @@
+"""Checks of the arguments that every model shares."""
+
+from collections.abc import Sequence
+
+from kd_keras import checks
+
+Shape = tuple[int, int, int]
+
+
+def image_shape(value: Sequence[int]) -> Shape:
+    """`(height, width, channels)` as a tuple of three positive integers."""
+    if not (_is_sequence(value) and len(value) == 3 and all(map(_is_count, value))):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels), three positive integers. "
+            f"Received: input_shape={value!r}"
+        )
+    height, width, channels = value
+    return int(height), int(width), int(channels)
+
+
+def class_count(value: int) -> int:
+    """The number of logits: an integer of at least 2."""
+    if not (_is_count(value) and value >= 2):
+        raise ValueError(f"`classes` must be an integer of at least 2. Received: classes={value!r}")
+    return int(value)
+
+
+def layer_sizes(name: str, value: Sequence[int]) -> tuple[int, ...]:
+    """A non-empty tuple of positive integers."""
+    if not (_is_sequence(value) and len(value) > 0 and all(map(_is_count, value))):
+        raise ValueError(
+            f"`{name}` must be a non-empty sequence of positive integers. "
+            f"Received: {name}={value!r}"
+        )
+    return tuple(int(size) for size in value)
+
+
+def dropout_rate(value: float) -> float:
+    """A share in [0, 1): with 1 nothing would be left."""
+    rate = checks.within("dropout", value, 0.0, 1.0)
+    if rate == 1.0:
+        raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={value!r}")
+    return rate
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    # numpy integers have __index__ too; True and False are no counts
+    return hasattr(value, "__index__") and not isinstance(value, bool) and int(value) > 0  # type: ignore[call-overload]

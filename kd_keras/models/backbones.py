@@ -1,0 +1,120 @@
+"""What is known of each backbone of `keras.applications`: one row each.
+
+A new backbone is a row here, a function in `pretrained` and a line in `kd_keras.models.MODELS`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+_PUBLISHED = "https://storage.googleapis.com/tensorflow/keras-applications"
+_UNIT = (1 / 127.5, -1.0)
+# mean and deviation of ImageNet's red, green and blue
+_STANDARD = (
+    [1 / (255 * deviation) for deviation in (0.229, 0.224, 0.225)],
+    [-mean / dev for mean, dev in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)],
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """What is known of one backbone.
+
+    Attributes:
+        constructor: the function in `keras.applications`.
+        rescaling: scale and offset from 0..255 to what the backbone expects; None where
+            it rescales by itself.
+        stages: the layers whose outputs are `stage1` to `stage4`: the end of the last block at
+            1/4, 1/8, 1/16 and 1/32 of the input's size; `stage4` is what gets pooled.
+        blocks: pattern of the block's name at the start of a layer's name.
+        url: where the ImageNet weights are published, with `{width}` and `{size}` to fill in.
+        smallest: least height and width.
+        widths: width factors with ImageNet weights; empty where the width is fixed.
+    """
+
+    constructor: Callable[..., keras.Model]
+    rescaling: tuple[float | list[float], float | list[float]] | None
+    stages: tuple[str, str, str, str]
+    blocks: str
+    url: str
+    smallest: int = 32
+    widths: tuple[float, ...] = ()
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet50v2": Backbone(
+        keras.applications.ResNet50V2,
+        _UNIT,
+        stages=("conv2_block2_out", "conv3_block3_out", "conv4_block5_out", "post_relu"),
+        blocks=r"conv\d_block\d+",
+        url=f"{_PUBLISHED}/resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "resnet101v2": Backbone(
+        keras.applications.ResNet101V2,
+        _UNIT,
+        stages=("conv2_block2_out", "conv3_block3_out", "conv4_block22_out", "post_relu"),
+        blocks=r"conv\d_block\d+",
+        url=f"{_PUBLISHED}/resnet/resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "mobilenetv2": Backbone(
+        keras.applications.MobileNetV2,
+        _UNIT,
+        stages=("block_2_add", "block_5_add", "block_12_add", "out_relu"),
+        blocks=r"expanded_conv|block_\d+|Conv_1",
+        url=f"{_PUBLISHED}/mobilenet_v2/"
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_{size}_no_top.h5",
+        widths=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    ),
+    "mobilenetv3small": Backbone(
+        keras.applications.MobileNetV3Small,
+        None,
+        stages=(
+            "expanded_conv_project_bn",
+            "expanded_conv_2_add",
+            "expanded_conv_7_add",
+            "conv_1_activation",
+        ),
+        blocks=r"expanded_conv(_\d+)?|conv_1",
+        url=f"{_PUBLISHED}/mobilenet_v3/weights_mobilenet_v3_small_224_{{width}}_float_no_top_v2.h5",
+        widths=(0.75, 1.0),
+    ),
+    "efficientnetv2b0": Backbone(
+        keras.applications.EfficientNetV2B0,
+        None,
+        stages=("block2b_add", "block3b_add", "block5e_add", "top_activation"),
+        blocks=r"block\d[a-z]|top",
+        url=f"{_PUBLISHED}/efficientnet_v2/efficientnetv2-b0_notop.h5",
+    ),
+    "densenet121": Backbone(
+        keras.applications.DenseNet121,
+        _STANDARD,
+        stages=("pool2_relu", "pool3_relu", "pool4_relu", "relu"),
+        blocks=r"conv\d_block\d+|pool\d(?=_)",
+        url=f"{_PUBLISHED}/densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "xception": Backbone(
+        keras.applications.Xception,
+        _UNIT,
+        # the sums that end its blocks have no names of their own, the ReLUs that follow them have
+        stages=(
+            "block3_sepconv1_act",
+            "block4_sepconv1_act",
+            "block13_sepconv1_act",
+            "block14_sepconv2_act",
+        ),
+        blocks=r"block\d+",
+        url=f"{_PUBLISHED}/xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        smallest=71,
+    ),
+}
+
+TAPS: dict[str, dict[str, str]] = {
+    name: {
+        **{f"stage{number}": layer for number, layer in enumerate(backbone.stages, start=1)},
+        "embedding": "embedding",
+        "logits": "logits",
+    }
+    for name, backbone in BACKBONES.items()
+}
+"""Meaning to layer name, for each model name: `TAPS[model.name]["stage3"]`."""

@@ -1,0 +1,142 @@
+"""Beside the steps of a training: validation, checkpoints, the watch for divergence."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from kd_keras.data.task import Split
+from kd_keras.evaluation import quality
+from kd_keras.files import write_json
+from kd_keras.recipes.predict import Predictor
+
+
+class Diverged(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+@dataclasses.dataclass
+class Best:
+    """The best epoch so far, by the task's metric on validation."""
+
+    epoch: int = 0
+    score: float = -math.inf
+    weights: list[np.ndarray] | None = None
+
+
+class Validation(keras.callbacks.Callback):
+    """Judges the model after each epoch, keeps the best weights and tells the journal.
+
+    Args:
+        model: the model to judge: the student, in distillation.
+        split: the validation split.
+        metric: a metric of `evaluation.quality`, larger is better.
+        best: kept up to date.
+        journal: called with the epoch's numbers.
+    """
+
+    def __init__(self, model, split: Split, metric: str, best: Best, journal: Callable):
+        super().__init__()
+        self._judged, self._split, self._metric = model, split, metric
+        self._best, self._journal = best, journal
+        self._predict = Predictor(model)
+        self._start = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._start
+        score = quality.score(self._metric, self._predict(self._split), self._split.labels)
+        if score > self._best.score:
+            self._best.epoch, self._best.score = epoch + 1, score
+            self._best.weights = self._judged.get_weights()
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self._journal(
+            {
+                "epoch": epoch + 1,
+                **numbers,
+                "validation": {self._metric: score},
+                "seconds": round(seconds, 4),
+            }
+        )
+
+
+class DivergenceWatch(keras.callbacks.Callback):
+    """Stops the training at the step where a loss is no longer finite."""
+
+    def __init__(self, role: str):
+        super().__init__()
+        self._role = role
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if math.isfinite(float((logs or {})["loss"])):
+            return
+        broken = [k for k, v in logs.items() if k.endswith("_loss") and not math.isfinite(float(v))]
+        rate = float(self.model.optimizer.learning_rate)
+        raise Diverged(
+            f"The training of the {self._role} diverged: {' and '.join(broken or ['loss'])} is not "
+            f"finite at epoch {self._epoch + 1}, step {batch + 1}, learning rate {rate:g}. "
+            "Lower the learning rate; the best epoch before is kept."
+        )
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes what is needed to go on, at the end of an epoch, at most once in `every` seconds.
+
+    The files of a checkpoint are named by its epoch, and the state, which is written last, names
+    them: a kill at any moment leaves a whole checkpoint.
+
+    Attributes:
+        epochs: how many epochs the last checkpoint has behind it; 0 without one.
+    """
+
+    def __init__(self, folder: Path, best: Best, every: float = 10.0):
+        super().__init__()
+        self._folder, self._best, self._every = folder, best, every
+        folder.mkdir(parents=True, exist_ok=True)
+        state_file = folder / "state.json"
+        self._state = json.loads(state_file.read_text()) if state_file.exists() else {}
+        self.epochs: int = self._state.get("epochs", 0)
+        self._start = self._last = time.monotonic()
+
+    def seconds(self) -> float:
+        """Time spent on this training, interrupted runs included."""
+        return self._state.get("seconds", 0.0) + time.monotonic() - self._start
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self._last < self._every:
+            return
+        stem = f"epoch-{epoch + 1:05d}"
+        self.model.save_weights(self._folder / f"{stem}.weights.h5")
+        np.savez(self._folder / f"{stem}.best.npz", *(self._best.weights or []))
+        state = {
+            "stem": stem,
+            "epochs": epoch + 1,
+            "best_epoch": self._best.epoch,
+            "best_score": self._best.score,
+            "seconds": self.seconds(),
+        }
+        write_json(self._folder / "state.json", state)
+        for old in self._folder.iterdir():
+            if old.name != "state.json" and not old.name.startswith(stem):
+                old.unlink()
+        self._last = time.monotonic()
+
+    def restore(self, trainer) -> None:
+        """Bring `trainer`, its optimizer and the best epoch back to the last checkpoint."""
+        stem = self._state["stem"]
+        trainer.load_weights(self._folder / f"{stem}.weights.h5")
+        with np.load(self._folder / f"{stem}.best.npz") as stored:
+            self._best.weights = [stored[name] for name in stored.files]
+        self._best.epoch = self._state["best_epoch"]
+        self._best.score = self._state["best_score"]

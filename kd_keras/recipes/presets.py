@@ -1,0 +1,75 @@
+"""Studies with their settings: each a function of `smoke`, which makes it a run of seconds."""
+
+import dataclasses
+from collections.abc import Callable
+
+from kd_keras.config import DistillConfig
+
+
+def digits_kd(smoke: bool = False) -> DistillConfig:
+    """CNN to a small MLP on the embedded digits: the demonstration, half a minute on two cores."""
+    config = DistillConfig(
+        task="digits",
+        teacher="cnn",
+        student="mlp",
+        student_knobs=("hidden=16,",),
+        epochs=30,
+        teacher_epochs=15,
+        batch_size=64,
+        learning_rate=3e-3,
+    )
+    return _small(config) if smoke else config
+
+
+def mnist_kd(smoke: bool = False) -> DistillConfig:
+    """CNN to a fully connected 784-784 student on MNIST, 12 epochs, batch 256, Adam 1e-3."""
+    config = DistillConfig(
+        task="mnist",
+        teacher="cnn",
+        student="mlp",
+        student_knobs=("hidden=784,784",),
+        epochs=12,
+        batch_size=256,
+        learning_rate=1e-3,
+    )
+    return _small(config) if smoke else config
+
+
+def mhist_kd(smoke: bool = False) -> DistillConfig:
+    """ResNet50V2 to MobileNetV2 on MHIST at 224 px: the head first, then fine-tuning."""
+    config = DistillConfig(
+        task="mhist",
+        teacher="resnet50v2",
+        teacher_weights="imagenet",
+        student="mobilenetv2",
+        student_weights="imagenet",
+        head_epochs=5,
+        head_learning_rate=1e-3,
+        epochs=20,
+        learning_rate=1e-5,
+        batch_size=32,
+        class_weights=True,
+        augmentation="symmetries",
+        temperature=2.0,
+        alpha=0.5,
+        steps_per_execution=1,
+    )
+    if not smoke:
+        return config
+    plain = dataclasses.replace(
+        config, teacher_weights=None, student_weights=None, image_size=64, head_epochs=1
+    )
+    return _small(plain)
+
+
+def _small(config: DistillConfig) -> DistillConfig:
+    return dataclasses.replace(
+        config, epochs=1, teacher_epochs=1, seeds=(0,), limit=64, batch_size=16
+    )
+
+
+PRESETS: dict[str, Callable[[bool], DistillConfig]] = {
+    "digits-kd": digits_kd,
+    "mnist-kd": mnist_kd,
+    "mhist-kd": mhist_kd,
+}

@@ -1,0 +1,107 @@
+"""From a config's words to tasks, models and methods, checked before anything heavy starts."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kd_keras import config as configs
+from kd_keras import data, methods, models, schedules
+from kd_keras.checks import lookup, unknown
+from kd_keras.data.augmentation import AUGMENTATIONS
+from kd_keras.data.images import in_memory
+from kd_keras.data.task import Task
+
+
+def check(config: Any) -> None:
+    """Raise `ValueError` for names and options that do not exist, and files that are not there."""
+    lookup("task", data.TASKS, config.task)
+    lookup("augmentation", AUGMENTATIONS, config.augmentation)
+    if isinstance(config, configs.TrainConfig):
+        _check_model(config.model, config.model_knobs)
+        return
+    if not is_file(config.teacher):
+        _check_model(config.teacher, config.teacher_knobs)
+    elif not Path(config.teacher).exists():
+        raise FileNotFoundError(f"`teacher` names the file {config.teacher}, which is not there.")
+    _check_model(config.student, config.student_knobs)
+    method(config, epochs=1)
+
+
+def is_file(model: str) -> bool:
+    """Whether a config's model is a file and not a name."""
+    return model.endswith(".keras")
+
+
+def _check_model(name: str, knobs: tuple[str, ...]) -> None:
+    known = models.knobs(name)
+    for knob in configs.parse_knobs("knobs", knobs):
+        if knob not in known:
+            raise ValueError(unknown(f"knob of model {name!r}:", knob, known))
+
+
+def load_task(config: Any) -> Task:
+    """The task of a config, its pixels in memory where they fit."""
+    options = {"data_dir": config.data_dir, "image_size": config.image_size}
+    options |= {"soft_labels": config.soft_labels, "vote_weights": config.vote_weights}
+    given = {name: value for name, value in options.items() if value}
+    if config.task in ("mhist", "folder"):
+        given.setdefault("data_dir", None)  # the loader says what it needs
+    task = data.load(config.task, seed=config.split_seed, **given)
+    splits = {
+        name: in_memory(getattr(task, name).limited(config.limit))
+        for name in ("train", "validation", "test")
+    }
+    return Task(**{**vars(task), **splits})
+
+
+def build_model(
+    name: str, knobs: tuple[str, ...], weights: str | None, task: Task, seed: int
+) -> keras.Model:
+    """A new model for the task, initialised by the seed."""
+    keras.utils.set_random_seed(seed)
+    return models.build(
+        name,
+        input_shape=task.image_shape,
+        classes=task.classes,
+        weights=weights,
+        **configs.parse_knobs("knobs", knobs),
+    )
+
+
+def load_model(path: str | Path, task: Task) -> keras.Model:
+    """A model from a `.keras` file, in Keras' safe mode, checked against the task.
+
+    Raises:
+        FileNotFoundError, ValueError: not there, not a Keras model, or of another shape.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file {path}.")
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    shapes = models.taps.input_spec(model).shape[1:], models.taps.output_shape(model)[1:]
+    wanted = task.image_shape, (task.classes,)
+    if tuple(map(tuple, shapes)) != wanted:
+        raise ValueError(
+            f"{path} maps images {tuple(shapes[0])} to {tuple(shapes[1])}, and the task "
+            f"{task.name!r} has images {wanted[0]} and {task.classes} classes."
+        )
+    return model
+
+
+def method(config: configs.DistillConfig, *, epochs: int) -> methods.Method:
+    """A new method with the config's knobs."""
+    knobs = configs.parse_knobs("method_knobs", config.method_knobs)
+    if config.temperature is not None or config.temperature_end is not None:
+        first = 4.0 if config.temperature is None else config.temperature
+        knobs["temperature"] = _scheduled(first, config.temperature_end, epochs)
+    return methods.get(config.method, **knobs)
+
+
+def alpha(config: configs.DistillConfig, *, epochs: int):
+    """The labels' weight, or its schedule."""
+    return _scheduled(config.alpha, config.alpha_end, epochs)
+
+
+def _scheduled(first: float, last: float | None, epochs: int):
+    return first if last is None else schedules.Linear(first, last, epochs)

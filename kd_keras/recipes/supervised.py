@@ -1,0 +1,76 @@
+"""Train one model on labels alone, over seeds; judge a model that was saved."""
+
+from pathlib import Path
+from typing import Any
+
+from kd_keras.config import TrainConfig
+from kd_keras.evaluation import cost, quality
+from kd_keras.files import whole_file
+from kd_keras.recipes import results, setup
+from kd_keras.recipes.distill import plain_copy
+from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.training import supervised, train
+
+
+def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]:
+    """Train the model for every seed, keep the one best on validation, judge all on test.
+
+    Args:
+        config: what to run.
+        progress: shows bars; None shows nothing.
+
+    Returns:
+        What `results.json` holds; the model lies beside it as `model.keras`.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
+        Diverged: a loss became NaN or infinite.
+    """
+    setup.check(config)
+    task = setup.load_task(config)
+    folder = RunFolder(config)
+    progress = progress or Progress(show=False)
+    trained = []
+    for seed in config.seeds:
+        model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
+        total = config.head_epochs + config.epochs
+        with progress.bar(f"seed {seed}: {config.model}", total) as bar:
+            learner = supervised("model", seed, model, task)
+            trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
+    seeds = []
+    for seed, model, outcome in trained:
+        test = quality.evaluate(Predictor(model)(task.test), task.test.labels)
+        seeds.append(results.seed_entry(seed, outcome, task, test))
+    _, best, _ = max(trained, key=lambda item: item[2].score)
+    with whole_file(folder.path / "model.keras") as path:
+        plain_copy(best).save(path)
+    entry = results.model_entry(config.model, cost.describe(best), seeds)
+    facts = results.task_facts(task)
+    outcome = {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
+    folder.finish(outcome)
+    return outcome
+
+
+def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> dict[str, Any]:
+    """A saved model's quality on the task's test split, and its cost.
+
+    Args:
+        path: a `.keras` file that returns logits.
+        config: names the task.
+        teacher: a `.keras` file to measure the agreement with.
+
+    Returns:
+        As `run`, with one entry.
+
+    Raises:
+        FileNotFoundError, ValueError: the files or the data are not there, or do not fit.
+    """
+    task = setup.load_task(config)
+    model = setup.load_model(path, task)
+    theirs = None if teacher is None else Predictor(setup.load_model(teacher, task))(task.test)
+    test = quality.evaluate(Predictor(model)(task.test), task.test.labels, teacher_logits=theirs)
+    entry = results.model_entry(str(path), cost.describe(model), [{"seed": None, "test": test}])
+    facts = results.task_facts(task)
+    return {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}

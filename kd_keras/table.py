@@ -1,0 +1,175 @@
+"""The comparison as a table: each model's quality and cost, and the verdict."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+QUALITY = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "f1": "F1",
+    "nll": "NLL (nats)",
+    "ece": "calibration error",
+    "agreement": "agreement with teacher",
+}
+
+
+def rows(results: Results) -> list[Row]:
+    """One plain row a model, in the order of `results["models"]`.
+
+    Returns:
+        Rows of `model` (its key), `name`, every metric of `QUALITY` as `{"mean", "std", "n"}`
+        over the seeds on the test split, or None; `parameters`, `flops` (of one image),
+        `latency_ms` and `latency_ms_32` (median of a batch of 1 and 32), `weight_bytes` and
+        `export_bytes`. What a run did not measure is None.
+
+    Example:
+        >>> run = {"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}
+        >>> rows(run)[0]["accuracy"]
+        {'mean': 0.5, 'std': None, 'n': 1}
+    """
+    models = results["models"]
+    exported = "distilled" if "distilled" in models else list(models)[-1]
+    return [
+        _row(key, model, results.get("export") if key == exported else None)
+        for key, model in models.items()
+    ]
+
+
+def lines(results: Results) -> list[list[str]]:
+    """The table as text, a list of cells a line; the first line is the heading.
+
+    A model is a column, so that the table stays narrow. A line nobody measured is left out.
+    """
+    columns = rows(results)
+    table = [["", *[row["model"] for row in columns]]]
+    for title, cell in _LINES:
+        cells = [cell(row) for row in columns]
+        if any(cells):
+            table.append([title, *[text or "-" for text in cells]])
+    return table
+
+
+def as_text(results: Results) -> str:
+    """The table, aligned for a terminal, and the verdict as its last line.
+
+    Example:
+        >>> print(as_text({"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}))
+                   model
+        --------  ------
+        seeds          1
+        accuracy  0.5000
+    """
+    table = lines(results)
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    table.insert(1, ["-" * width for width in widths])
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in table
+    ]
+    if sentence := verdict(results):
+        text += ["", sentence]
+    return "\n".join(text)
+
+
+def verdict(results: Results) -> str:
+    """The run's own sentence on whether distillation helped; '' where there was none to judge."""
+    return (results.get("verdict") or {}).get("text", "")
+
+
+def count(number: float) -> str:
+    """A large number in short.
+
+    Example:
+        >>> count(3_538_984), count(950)
+        ('3.54 M', '950')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"
+
+
+def byte_count(number: float) -> str:
+    """Bytes in short; a kB is 1000 bytes.
+
+    Example:
+        >>> byte_count(14_155_936)
+        '14.2 MB'
+    """
+    text = count(number)
+    return text + ("B" if text[-1].isalpha() else " B")
+
+
+def spread(value: dict[str, Any] | None) -> str:
+    """Mean and standard deviation over seeds.
+
+    Example:
+        >>> spread({"mean": 0.9512, "std": 0.0031, "n": 3}), spread(None)
+        ('0.9512 ± 0.0031', '')
+    """
+    if value is None:
+        return ""
+    text = f"{value['mean']:.4f}"
+    return text if value["std"] is None else f"{text} ± {value['std']:.4f}"
+
+
+def _row(key: str, model: dict[str, Any], export: dict[str, Any] | None) -> Row:
+    cost = model.get("cost") or {}
+    latency = cost.get("latency_ms") or {}
+    return {
+        "model": key,
+        "name": model.get("name", key),
+        "seeds": len(model["seeds"]),
+        **{metric: _over_seeds(model, metric) for metric in QUALITY},
+        "parameters": cost.get("parameters"),
+        "flops": cost.get("flops"),
+        "latency_ms": latency.get("1", {}).get("median_ms"),
+        "latency_ms_32": latency.get("32", {}).get("median_ms"),
+        "weight_bytes": cost.get("weight_bytes"),
+        "export_bytes": export["bytes"] if export else None,
+    }
+
+
+def _over_seeds(model: dict[str, Any], metric: str) -> dict[str, Any] | None:
+    """The run's own summary, or that of the test results of its seeds; None where undefined."""
+    value = (model.get("summary") or {}).get(metric)
+    if value is None:
+        numbers = [seed["test"].get(metric) for seed in model["seeds"] if seed.get("test")]
+        numbers = [number for number in numbers if number is not None]
+        if not numbers:
+            return None
+        mean = sum(numbers) / len(numbers)
+        squares = sum((number - mean) ** 2 for number in numbers)
+        std = math.sqrt(squares / (len(numbers) - 1)) if len(numbers) > 1 else None
+        return {"mean": mean, "std": std, "n": len(numbers)}
+    if value["mean"] is None:
+        return None
+    std = value.get("std")
+    known = value["n"] > 1 and std is not None and math.isfinite(std)
+    return {"mean": value["mean"], "std": std if known else None, "n": value["n"]}
+
+
+def _optional(key: str, form: Callable[[Any], str]) -> Callable[[Row], str]:
+    return lambda row: "" if row[key] is None else form(row[key])
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
+
+
+_LINES: list[tuple[str, Callable[[Row], str]]] = [
+    ("network", lambda row: "" if row["name"] == row["model"] else row["name"]),
+    ("seeds", _optional("seeds", str)),
+    *[(title, _optional(metric, spread)) for metric, title in QUALITY.items()],
+    ("parameters", _optional("parameters", count)),
+    ("FLOPs, one image", _optional("flops", count)),
+    ("latency, batch of 1", _optional("latency_ms", _milliseconds)),
+    ("latency, batch of 32", _optional("latency_ms_32", _milliseconds)),
+    ("weights in memory", _optional("weight_bytes", byte_count)),
+    ("exported files", _optional("export_bytes", byte_count)),
+]

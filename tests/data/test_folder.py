@@ -1,0 +1,204 @@
+"""A user's own folder of images."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kd_keras.data import folder, images
+
+
+def draw(path, colour, size=(8, 8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size[::-1], colour).save(path)
+
+
+def fill(root, counts, size=(8, 8)):
+    """Images of `counts` = {"train/cat": 10, ...}, each of its own colour."""
+    for number, (place, count) in enumerate(counts.items()):
+        for i in range(count):
+            draw(root / place / f"{i:02}.png", (10 * number, i, 0), size)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return fill(
+        tmp_path, {"train/dog": 20, "train/cat": 10, "test/cat": 3, "test/dog": 2}, size=(8, 6)
+    )
+
+
+def faults_of(root, count, **options):
+    with pytest.raises(ValueError, match=f"^{count} faults? in ") as error:
+        folder.load(root, **options)
+    return str(error.value)
+
+
+def test_loads_lazy_splits_with_sorted_classes_and_the_common_size(root):
+    task = folder.load(root)
+    assert task.name == "folder"
+    assert task.class_names == ("cat", "dog")
+    assert task.metric == "accuracy"
+    assert task.image_shape == (8, 6, 3)
+    assert [len(s) for s in (task.train, task.validation, task.test)] == [27, 3, 5]
+    for split in (task.train, task.validation, task.test):
+        assert split.images is None
+        assert split.labels.dtype == np.int32
+        names = [task.class_names[label] for label in split.labels]
+        assert names == [path.parent.name for path in split.files]
+    assert task.test.files[0] == root / "test/cat/00.png"
+
+
+def test_the_pixels_are_those_on_disk(root):
+    split = images.in_memory(folder.load(root).test)
+    np.testing.assert_array_equal(split.images[4], np.full((8, 6, 3), (30, 1, 0)))
+
+
+def test_validation_is_cut_stratified_by_the_seed(root):
+    task = folder.load(root, validation_share=0.2)
+    assert np.bincount(task.validation.labels).tolist() == [2, 4]
+    assert not set(task.train.files) & set(task.validation.files)
+    again, other = (folder.load(root, validation_share=0.2, seed=seed) for seed in (0, 1))
+    assert again.validation.files == task.validation.files
+    assert other.validation.files != task.validation.files
+    assert other.test.files == task.test.files
+
+
+@pytest.mark.parametrize("name", ["validation", "val"])
+def test_a_validation_folder_is_taken_as_it_is(root, name):
+    fill(root, {f"{name}/cat": 2, f"{name}/dog": 1}, size=(8, 6))
+    task = folder.load(root)
+    assert len(task.train) == 30
+    assert {path.parents[1].name for path in task.validation.files} == {name}
+    assert task.validation.labels.tolist() == [0, 0, 1]
+
+
+def test_two_validation_folders_are_refused(root):
+    fill(root, {"validation/cat": 2, "val/cat": 2})
+    with pytest.raises(ValueError, match="keep one"):
+        folder.load(root)
+
+
+def test_every_ending_is_read_in_either_case_and_hidden_files_are_passed_over(root):
+    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.bmp", "e.gif"):
+        draw(root / "test/cat" / name, "red", (8, 6))
+    (root / "test/.DS_Store").touch()
+    (root / "test/cat/.DS_Store").touch()
+    (root / "README.txt").touch()
+    assert len(folder.load(root).test) == 10
+
+
+def test_image_size_channels_and_metric_are_as_asked(root):
+    task = folder.load(root, image_size=5, channels=1, metric="auc")
+    assert task.image_shape == (5, 5, 1)
+    assert task.metric == "auc"
+    assert images.in_memory(task.test).images.shape == (5, 5, 5, 1)
+
+
+def test_fingerprint_follows_content_and_partition_not_the_place(root, tmp_path_factory):
+    first = folder.load(root).fingerprint
+    moved = tmp_path_factory.mktemp("moved") / "data"
+    root.rename(moved)
+    assert folder.load(moved).fingerprint == first
+    assert folder.load(moved, seed=1).fingerprint != first
+    assert folder.load(moved, image_size=4).fingerprint != first
+    draw(moved / "test/cat/00.png", "white", (8, 6))
+    assert folder.load(moved).fingerprint != first
+
+
+# --- what is refused ---
+
+
+def test_a_missing_folder_is_named_with_the_layout(tmp_path, root):
+    for path in (tmp_path / "absent", None):
+        with pytest.raises(FileNotFoundError, match=r"no folder data_dir.*train/<class>/"):
+            folder.load(path)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_missing_partition_is_named(root, part):
+    (root / part).rename(root / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=f"no folder {part}/"):
+        folder.load(root)
+
+
+def test_one_class_is_not_enough(tmp_path):
+    fill(tmp_path, {"train/cat": 3, "test/cat": 3})
+    with pytest.raises(ValueError, match=r"at least two classes.*Received: cat"):
+        folder.load(tmp_path)
+
+
+def test_an_unknown_class_gets_the_nearest_name(root):
+    draw(root / "test/dogs/0.png", "red", (8, 6))
+    message = faults_of(root, 1)
+    assert f"{root / 'test/dogs'}: Unknown class 'dogs'. Did you mean 'dog'?" in message
+
+
+def test_an_empty_class_and_an_absent_one_are_faults(root):
+    (root / "train/ant").mkdir()
+    message = faults_of(root, 2)
+    for part in ("train", "test"):
+        assert f"{root / part / 'ant'}: the class has no images" in message
+
+
+def test_stray_files_are_faults(root):
+    for name in ("train/notes.txt", "test/cat/notes.txt"):
+        (root / name).touch()
+    (root / "test/dog/more.png").mkdir()
+    message = faults_of(root, 3)
+    for name in ("train/notes.txt", "test/cat/notes.txt", "test/dog/more.png"):
+        assert str(root / name) in message
+
+
+def test_different_sizes_ask_for_image_size_and_take_it(root):
+    draw(root / "test/cat/wide.png", "red", (8, 9))
+    message = faults_of(root, 1)
+    assert "2 sizes: 35 of 8x6" in message
+    assert f"1 of 8x9 ({root / 'test/cat/wide.png'})" in message
+    assert "--image-size" in message
+    assert folder.load(root, image_size=8).image_shape == (8, 8, 3)
+
+
+def test_all_kinds_are_told_in_one_error_that_lists_ten(root):
+    for i in range(9):
+        (root / f"test/cat/bad{i}.png").write_text("not an image")
+    draw(root / "test/dgo/0.png", "red", (8, 6))
+    draw(root / "test/cat/wide.png", "red", (8, 9))
+    (root / "train/notes.txt").touch()
+    lines = faults_of(root, 12).splitlines()
+    assert len(lines) == 1 + 10 + 1
+    assert "notes.txt" in lines[1]
+    assert "'dgo'" in lines[2]
+    assert "sizes" in lines[3]
+    assert f"{root / 'test/cat/bad0.png'}: not an image" in lines[4]
+    assert lines[-1].strip() == "... and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"image_size": 0}, "image_size"),
+        ({"validation_share": 1.0}, "validation_share"),
+        ({"channels": 2}, "channels"),
+        ({"metric": "acuracy"}, "Did you mean 'accuracy'"),
+    ],
+)
+def test_arguments_are_checked(root, options, name):
+    with pytest.raises(ValueError, match=name):
+        folder.load(root, **options)
+
+
+def test_too_few_images_for_a_validation_split(tmp_path):
+    fill(tmp_path, {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1})
+    with pytest.raises(ValueError, match=r"validation_share=0.1.*validation/"):
+        folder.load(tmp_path)
+
+
+def test_loaders_import_without_tensorflow():
+    code = (
+        "import sys, kd_keras.data.folder, kd_keras.data.mhist\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

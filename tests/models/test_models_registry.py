@@ -1,0 +1,131 @@
+"""The registry, and what every model in it must do."""
+
+import json
+import re
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from kd_keras import models
+from kd_keras.models.backbones import BACKBONES, TAPS
+
+rng = np.random.default_rng(0)
+
+
+def pixels(model):
+    return rng.integers(0, 256, size=(2, *model.input_shape[1:]), dtype=np.uint8)
+
+
+def test_takes_uint8_pixels_and_gives_logits(built, model_name):
+    model = built(model_name)
+    logits = model(pixels(model))
+    assert tuple(logits.shape) == (2, 3)
+    assert logits.dtype == "float32"
+    assert np.isfinite(logits).all()
+    assert not np.allclose(np.sum(logits, axis=-1), 1.0)
+    assert model.get_layer("logits").activation is keras.activations.linear
+    assert model.get_layer("logits").output is model.output
+
+
+def test_uint8_and_float_pixels_are_the_same(built, model_name):
+    model = built(model_name)
+    images = pixels(model)
+    np.testing.assert_array_equal(model(images), model(images.astype("float32")))
+
+
+def test_embedding_enters_the_logits(built, model_name):
+    model = built(model_name)
+    embedding = keras.Model(model.input, model.get_layer("embedding").output)
+    images = pixels(model)
+    kernel, bias = model.get_layer("logits").get_weights()
+    want = model(images)
+    np.testing.assert_allclose(embedding(images) @ kernel + bias, want, rtol=1e-4, atol=1e-5)
+
+
+def test_is_flat_and_carries_its_name(built, model_name):
+    model = built(model_name)
+    assert model.name == model_name
+    assert not [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+    assert len({layer.name for layer in model.layers}) == len(model.layers)
+
+
+def test_every_row_of_taps_names_layers(built, backbone_name):
+    model = built(backbone_name)
+    for layer in TAPS[backbone_name].values():
+        assert model.get_layer(layer) in model.layers
+
+
+def test_saved_file_is_plain_keras_and_gives_the_same(built, model_name, tmp_path):
+    model = built(model_name)
+    path = tmp_path / "model.keras"
+    model.save(path)
+    config = json.loads(zipfile.ZipFile(path).read("config.json"))
+    for part in parts(config):
+        assert part["registered_name"] in (None, part["class_name"])
+        assert part["module"].split(".")[0] == "keras"
+    again = keras.models.load_model(path)
+    images = pixels(model)
+    np.testing.assert_allclose(again(images), model(images), rtol=1e-5, atol=1e-6)
+    assert again.name == model_name
+    assert [layer.name for layer in again.layers] == [layer.name for layer in model.layers]
+
+
+def parts(config):
+    """Every serialised object in a config, at any depth."""
+    if isinstance(config, list):
+        for item in config:
+            yield from parts(item)
+    elif isinstance(config, dict):
+        if "class_name" in config and "module" in config and "registered_name" in config:
+            yield config
+        for item in config.values():
+            yield from parts(item)
+
+
+@pytest.mark.usefixtures("mixed_float16")
+def test_half_precision_gives_float32_logits(model_name):
+    shape = (96, 96, 3) if model_name in BACKBONES else (8, 8, 1)
+    model = models.build(model_name, input_shape=shape, classes=3)
+    logits = model(pixels(model))
+    assert logits.dtype == "float32"
+    assert model.get_layer("embedding").compute_dtype == "float16"
+    assert np.isfinite(logits).all()
+
+
+def test_names_are_those_of_the_registry():
+    assert models.names() == tuple(models.MODELS)
+    assert set(BACKBONES) < set(models.MODELS)
+
+
+def test_knobs_reach_the_model():
+    assert models.knobs("mlp") == {"hidden": (784, 784), "dropout": 0.0}
+    assert models.knobs("mobilenetv2") == {"width": 1.0, "dropout": 0.0}
+    assert models.knobs("lenet5") == {}
+    model = models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=[16])
+    assert model.count_params() == 64 * 16 + 16 + 16 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mobilnetv2", {}, "Unknown model 'mobilnetv2'. Did you mean 'mobilenetv2'?"),
+        ("mlp", {"hiden": (3,)}, "mlp: Unknown knob 'hiden'. Did you mean 'hidden'?"),
+        ("mlp", {"width": 2}, "Known: dropout, hidden. Received: width=2"),
+        ("resnet50v2", {"width": 2}, "resnet50v2: Unknown knob 'width'."),
+        ("lenet5", {"width": 2}, "lenet5: It has no knobs. Received: width=2"),
+        ("cnn", {"weights": "imagenet"}, "cnn has no pretrained weights; those with weights are"),
+        ("mlp", {"input_shape": (8, 8)}, "three positive integers. Received: input_shape=(8, 8)"),
+        ("mlp", {"input_shape": (8, 8, 0)}, "`input_shape` must be (height, width, channels)"),
+        ("mlp", {"input_shape": (None, 8, 1)}, "`input_shape` must be"),
+        ("mlp", {"input_shape": 8}, "`input_shape` must be"),
+        ("mlp", {"input_shape": (8, 8, True)}, "`input_shape` must be"),
+        ("mlp", {"classes": 1}, "at least 2. Received: classes=1"),
+        ("mobilenetv2", {"classes": 2.5}, "at least 2. Received: classes=2.5"),
+    ],
+)
+def test_wrong_arguments_are_named(name, settings, message):
+    settings = {"input_shape": (32, 32, 3), "classes": 2, **settings}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        models.build(name, **settings)

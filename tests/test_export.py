@@ -1,0 +1,208 @@
+"""Exports that are loaded by a new process, and exports that must not come to be."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from kd_keras import export
+from kd_keras.evaluation.cost import file_bytes
+
+SHAPE = (8, 8, 3)
+
+
+def build(*parts, classes=4, dtype=None):
+    return keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Rescaling(1 / 255.0, dtype=dtype),
+            layers.Conv2D(8, 3, dtype=dtype),
+            layers.BatchNormalization(dtype=dtype),
+            *parts,
+            layers.Flatten(dtype=dtype),
+            layers.Dense(classes, dtype=dtype),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(0)
+    model = build(layers.Dropout(0.5), layers.Dense(200))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(pixels(8), np.arange(8) % 4, verbose=0)  # moves the moving averages
+    return model
+
+
+@pytest.fixture(scope="module")
+def made(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exports") / "deep" / "student"
+    return export.saved_model(
+        model, path, sample=pixels(70).astype(np.uint8), class_names=["a", "b", "ç", "d"]
+    )
+
+
+def pixels(n, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, size=(n, *SHAPE)).astype(np.float32)
+
+
+def test_the_record_says_what_was_written_and_compared(made):
+    record = dataclasses.asdict(made)
+    assert json.loads(json.dumps(record)) == record
+    assert made.format == "saved_model"
+    assert made.signature == "classify"
+    assert (made.examples, made.sample) == (70, "given")
+    assert made.same_predictions
+    assert made.max_abs_difference <= 1e-4
+    assert made.bytes == file_bytes(made.path)
+    names = os.path.join(made.path, "assets.extra", "class_names.json")
+    with open(names, encoding="utf-8") as file:
+        assert json.load(file) == ["a", "b", "ç", "d"]
+    assert os.listdir(os.path.dirname(made.path)) == ["student"]
+
+
+def test_each_weight_is_stored_once(made, model):
+    weights = 4 * model.count_params()
+    data = [f for f in os.listdir(os.path.join(made.path, "variables")) if ".data" in f]
+    assert weights <= os.path.getsize(os.path.join(made.path, "variables", data[0])) < 1.1 * weights
+
+
+def test_a_stranger_gets_the_answers_of_the_model(made, model, tmp_path):
+    """Another folder, an import path without this library, TensorFlow alone."""
+    images = pixels(5, seed=1)
+    np.save(tmp_path / "images.npy", images)
+    script = """
+import sys, numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1])
+answer = loaded.signatures["classify"](image=tf.constant(np.load("images.npy")))
+spec = loaded.signatures["classify"].structured_input_signature[1]["image"]
+assert spec.shape.as_list() == [None, 8, 8, 3] and spec.dtype == tf.float32, spec
+assert not [name for name in sys.modules if name.startswith("kd_keras")]
+np.savez("answers.npz", **answer)
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", script, made.path]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    answers = np.load(tmp_path / "answers.npz")
+    want = model.predict(images, verbose=0)
+    assert set(answers) == {"logits", "probabilities"}
+    np.testing.assert_allclose(answers["logits"], want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answers["probabilities"], tf.nn.softmax(want), atol=1e-5)
+
+
+def test_predict_answers_many_images_by_the_default_signature(made, model):
+    images = pixels(130, seed=2)
+    answers = export.predict(made.path, images.astype(np.uint8))
+    want = model.predict(images, verbose=0)
+    np.testing.assert_allclose(answers["logits"], want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, rtol=1e-5)
+
+
+def test_an_earlier_export_is_replaced(model, tmp_path):
+    path = tmp_path / "student"
+    small = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(2)])
+    export.saved_model(small, path, class_names=["yes", "no"])
+    made = export.saved_model(small, path, signature="grade")
+    assert (made.examples, made.sample) == (16, "drawn")
+    assert not (path / "assets.extra").exists()
+    assert os.listdir(tmp_path) == ["student"]
+    assert set(tf.saved_model.load(str(path)).signatures) == {"grade", "serving_default"}
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_a_16_bit_model_answers_in_32_bits(dtype, tmp_path):
+    made = export.saved_model(build(dtype=dtype), tmp_path / "half")
+    answers = export.predict(made.path, pixels(3))
+    assert {a.dtype for a in answers.values()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, rtol=1e-6)
+
+
+class Noise(layers.Layer):
+    """Answers at random, so that no export can answer as the model did."""
+
+    def call(self, x):
+        return x + tf.random.normal(tf.shape(x))
+
+
+def test_an_export_that_answers_otherwise_takes_no_name(tmp_path, model):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "saved_model.pb").write_text("an earlier export")
+    for path in (tmp_path / "new", kept):
+        with pytest.raises(RuntimeError, match=r"logits differ by .* over 16 images"):
+            export.saved_model(build(Noise()), path)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert (kept / "saved_model.pb").read_text() == "an earlier export"
+
+
+def test_an_export_that_cannot_be_loaded_takes_no_name(tmp_path):
+    """The graph calls back into the Python process that wrote it."""
+
+    class Python(layers.Layer):
+        def call(self, x):
+            return tf.ensure_shape(tf.py_function(lambda x: x, [x], tf.float32), x.shape)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    net = build(Python())
+    with pytest.raises(RuntimeError, match="The export failed in a new process"):
+        export.saved_model(net, tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_logits_that_are_not_numbers_are_refused(tmp_path):
+    net = build()
+    net.layers[-1].bias.assign([np.nan, 0.0, 0.0, 0.0])
+    with pytest.raises(RuntimeError, match="differ by nan"):
+        export.saved_model(net, tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_arguments_are_refused_before_anything_is_written(model, tmp_path):
+    path = tmp_path / "new"
+    several = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
+    for arguments, error, message in [
+        ({"model": "student.keras"}, TypeError, "`model` must be a Keras model. Received: str"),
+        ({"model": several}, ValueError, "`model` must return logits"),
+        ({"model": build().layers[1]}, TypeError, "Received: Conv2D"),
+        ({"sample": pixels(3)[0]}, ValueError, "`sample` must have shape (n, 8, 8, 3)"),
+        ({"sample": np.zeros((2, 9, 8, 3))}, ValueError, "Received: shape (2, 9, 8, 3)"),
+        ({"sample": np.zeros((0, 8, 8, 3))}, ValueError, "n at least 1"),
+        ({"class_names": ["a"]}, ValueError, "`class_names` must name the 4 classes"),
+    ]:
+        with pytest.raises(error) as caught:
+            export.saved_model(**{"model": model, "path": path, **arguments})
+        assert message in str(caught.value)
+    dense = keras.Sequential([keras.Input((5,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="`model` must take one image of known size"):
+        export.saved_model(dense, path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_wrong_paths_are_refused_and_left_as_they_were(model, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("kept")
+    with pytest.raises(FileExistsError, match="is a file"):
+        export.saved_model(model, tmp_path / "file")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        export.saved_model(model, tmp_path / "folder")
+    with pytest.raises(NotADirectoryError, match="under a file"):
+        export.saved_model(model, tmp_path / "file" / "student")
+    assert (tmp_path / "folder" / "thesis.txt").read_text() == "kept"
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_named(model, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match=tmp_path.name):
+        export.saved_model(model, tmp_path / "student")
