@@ -5,6 +5,7 @@ teacher's weights and taps, and the images.
 """
 
 import logging
+import math
 import weakref
 
 import keras
@@ -46,7 +47,10 @@ def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.n
 
 def fits(source: TeacherSource, count: int) -> bool:
     """Whether the views of `count` images stay below a quarter of the free memory."""
-    size = 4 * count * sum(int(np.prod(shape[1:])) for shape in source.shapes.values())
+    if any(None in shape[1:] for shape in source.shapes.values()):
+        log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")
+        return False
+    size = count * sum(_row_bytes(shape) for shape in source.shapes.values())
     room = MEMORY_SHARE * available_memory()
     if size > room:
         log.warning(
@@ -57,6 +61,10 @@ def fits(source: TeacherSource, count: int) -> bool:
             room / 1e9,
         )
     return size <= room
+
+
+def _row_bytes(shape: tuple[int | None, ...]) -> int:
+    return 4 * math.prod(side for side in shape[1:] if side is not None)
 
 
 def attach(dataset: tf.data.Dataset, views: dict[str, np.ndarray]) -> tf.data.Dataset:

@@ -216,7 +216,10 @@ def _parse(arguments: list[str]) -> Any:
     commands: Any = None
     for name, command in COMMANDS.items():
         default = _preset(arguments) if name == "distill" else tyro.MISSING_NONPROP
-        entry = Annotated[command, tyro.conf.subcommand(name, default=default, prefix_name=False)]
+        entry: Any = Annotated[
+            command,  # type: ignore[valid-type]
+            tyro.conf.subcommand(name, default=default, prefix_name=False),
+        ]
         commands = entry if commands is None else commands | entry
     return tyro.cli(
         commands,

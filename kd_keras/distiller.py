@@ -76,6 +76,11 @@ class Distiller(keras.Model):
         self.built = True
 
     @property
+    def classes(self) -> int:
+        """How many classes the student tells apart."""
+        return int(self._student_view.shapes["logits"][-1])  # type: ignore[arg-type]
+
+    @property
     def alpha(self) -> float:
         """The labels' weight now. Assigning a number or a schedule retraces nothing."""
         return float(self._alpha)
@@ -97,11 +102,11 @@ class Distiller(keras.Model):
 
     @teacher.setter
     def teacher(self, source) -> None:
-        ours, theirs = self._student_view.shapes["logits"], source.shapes.get("logits")
-        if theirs is not None and ours[-1] != theirs[-1]:
+        theirs = source.shapes.get("logits")
+        if theirs is not None and theirs[-1] != self.classes:
             raise ValueError(
                 "The student and the teacher must have the same classes. Received: a student "
-                f"with {ours[-1]} logits and a teacher with {theirs[-1]}."
+                f"with {self.classes} logits and a teacher with {theirs[-1]}."
             )
         self._teacher = source
         self.train_function = None  # it holds the teacher it was traced with
@@ -140,8 +145,10 @@ class Distiller(keras.Model):
             auto_scale_loss=auto_scale_loss,
         )
 
-    def fit(self, x=None, y=None, batch_size=None, callbacks=None, **kwargs):
-        """Train the student; the arguments are those of `keras.Model.fit`.
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
+        """Train the student; the arguments are those of `keras.Model.fit`, in their order.
 
         A dataset yields images, or dicts that hold them under `"image"` beside `"index"`.
 
@@ -153,12 +160,14 @@ class Distiller(keras.Model):
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
         x = self._with_teacher(x, y, batch_size or 32)
-        epochs = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: self._begin_epoch(e))
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
+        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: self._begin_epoch(e))
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(epochs)
+            callbacks.append(clock)
         else:
-            callbacks = [epochs, *keras.tree.flatten(callbacks or [])]
-        return super().fit(x, y, batch_size=batch_size, callbacks=callbacks, **kwargs)
+            callbacks = [clock, *keras.tree.flatten(callbacks or [])]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def call(self, inputs, training=False):
         """The student's logits, shape `(batch, classes)`."""
@@ -166,6 +175,8 @@ class Distiller(keras.Model):
 
     def train_step(self, data):
         batch, weight = objective.as_batch(data)
+        if "label" not in batch:
+            self._check_unlabelled()
         views = batch["teacher"] if "teacher" in batch else self._teacher(batch)
         with tf.GradientTape() as tape:
             student = self._student_view(batch["image"], training=True)
@@ -225,7 +236,7 @@ class Distiller(keras.Model):
         if y is None and _is_array(x):
             self._check_unlabelled()
         if _is_array(y):
-            objective.check_labels(np.asarray(y), self._student_view.shapes["logits"][-1])
+            objective.check_labels(np.asarray(y), self.classes)
 
     def _check_unlabelled(self) -> None:
         if self.method.needs_labels:

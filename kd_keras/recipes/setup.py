@@ -11,6 +11,7 @@ from kd_keras.checks import lookup, unknown
 from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Task
+from kd_keras.models import taps
 
 
 def check(config: Any) -> None:
@@ -79,7 +80,7 @@ def load_model(path: str | Path, task: Task) -> keras.Model:
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {path}.")
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    shapes = models.taps.input_spec(model).shape[1:], models.taps.output_shape(model)[1:]
+    shapes = taps.input_spec(model).shape[1:], taps.output_shape(model)[1:]
     wanted = task.image_shape, (task.classes,)
     if tuple(map(tuple, shapes)) != wanted:
         raise ValueError(

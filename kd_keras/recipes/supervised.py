@@ -48,9 +48,9 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
         plain_copy(best).save(path)
     entry = results.model_entry(config.model, cost.describe(best), seeds)
     facts = results.task_facts(task)
-    outcome = {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
-    folder.finish(outcome)
-    return outcome
+    found = {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
+    folder.finish(found)
+    return found
 
 
 def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> dict[str, Any]:

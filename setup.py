@@ -1,0 +1,45 @@
+"""Metadata, extras and the console script; the tools' settings stand in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def requirements() -> list[str]:
+    """The ranges of requirements.txt, so that they stand in one place."""
+    lines = (HERE / "requirements.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def version() -> str:
+    """The version that the package itself names."""
+    text = (HERE / "kd_keras" / "__init__.py").read_text()
+    match = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    if match is None:
+        raise RuntimeError("kd_keras/__init__.py names no version.")
+    return match.group(1)
+
+
+setup(
+    name="kd_keras",
+    version=version(),
+    description="Knowledge distillation for lightweight image classifiers, in Keras 3",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["kd_keras", "kd_keras.*", "tuning", "tuning.*"]),
+    package_data={"kd_keras": ["py.typed"]},
+    install_requires=requirements(),
+    extras_require={"dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "ruff>=0.14,<0.18"]},
+    entry_points={"console_scripts": ["kd-keras = kd_keras.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
