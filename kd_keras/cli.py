@@ -118,15 +118,11 @@ class Export:
     """Print the results as JSON."""
 
     def __call__(self) -> None:
-        import keras
-
         from kd_keras import export
+        from kd_keras.recipes import setup
 
         write = lookup("format", export.FORMATS, self.format)
-        if not self.model.exists():
-            raise FileNotFoundError(f"There is no model file {self.model}.")
-        model = keras.models.load_model(self.model, compile=False, safe_mode=True)
-        done = dataclasses.asdict(write(model, self.out))
+        done = dataclasses.asdict(write(setup.read_model(self.model), self.out))
         if self.json:
             _print_json(done)
             return
@@ -294,6 +290,7 @@ def _log_to_stderr() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False  # a package we use may have given the root logger a handler
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from keras import ops
 
 from kd_keras import cache, methods, objective, schedules
 from kd_keras.checks import unknown, within
-from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import AbsentTeacher, as_source
 
@@ -59,15 +59,15 @@ class Distiller(keras.Model):
             raise ValueError(unknown("teacher_cache", teacher_cache, cache.MODES))
         refuse_probabilities("student", student)
         self.student = student
-        self.method = _method(method)
+        self.method = methods.as_method(method)
         self.teacher_cache = teacher_cache
         self._student_view = TapView(student, _with_logits(self.method.student_taps))
+        refuse_single_logit("student", self._student_view.shapes["logits"])
         self._alpha = self.add_weight(shape=(), name="alpha", trainable=False)
-        self.alpha = keras.saving.deserialize_keras_object(alpha)
+        self.alpha = schedules.restored(alpha)
         self.teacher = teacher
         self._trackers = {
-            part: keras.metrics.Mean(name=part)
-            for part in ("loss", "student_loss", "distillation_loss")
+            part: keras.metrics.Mean(name=part) for part in ("student_loss", "distillation_loss")
         }
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
         if not self.method.built:
@@ -83,7 +83,7 @@ class Distiller(keras.Model):
     @property
     def alpha(self) -> float:
         """The labels' weight now. Assigning a number or a schedule retraces nothing."""
-        return float(self._alpha)
+        return float(ops.convert_to_numpy(self._alpha))  # plain float() fails on replicas
 
     @alpha.setter
     def alpha(self, value) -> None:
@@ -164,7 +164,7 @@ class Distiller(keras.Model):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
         clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: self._begin_epoch(e))
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(clock)
+            callbacks.callbacks.insert(0, clock)
         else:
             callbacks = [clock, *keras.tree.flatten(callbacks or [])]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
@@ -176,7 +176,7 @@ class Distiller(keras.Model):
     def train_step(self, data):
         batch, weight = objective.as_batch(data)
         if "label" not in batch:
-            self._check_unlabelled()
+            objective.check_unlabelled(self.method, self._alpha_given)
         views = batch["teacher"] if "teacher" in batch else self._teacher(batch)
         with tf.GradientTape() as tape:
             student = self._student_view(batch["image"], training=True)
@@ -184,7 +184,7 @@ class Distiller(keras.Model):
                 k: batch[k] for k in ("image", "label", "index", "view", "weight") if k in batch
             }
             soft = self.method(student, views, known, training=True)
-            hard = self._on_labels(batch, student["logits"])
+            hard = self._label_loss(batch["label"], student["logits"]) if "label" in batch else None
             loss = objective.weighted_mean(self._mix(hard, soft), weight) + self._regularisation()
             # Keras adds up the gradients of all replicas: each takes its share of the mean
             shared = loss / tf.distribute.get_strategy().num_replicas_in_sync
@@ -198,11 +198,11 @@ class Distiller(keras.Model):
 
     def test_step(self, data):
         batch, weight = objective.as_batch(data)
+        if "label" not in batch:
+            raise ValueError("Evaluating the student takes labels. Received: y=None")
         logits = self.student(batch["image"], training=False)
-        parts = {}
-        if "label" in batch:
-            hard = objective.weighted_mean(self._label_loss(batch["label"], logits), weight)
-            parts = {"loss": hard + self._regularisation(), "student_loss": hard}
+        hard = objective.weighted_mean(self._label_loss(batch["label"], logits), weight)
+        parts = {"loss": hard + self._regularisation(), "student_loss": hard}
         return self._logs(parts, batch, logits, weight)
 
     def _mix(self, hard, soft):
@@ -210,21 +210,27 @@ class Distiller(keras.Model):
             return (1.0 - self._alpha) * soft
         return self._alpha * hard + (1.0 - self._alpha) * soft
 
-    def _on_labels(self, batch, logits):
-        return self._label_loss(batch["label"], logits) if "label" in batch else None
-
     def _regularisation(self):
         return sum((ops.cast(loss, "float32") for loss in self.losses), 0.0)
 
     def _logs(self, parts, batch, logits, weight):
-        count = tf.shape(logits)[0]
+        count, trackers = tf.shape(logits)[0], {"loss": self._loss_tracker, **self._trackers}
         for part, value in parts.items():
-            self._trackers[part].update_state(value, sample_weight=count)
-        if "label" in batch:
-            logs = self.compute_metrics(None, batch["label"], logits, sample_weight=weight)
-        else:
-            logs = self.get_metrics_result()
-        return {k: v for k, v in logs.items() if k in parts or k not in self._trackers}
+            trackers[part].update_state(value, sample_weight=count)
+        logs = self.compute_metrics(None, batch.get("label"), logits, sample_weight=weight)
+        ours = {part: trackers[part].result() for part in parts}
+        return {**{k: v for k, v in logs.items() if k not in trackers}, **ours}
+
+    @property
+    def metrics(self):
+        """As Keras lists them; the compiled ones from the first labels on, which build them."""
+        return [metric for metric in super().metrics if getattr(metric, "built", True)]
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As in Keras; without labels the compiled metrics have nothing to say."""
+        if y is None:
+            return {}
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def _begin_epoch(self, epoch: int) -> None:
         self.method.on_epoch_begin(epoch)
@@ -234,22 +240,13 @@ class Distiller(keras.Model):
 
     def _check_labels(self, x, y) -> None:
         if y is None and _is_array(x):
-            self._check_unlabelled()
+            objective.check_unlabelled(self.method, self._alpha_given)
         if _is_array(y):
             objective.check_labels(np.asarray(y), self.classes)
 
-    def _check_unlabelled(self) -> None:
-        if self.method.needs_labels:
-            raise ValueError(f"{type(self.method).__name__} needs labels. Received: y=None")
-        if callable(self._alpha_given) or self.alpha > 0:
-            raise ValueError(
-                "Without labels only the teacher can be learned from: `alpha` must be 0. "
-                f"Received: y=None, alpha={self._alpha_given!r}"
-            )
-
     def _with_teacher(self, x, y, batch_size):
         """Arrays joined with the teacher's stored answers; anything else as it is."""
-        if not _is_array(x) or (isinstance(x, dict) and "image" in x):
+        if not _is_array(x):
             return x
         x = np.asarray(x)
         batch = {"image": x, "index": np.arange(len(x), dtype="int32")}
@@ -281,25 +278,15 @@ class Distiller(keras.Model):
         )
 
     def get_compile_config(self):
-        loss = keras.saving.serialize_keras_object(self._loss_given)
         given = super().get_compile_config()
+        if not given:  # not compiled
+            return given
         given.pop("loss_weights", None)
-        return {**given, "loss": loss}
+        return {**given, "loss": keras.saving.serialize_keras_object(self._loss_given)}
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-
-def _method(method) -> methods.Method:
-    if isinstance(method, str):
-        return methods.get(method)
-    if not isinstance(method, methods.Method):
-        raise ValueError(
-            "`method` must be a name, a Method or a methods.Sum of several. "
-            f"Received: {type(method).__name__}"
-        )
-    return method
 
 
 def _with_logits(taps) -> tuple[str, ...]:

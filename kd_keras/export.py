@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from kd_keras.evaluation.cost import file_bytes
 from kd_keras.files import whole_folder
+from kd_keras.models.heads import refuse_probabilities
 
 BATCH = 64
 RELOAD_SECONDS = 600.0
@@ -67,8 +68,7 @@ def saved_model(
     an accelerator is not taken for a fault. Only then do they take the name `path`.
 
     Args:
-        model: a model of one image that returns logits. One that ends in softmax would be
-            exported with probabilities called logits.
+        model: a model of one image that returns logits.
         path: the folder; an earlier SavedModel there is replaced.
         sample: images to compare on, shape `(n, height, width, channels)`, raw pixels, any
             number type; by default 16 images drawn with a fixed seed.
@@ -79,8 +79,8 @@ def saved_model(
 
     Raises:
         TypeError: `model` is not a Keras model.
-        ValueError: a model without one input and one output of shape `(batch, classes)`, a
-            sample of another shape, or a wrong number of class names.
+        ValueError: a model without one input and one output of shape `(batch, classes)`, one
+            that ends in softmax, a sample of another shape, or a wrong number of class names.
         FileExistsError: a file, or a folder that is no SavedModel, lies at `path`.
         NotADirectoryError, PermissionError: no folder can be made there.
         RuntimeError: the export could not be loaded, or answered otherwise. Nothing is left.
@@ -214,13 +214,14 @@ def _check_model(model: Any) -> None:
         raise TypeError(f"`model` must be a Keras model. Received: {type(model).__name__}")
     shape = getattr(model, "input_shape", None)  # a subclassed model has none
     output = getattr(model, "output_shape", None)
-    if not (isinstance(shape, tuple) and len(shape) == 4 and None not in shape[1:]):
+    if not (isinstance(shape, tuple) and len(shape) > 1 and None not in shape[1:]):
         raise ValueError(
             f"`model` must take one image of known size, (batch, height, width, channels). "
             f"Received: input of shape {shape}"
         )
     if not (isinstance(output, tuple) and len(output) == 2):
         raise ValueError(f"`model` must return logits, (batch, classes). Received: {output}")
+    refuse_probabilities("model", model)
 
 
 def _checked_sample(shape: tuple, sample: Any) -> np.ndarray:

@@ -1,5 +1,7 @@
 """How a batch is read, and how its examples are weighed: shared by training and testing."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -51,9 +53,7 @@ def label_loss(loss):
     if loss is None:
         return losses.cross_entropy
     given = keras.losses.get(loss)
-    config = given.get_config() if isinstance(given, keras.losses.Loss) else {}
-    by_name = isinstance(loss, str) and "crossentropy" in loss.lower()
-    if by_name or config.get("from_logits") is False:
+    if _expects_probabilities(given):
         raise ValueError(
             "`loss` gets the student's logits, and this one expects probabilities. Leave `loss` "
             "out for cross-entropy on logits, or give a loss made with from_logits=True. "
@@ -70,6 +70,17 @@ def label_loss(loss):
     return per_example
 
 
+def _expects_probabilities(loss) -> bool:
+    """Whether `from_logits` is, or defaults to, false; or a Keras loss knows no logits at all."""
+    function = getattr(loss, "fn", loss)
+    if function is keras.losses.kl_divergence:
+        return True
+    if isinstance(loss, keras.losses.Loss):
+        return loss.get_config().get("from_logits") is False
+    parameter = inspect.signature(function).parameters.get("from_logits")
+    return parameter is not None and parameter.default is False
+
+
 def check_labels(labels: np.ndarray, classes: int) -> None:
     """Raise `ValueError` for class numbers out of range, or distributions of another width."""
     if losses.are_class_numbers(labels, np.empty((1, classes))):
@@ -81,4 +92,15 @@ def check_labels(labels: np.ndarray, classes: int) -> None:
     elif labels.shape[-1] != classes:
         raise ValueError(
             f"`y` holds distributions over {labels.shape[-1]} classes, the student has {classes}."
+        )
+
+
+def check_unlabelled(method, alpha) -> None:
+    """Raise `ValueError` where the method or alpha, a number or a schedule, asks for labels."""
+    if method.needs_labels:
+        raise ValueError(f"{type(method).__name__} needs labels. Received: y=None")
+    if callable(alpha) or alpha > 0:
+        raise ValueError(
+            "Without labels only the teacher can be learned from: `alpha` must be 0. "
+            f"Received: y=None, alpha={alpha!r}"
         )

@@ -221,7 +221,7 @@ def _reliability(models: dict[str, Any]) -> Figure:
 
 def _cost(points: list[dict[str, Any]], metric: str) -> Figure:
     """The metric against parameters and against latency, both on a logarithmic axis."""
-    axes_of = {"parameters": "parameters", "latency_ms": "latency of one image (ms)"}
+    axes_of = {"parameters": "parameters", "latency_median_ms": "latency of one image (ms)"}
     known = {k: label for k, label in axes_of.items() if all(p[k] for p in points)}
     figure, axes = _figure(len(known))
     for ax, (key, label) in zip(axes, known.items(), strict=True):

@@ -5,9 +5,20 @@ import dataclasses
 import keras
 
 
+class _Configured:
+    """What Keras needs to bring a dataclass back from its configuration."""
+
+    def get_config(self) -> dict:
+        return dataclasses.asdict(self)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
-class Linear:
+class Linear(_Configured):
     """From `start` at epoch 0 to `end` at epoch `epochs - 1`, and `end` from there on.
 
     Example:
@@ -24,13 +35,10 @@ class Linear:
         done = 1.0 if self.epochs <= 1 else min(epoch / (self.epochs - 1), 1.0)
         return self.start + (self.end - self.start) * done
 
-    def get_config(self) -> dict:
-        return dataclasses.asdict(self)
-
 
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
-class Steps:
+class Steps(_Configured):
     """`values[k]` from epoch `boundaries[k - 1]` on: one more value than boundaries.
 
     Early-stopped distillation, plain training from epoch 60 on, is
@@ -55,8 +63,10 @@ class Steps:
     def __call__(self, epoch: int) -> float:
         return self.values[sum(epoch >= boundary for boundary in self.boundaries)]
 
-    def get_config(self) -> dict:
-        return {"values": list(self.values), "boundaries": list(self.boundaries)}
+
+def restored(value):
+    """What Keras made a configuration of, such as a schedule; anything else as it is."""
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def value_at(value, epoch: int) -> float:

@@ -24,8 +24,8 @@ def rows(results: Results) -> list[Row]:
     Returns:
         Rows of `model` (its key), `name`, every metric of `QUALITY` as `{"mean", "std", "n"}`
         over the seeds on the test split, or None; `parameters`, `flops` (of one image),
-        `latency_ms` and `latency_ms_32` (median of a batch of 1 and 32), `weight_bytes` and
-        `export_bytes`. What a run did not measure is None.
+        `latency_median_ms` and `latency_p95_ms` of a batch of 1, the same with `_32` of 32;
+        `weight_bytes` and `export_bytes`. What a run did not measure is None.
 
     Example:
         >>> run = {"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}
@@ -128,8 +128,11 @@ def _row(key: str, model: dict[str, Any], export: dict[str, Any] | None) -> Row:
         **{metric: _over_seeds(model, metric) for metric in QUALITY},
         "parameters": cost.get("parameters"),
         "flops": cost.get("flops"),
-        "latency_ms": latency.get("1", {}).get("median_ms"),
-        "latency_ms_32": latency.get("32", {}).get("median_ms"),
+        **{
+            f"latency_{name}{suffix}": latency.get(batch, {}).get(name)
+            for batch, suffix in (("1", ""), ("32", "_32"))
+            for name in ("median_ms", "p95_ms")
+        },
         "weight_bytes": cost.get("weight_bytes"),
         "export_bytes": export["bytes"] if export else None,
     }
@@ -168,8 +171,10 @@ _LINES: list[tuple[str, Callable[[Row], str]]] = [
     *[(title, _optional(metric, spread)) for metric, title in QUALITY.items()],
     ("parameters", _optional("parameters", count)),
     ("FLOPs, one image", _optional("flops", count)),
-    ("latency, batch of 1", _optional("latency_ms", _milliseconds)),
-    ("latency, batch of 32", _optional("latency_ms_32", _milliseconds)),
+    ("latency, batch of 1", _optional("latency_median_ms", _milliseconds)),
+    ("  95th percentile", _optional("latency_p95_ms", _milliseconds)),
+    ("latency, batch of 32", _optional("latency_median_ms_32", _milliseconds)),
+    ("  95th percentile", _optional("latency_p95_ms_32", _milliseconds)),
     ("weights in memory", _optional("weight_bytes", byte_count)),
     ("exported files", _optional("export_bytes", byte_count)),
 ]

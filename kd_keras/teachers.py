@@ -82,9 +82,15 @@ class LiveTeacher(TeacherSource):
         """Made of the architecture, the weights and the taps."""
         variables = self.model.variables
         settings = [[v.path, str(v.dtype)] for v in variables]
-        return fingerprint(
-            settings, self.model.to_json(), list(self.shapes), *[np.asarray(v) for v in variables]
-        )
+        arrays = [np.asarray(v) for v in variables]
+        return fingerprint(settings, _architecture(self.model), list(self.shapes), *arrays)
+
+
+def _architecture(model: keras.Model) -> str:
+    try:
+        return model.to_json()
+    except NotImplementedError:  # a subclassed model that Keras cannot put in writing
+        return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
 class CachedTeacher(TeacherSource):

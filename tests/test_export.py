@@ -181,9 +181,12 @@ def test_wrong_arguments_are_refused_before_anything_is_written(model, tmp_path)
         with pytest.raises(error) as caught:
             export.saved_model(**{"model": model, "path": path, **arguments})
         assert message in str(caught.value)
-    dense = keras.Sequential([keras.Input((5,)), layers.Dense(2)])
+    free = keras.Sequential([keras.Input((None, None, 3)), layers.GlobalAveragePooling2D()])
     with pytest.raises(ValueError, match="`model` must take one image of known size"):
-        export.saved_model(dense, path)
+        export.saved_model(free, path)
+    probable = keras.Sequential([keras.Input((5,)), layers.Dense(2, activation="softmax")])
+    with pytest.raises(ValueError, match="`model` must return logits, but its last layer"):
+        export.saved_model(probable, path)
     assert os.listdir(tmp_path) == []
 
 

@@ -53,8 +53,9 @@ def augmenter(name: str, seed: int):
         return None
 
     def augment(image, index, view):
-        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), index)
-        key = tf.random.experimental.stateless_fold_in(key, view)
+        key = tf.constant([seed, 0])
+        for number in (index, view):  # folding in an int64 gives another key than an int32
+            key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
         return tf.ensure_shape(chosen(image, key), image.shape)
 
     return augment

@@ -98,7 +98,9 @@ def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
 
 def _parts(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
     """The folders of train and test, and of validation where there is one."""
-    if data_dir is None or not Path(data_dir).is_dir():
+    if data_dir is None:
+        raise FileNotFoundError(f"`data_dir` must name a folder. Received: None. {LAYOUT}")
+    if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder data_dir={str(data_dir)!r}. {LAYOUT}")
     root = Path(data_dir)
     parts = {part: root / part for part in ("train", "test")}

@@ -124,7 +124,9 @@ def _agreement(rows: Any) -> np.ndarray:
 
 def _find(data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path]:
     """The annotations and the folder that holds the images, unpacked where need be."""
-    if data_dir is None or not Path(data_dir).is_dir():
+    if data_dir is None:
+        raise FileNotFoundError(f"`data_dir` must name a folder. Received: None. {HELP}")
+    if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder data_dir={str(data_dir)!r}. {HELP}")
     root = Path(data_dir)
     found = [root / "annotations.csv"]

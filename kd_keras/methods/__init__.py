@@ -35,6 +35,22 @@ def get(name: str, **knobs) -> Method:
     return method(**knobs)
 
 
+def as_method(method: str | Method) -> Method:
+    """A method by its name; a method as it is.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(method, str):
+        return get(method)
+    if not isinstance(method, Method):
+        raise ValueError(
+            "`method` must be a name, a Method or a methods.Sum of several. "
+            f"Received: {type(method).__name__}"
+        )
+    return method
+
+
 def knobs_of(name: str) -> tuple[str, ...]:
     """The names of a method's own arguments."""
     signature = inspect.signature(lookup("method", METHODS, name).__init__)
@@ -42,4 +58,4 @@ def knobs_of(name: str) -> tuple[str, ...]:
     return tuple(p.name for p in signature.parameters.values() if p.kind in kinds)[1:]
 
 
-__all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "get", "knobs_of"]
+__all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "as_method", "get", "knobs_of"]

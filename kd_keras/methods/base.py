@@ -103,6 +103,10 @@ class Method(keras.layers.Layer):
         """The variable behind a knob."""
         return self._knobs[name].variable
 
+    def knob_now(self, name: str) -> float:
+        """The number a knob stands at."""
+        return float(keras.ops.convert_to_numpy(self.knob(name)))  # float() fails on replicas
+
     def knob_value(self, name: str):
         """The number or schedule the knob was given, as a configuration keeps it."""
         return keras.saving.serialize_keras_object(self._knobs[name].value)

@@ -2,6 +2,7 @@
 
 import keras
 
+from kd_keras import schedules
 from kd_keras.methods.base import Method
 
 
@@ -25,9 +26,7 @@ class Sum(Method):
         super().__init__(**kwargs)
         if not methods:
             raise ValueError("`methods` must name at least one method. Received: none")
-        self.methods = {
-            name: keras.saving.deserialize_keras_object(method) for name, method in methods.items()
-        }
+        self.methods = {name: schedules.restored(method) for name, method in methods.items()}
         for name, method in self.methods.items():
             if not isinstance(method, Method):
                 raise ValueError(

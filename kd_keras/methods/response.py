@@ -2,7 +2,7 @@
 
 import keras
 
-from kd_keras import losses
+from kd_keras import losses, schedules
 from kd_keras.checks import positive
 from kd_keras.methods.base import Method
 
@@ -28,12 +28,12 @@ class KD(Method):
 
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)
-        self.add_knob("temperature", keras.saving.deserialize_keras_object(temperature), positive)
+        self.add_knob("temperature", schedules.restored(temperature), positive)
 
     @property
     def temperature(self) -> float:
         """The temperature now. Assigning a number or a schedule retraces nothing."""
-        return float(self.knob("temperature"))
+        return self.knob_now("temperature")
 
     @temperature.setter
     def temperature(self, value) -> None:

@@ -1,6 +1,7 @@
 """Checks of the arguments that every model shares."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from kd_keras import checks
 
@@ -25,14 +26,15 @@ def class_count(value: int) -> int:
     return int(value)
 
 
-def layer_sizes(name: str, value: Sequence[int]) -> tuple[int, ...]:
-    """A non-empty tuple of positive integers."""
-    if not (_is_sequence(value) and len(value) > 0 and all(map(_is_count, value))):
+def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """A non-empty tuple of positive integers; a single one counts as one layer."""
+    sizes = (value,) if _is_count(value) else value
+    if not (_is_sequence(sizes) and len(sizes) > 0 and all(map(_is_count, sizes))):
         raise ValueError(
-            f"`{name}` must be a non-empty sequence of positive integers. "
+            f"`{name}` must be a positive integer or a non-empty sequence of them. "
             f"Received: {name}={value!r}"
         )
-    return tuple(int(size) for size in value)
+    return tuple(int(size) for size in sizes)
 
 
 def dropout_rate(value: float) -> float:

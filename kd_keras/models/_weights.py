@@ -39,8 +39,8 @@ def imagenet_file(model: str, url: str) -> Path:
             raise ConnectionError(
                 f"The ImageNet weights of {model} are not in the Keras cache and could not be "
                 f"fetched ({e}). Download {url} on a machine with a network and place it as "
-                f"{path}, or name the file: `weights=FILE` in Python, `--weights FILE` on the "
-                "command line."
+                f"{path}, or name the file: `weights=FILE` in Python; on the command line "
+                "`--weights`, or `--teacher-weights` and `--student-weights`."
             ) from e
     return path
 

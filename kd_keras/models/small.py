@@ -18,7 +18,7 @@ def mlp(
     input_shape: Sequence[int],
     classes: int,
     *,
-    hidden: Sequence[int] = (784, 784),
+    hidden: int | Sequence[int] = (784, 784),
     dropout: float = 0.0,
     name: str = "mlp",
 ) -> keras.Model:
@@ -32,7 +32,7 @@ def mlp(
     Args:
         input_shape: `(height, width, channels)`.
         classes: number of logits, at least 2.
-        hidden: units of each hidden layer, at least one layer.
+        hidden: units of each hidden layer; a single number for one layer.
         dropout: share of units dropped after each hidden layer in training, in [0, 1).
         name: name of the model.
 

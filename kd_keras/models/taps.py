@@ -99,7 +99,9 @@ def output_shape(model: keras.Model) -> tuple[int | None, ...]:
                 f"It has {len(model.outputs)}."
             )
         return (None, *model.outputs[0].shape[1:])
-    return (None, *model.compute_output_shape(input_spec(model).shape)[1:])
+    images = input_spec(model)
+    answer = model.compute_output_spec(keras.KerasTensor(images.shape, images.dtype.name))
+    return (None, *answer.shape[1:])
 
 
 def layer_paths(model: keras.Model) -> list[str]:

@@ -32,7 +32,10 @@ class Best:
 class Validation(keras.callbacks.Callback):
     """Judges the model after each epoch, keeps the best weights and tells the journal.
 
+    Stops the training where the epoch's last step has left weights that answer NaN or infinity.
+
     Args:
+        role: names the training in an error.
         model: the model to judge: the student, in distillation.
         split: the validation split.
         metric: a metric of `evaluation.quality`, larger is better.
@@ -40,8 +43,9 @@ class Validation(keras.callbacks.Callback):
         journal: called with the epoch's numbers.
     """
 
-    def __init__(self, model, split: Split, metric: str, best: Best, journal: Callable):
+    def __init__(self, role: str, model, split: Split, metric: str, best: Best, journal: Callable):
         super().__init__()
+        self._role = role
         self._judged, self._split, self._metric = model, split, metric
         self._best, self._journal = best, journal
         self._predict = Predictor(model)
@@ -52,7 +56,11 @@ class Validation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         seconds = time.perf_counter() - self._start
-        score = quality.score(self._metric, self._predict(self._split), self._split.labels)
+        logits = self._predict(self._split)
+        if not np.isfinite(logits).all():
+            step = self.params["steps"]
+            raise _diverged(self._role, "an answer on validation", epoch, step, self.model)
+        score = quality.score(self._metric, logits, self._split.labels)
         if score > self._best.score:
             self._best.epoch, self._best.score = epoch + 1, score
             self._best.weights = self._judged.get_weights()
@@ -82,12 +90,19 @@ class DivergenceWatch(keras.callbacks.Callback):
         if math.isfinite(float((logs or {})["loss"])):
             return
         broken = [k for k, v in logs.items() if k.endswith("_loss") and not math.isfinite(float(v))]
-        rate = float(self.model.optimizer.learning_rate)
-        raise Diverged(
-            f"The training of the {self._role} diverged: {' and '.join(broken or ['loss'])} is not "
-            f"finite at epoch {self._epoch + 1}, step {batch + 1}, learning rate {rate:g}. "
-            "Lower the learning rate; the best epoch before is kept."
-        )
+        terms = " and ".join(broken or ["loss"])
+        # several steps may be one execution; the last of an epoch is shorter than it says
+        step = min(batch + 1, self.params["steps"] or batch + 1)
+        raise _diverged(self._role, terms, self._epoch, step, self.model)
+
+
+def _diverged(role: str, broken: str, epoch: int, step: int, trainer: keras.Model) -> Diverged:
+    rate = float(trainer.optimizer.learning_rate)
+    return Diverged(
+        f"The training {role!r} diverged: {broken} is not finite by epoch {epoch + 1}, "
+        f"step {step}, learning rate {rate:g}. Lower the learning rate; the best epoch before, "
+        "if there is one, is kept."
+    )
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -124,11 +139,12 @@ class Checkpoint(keras.callbacks.Callback):
             "epochs": epoch + 1,
             "best_epoch": self._best.epoch,
             "best_score": self._best.score,
+            "random": [np.array(state).tolist() for state in _random_states(self.model)],
             "seconds": self.seconds(),
         }
         write_json(self._folder / "state.json", state)
-        for old in self._folder.iterdir():
-            if old.name != "state.json" and not old.name.startswith(stem):
+        for old in self._folder.glob("epoch-*"):
+            if not old.name.startswith(stem):
                 old.unlink()
         self._last = time.monotonic()
 
@@ -136,7 +152,14 @@ class Checkpoint(keras.callbacks.Callback):
         """Bring `trainer`, its optimizer and the best epoch back to the last checkpoint."""
         stem = self._state["stem"]
         trainer.load_weights(self._folder / f"{stem}.weights.h5")
+        for state, value in zip(_random_states(trainer), self._state["random"], strict=True):
+            state.assign(value)
         with np.load(self._folder / f"{stem}.best.npz") as stored:
             self._best.weights = [stored[name] for name in stored.files]
         self._best.epoch = self._state["best_epoch"]
         self._best.score = self._state["best_score"]
+
+
+def _random_states(trainer: keras.Model) -> list:
+    """What decides the next dropout: Keras does not save it with the weights."""
+    return [v for v in trainer.variables if v.name == "seed_generator_state"]

@@ -58,6 +58,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
     """
     setup.check(config)
     task = setup.load_task(config)
+    setup.check_models(config, task)
     folder = RunFolder(config)
     progress = progress or Progress(show=False)
     trials = [_Trial(config, task, seed, folder, progress) for seed in config.seeds]
@@ -200,7 +201,7 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
 
 def plain_copy(model: keras.Model) -> keras.Model:
     """A copy without the optimizer, which would make the file three times as large."""
-    copy = keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())  # `clone_model` would compile it too
     copy.set_weights(model.get_weights())
     return copy
 

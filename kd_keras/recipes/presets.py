@@ -12,11 +12,12 @@ def digits_kd(smoke: bool = False) -> DistillConfig:
         task="digits",
         teacher="cnn",
         student="mlp",
-        student_knobs=("hidden=16,",),
-        epochs=30,
-        teacher_epochs=15,
-        batch_size=64,
-        learning_rate=3e-3,
+        student_knobs=("hidden=256",),
+        epochs=40,
+        teacher_epochs=20,
+        batch_size=16,
+        learning_rate=2e-3,
+        steps_per_execution=36,
     )
     return _small(config) if smoke else config
 

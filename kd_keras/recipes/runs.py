@@ -6,12 +6,13 @@ While a run is under way it also holds `work/`, from which the same command goes
 import json
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from kd_keras import machine
 from kd_keras.config import as_dict
-from kd_keras.files import write_json
+from kd_keras.files import whole_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +35,17 @@ class RunFolder:
         settings = {**as_dict(config), "kind": type(config).__name__}
         self._refuse_other(settings, overwrite=config.overwrite)
         if (self.path / "results.json").exists():  # finished before: the same run anew
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
+            _remove(self.path)
         self.work = self.path / "work"
-        self.work.mkdir(exist_ok=True)
         self._metrics = self.path / "metrics.jsonl"
-        write_json(self.path / "config.json", settings)
+        write_json(self.path / "config.json", settings)  # first: it makes this a run folder
+        self.work.mkdir(exist_ok=True)
         write_json(self.path / "environment.json", machine.describe())
 
     def _refuse_other(self, settings: dict, *, overwrite: bool) -> None:
-        if not self.path.exists() or not any(self.path.iterdir()):
-            return
         known = self.path / "config.json"
+        if not self.path.exists() or all(_temporary(known, entry) for entry in self.path.iterdir()):
+            return
         if not known.exists():
             raise FileExistsError(
                 f"{self.path} exists and is not a run folder. Choose another one with --out."
@@ -65,7 +65,7 @@ class RunFolder:
                 "Choose another folder with --out, or replace it with --overwrite."
             )
         log.info("Replacing the run in %s.", self.path)
-        shutil.rmtree(self.path)
+        _remove(self.path)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Append one epoch's numbers to `metrics.jsonl`."""
@@ -84,9 +84,24 @@ class RunFolder:
             again = (entry["seed"], entry["model"]) == (seed, model) and entry["epoch"] > after
             if not again:
                 kept.append(line)
-        self._metrics.write_text("".join(kept))
+        with whole_file(self._metrics) as temporary:
+            temporary.write_text("".join(kept))
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write `results.json` and clear the working files."""
         write_json(self.path / "results.json", results)
         shutil.rmtree(self.work)
+        for left in self.path.glob(".*"):  # of writings that a kill cut short
+            shutil.rmtree(left)
+
+
+def _temporary(path: Path, entry: Path) -> bool:
+    """Whether `entry` is what a kill leaves of `whole_file(path)`."""
+    return entry.name.startswith(f".{path.name}.")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a run under another name, so that a kill leaves no half of it under its own."""
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    shutil.rmtree(aside)

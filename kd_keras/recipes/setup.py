@@ -11,7 +11,7 @@ from kd_keras.checks import lookup, unknown
 from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Task
-from kd_keras.models import taps
+from kd_keras.models import freezing, heads, taps
 
 
 def check(config: Any) -> None:
@@ -39,6 +39,27 @@ def _check_model(name: str, knobs: tuple[str, ...]) -> None:
     for knob in configs.parse_knobs("knobs", knobs):
         if knob not in known:
             raise ValueError(unknown(f"knob of model {name!r}:", knob, known))
+
+
+def check_models(config: Any, task: Task) -> None:
+    """Build or load every model once, and drop it: a fault shows now, and not between trainings.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: knobs, weights or blocks that a model does
+            not have, a file of another shape.
+    """
+    if isinstance(config, configs.TrainConfig):
+        trained = [(config.model, config.model_knobs, config.weights)]
+    else:
+        trained = [(config.student, config.student_knobs, config.student_weights)]
+        if is_file(config.teacher):
+            load_model(config.teacher, task)
+        else:
+            trained.append((config.teacher, config.teacher_knobs, config.teacher_weights))
+    for name, knobs, weights in trained:
+        model = build_model(name, knobs, weights, task, seed=0)
+        if config.head_epochs:
+            freezing.unfreeze(model, config.unfreeze_blocks)
 
 
 def load_task(config: Any) -> Task:
@@ -70,16 +91,30 @@ def build_model(
     )
 
 
-def load_model(path: str | Path, task: Task) -> keras.Model:
-    """A model from a `.keras` file, in Keras' safe mode, checked against the task.
+def read_model(path: str | Path) -> keras.Model:
+    """A model from a `.keras` file, in Keras' safe mode.
 
     Raises:
-        FileNotFoundError, ValueError: not there, not a Keras model, or of another shape.
+        FileNotFoundError, ValueError: not there, not to be loaded, or ending in softmax.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model file {path}.")
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged or foreign file makes Keras raise nearly anything
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
+    heads.refuse_probabilities(str(path), model)
+    return model
+
+
+def load_model(path: str | Path, task: Task) -> keras.Model:
+    """A model from a `.keras` file, as `read_model`, checked against the task.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_model`; or the model is of another shape.
+    """
+    model = read_model(path)
     shapes = taps.input_spec(model).shape[1:], taps.output_shape(model)[1:]
     wanted = task.image_shape, (task.classes,)
     if tuple(map(tuple, shapes)) != wanted:

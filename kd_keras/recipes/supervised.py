@@ -30,6 +30,7 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
     """
     setup.check(config)
     task = setup.load_task(config)
+    setup.check_models(config, task)
     folder = RunFolder(config)
     progress = progress or Progress(show=False)
     trained = []

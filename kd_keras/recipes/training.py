@@ -9,7 +9,7 @@ import keras
 
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
-from kd_keras.data.task import Task
+from kd_keras.data.task import Task, balanced_class_weight
 from kd_keras.files import write_json
 from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Validation
@@ -122,18 +122,22 @@ def train(
     finally:
         if best.weights is not None:
             learner.model.set_weights(best.weights)
+            learner.model.save_weights(folder / "best.weights.h5")
     seconds = round(checkpoint.seconds(), 3)
     outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
-    learner.model.save_weights(folder / "best.weights.h5")
     write_json(folder / "outcome.json", dataclasses.asdict(outcome))
     return outcome
+
+
+def _class_weight(task: Task) -> dict[int, float]:
+    return task.class_weight or balanced_class_weight(task.train.labels, task.classes)
 
 
 def _judge(learner: Learner, task: Task, best: Best, run: RunFolder) -> Validation:
     def journal(line):
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
 
-    return Validation(learner.model, task.validation, task.metric, best, journal)
+    return Validation(learner.role, learner.model, task.validation, task.metric, best, journal)
 
 
 def _fit(learner, task, budget, plan, checkpoint, judge, progress):
@@ -143,7 +147,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         batch_size=budget.batch_size,
         seed=learner.seed,
         augmentation=budget.augmentation,
-        class_weight=task.class_weight if budget.class_weights else None,
+        class_weight=_class_weight(task) if budget.class_weights else None,
     )
     dataset = learner.join(data.dataset)
     watch = DivergenceWatch(learner.role)
