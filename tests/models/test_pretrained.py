@@ -198,7 +198,7 @@ def test_offline_says_which_file_to_put_where(offline):
     assert time.monotonic() - started < 30
     file = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5"
     url = f"https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2/{file}"
-    for part in ("mobilenetv2", url, str(offline / "models" / file), "--weights FILE"):
+    for part in ("mobilenetv2", url, str(offline / "models" / file), "`--weights`"):
         assert part in str(caught.value)
     assert not list(offline.rglob("*.h5"))
 

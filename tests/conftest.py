@@ -1,0 +1,83 @@
+"""Small models and data that several test files share."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from kd_keras import files, teachers
+
+
+@pytest.fixture
+def mlp():
+    """`mlp(seed)`: a new perceptron from 6 numbers to 3 logits, with `embedding` and `logits`."""
+
+    def make(seed=0, classes=3, width=5, **head):
+        keras.utils.set_random_seed(seed)
+        inputs = keras.Input((6,))
+        hidden = layers.Dense(width, activation="tanh", name="embedding")(inputs)
+        return keras.Model(inputs, layers.Dense(classes, name="logits", **head)(hidden))
+
+    return make
+
+
+@pytest.fixture
+def forgetful():
+    """`forgetful(seed)`: a perceptron with everything that has state: normalisation and dropout."""
+
+    def make(seed=0, dropout=0.3):
+        keras.utils.set_random_seed(seed)
+        return keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.Dense(5, name="embedding"),
+                layers.BatchNormalization(momentum=0.5),
+                layers.ReLU(),
+                layers.Dropout(dropout, seed=seed),
+                layers.Dense(3, name="logits"),
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def examples():
+    """Sixteen examples of three classes: `(x, y)`, not to be changed."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(16, 6)).astype("float32"), np.arange(16) % 3
+
+
+@pytest.fixture
+def mixed_float16():
+    """The policy `mixed_float16`, for one test."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+class LinearTeacher(teachers.TeacherSource):
+    """A teacher that is no Keras model, and counts how often Python runs it."""
+
+    def __init__(self, seed=1):
+        self.kernel = np.random.default_rng(seed).normal(size=(6, 3)).astype("float32")
+        self.shapes = {"logits": (None, 3)}
+        self.calls = 0
+
+    def __call__(self, batch):
+        self.calls += 1
+        return {"logits": tf.matmul(batch["image"], self.kernel)}
+
+    def rows(self, images, batch_size):
+        self.calls += 1
+        return {"logits": images @ self.kernel}
+
+    def fingerprint(self):
+        return files.fingerprint(self.kernel)
+
+
+@pytest.fixture(scope="session")
+def linear_teacher():
+    return LinearTeacher

@@ -1,0 +1,180 @@
+"""What every method of the registry must keep, whatever it matches."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kd_keras import methods, models
+from kd_keras.methods import METHODS
+from kd_keras.models.taps import TapView
+from kd_keras.teachers import LiveTeacher
+
+CLASSES = 5
+# student and teacher differ in every width, as they do in life
+WIDTHS = {"student": {"embedding": 6, "stage": 3}, "teacher": {"embedding": 9, "stage": 4}}
+
+pytestmark = pytest.mark.parametrize("name", METHODS)
+
+
+def tap_shape(role, tap):
+    if tap == "logits":
+        return (CLASSES,)
+    return (WIDTHS[role]["embedding"],) if tap == "embedding" else (4, 4, WIDTHS[role]["stage"])
+
+
+def views_of(method, role, value):
+    """Views `{tap: tensor}`; `value(shape)` makes each, the batch comes first in the shape."""
+    taps = getattr(method, f"{role}_taps")
+    return {tap: tf.constant(value(tap_shape(role, tap)), tf.float32) for tap in taps}
+
+
+def built(name, **settings):
+    keras.utils.set_random_seed(0)
+    method = methods.get(name, **settings)
+    shapes = [
+        {tap: (None, *tap_shape(role, tap)) for tap in getattr(method, f"{role}_taps")}
+        for role in ("student", "teacher")
+    ]
+    method.build(*shapes)
+    method.built = True
+    return method
+
+
+def random_batch(method, n=8, seed=0):
+    """Random views of both, and everything that may be known of `n` examples."""
+    rng = np.random.default_rng(seed)
+    student, teacher = (
+        views_of(method, role, lambda shape: rng.normal(size=(n, *shape)))
+        for role in ("student", "teacher")
+    )
+    known = {"label": tf.range(n) % CLASSES, "index": tf.range(n), "image": tf.zeros((n, 4, 4, 1))}
+    return student, teacher, known
+
+
+def loss_and_gradients(method, student, teacher, known):
+    with tf.GradientTape() as tape:
+        tape.watch(student)
+        loss = method(student, teacher, known, training=True)
+        total = tf.reduce_sum(loss)
+    gradients = tape.gradient(total, student, unconnected_gradients="zero")
+    return np.asarray(loss), {tap: np.asarray(gradient) for tap, gradient in gradients.items()}
+
+
+def test_one_float32_number_an_example_that_the_student_can_lower(name):
+    method = built(name)
+    loss, gradients = loss_and_gradients(method, *random_batch(method))
+    assert loss.shape == (8,)
+    assert loss.dtype == np.float32
+    assert np.isfinite(loss).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+    assert any(gradient.any() for gradient in gradients.values())
+
+
+def test_the_loss_of_a_batch_is_the_same_in_a_graph(name):
+    method = built(name)
+    student, teacher, known = random_batch(method)
+    eager = method(student, teacher, known, training=False)
+    graph = tf.function(lambda *views: method(*views, training=False))(student, teacher, known)
+    np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-6)
+
+
+def test_a_method_comes_back_from_its_configuration(name):
+    method = built(name)
+    kept = json.loads(json.dumps(keras.saving.serialize_keras_object(method)))
+    twin = keras.saving.deserialize_keras_object(kept)
+    assert type(twin) is METHODS[name]
+    assert twin.get_config() == method.get_config()
+    student, teacher, known = random_batch(method)
+    shapes = [
+        {tap: tuple(view.shape) for tap, view in views.items()} for views in (student, teacher)
+    ]
+    twin.build(*shapes)
+    twin.built = True
+    twin.set_weights(method.get_weights())
+    np.testing.assert_array_equal(
+        twin(student, teacher, known, training=False),
+        method(student, teacher, known, training=False),
+    )
+
+
+def test_the_teacher_gets_no_gradient(name):
+    method = methods.get(name)
+    keras.utils.set_random_seed(0)
+    teacher, student = (
+        models.build("cnn", input_shape=(8, 8, 1), classes=CLASSES, width=width)
+        for width in (0.25, 0.125)
+    )
+    source = LiveTeacher(teacher, method.teacher_taps)
+    view = TapView(student, method.student_taps)
+    method.build(view.shapes, source.shapes)
+    method.built = True
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1)).astype("float32")
+    known = {"image": images, "label": tf.range(6) % CLASSES, "index": tf.range(6)}
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([v.value for v in teacher.trainable_variables])
+        loss = method(view(images), source(known), known, training=True)
+    ours = tape.gradient(loss, [v.value for v in student.trainable_variables])
+    theirs = tape.gradient(loss, [v.value for v in teacher.trainable_variables])
+    assert any(gradient is not None for gradient in ours)
+    assert theirs == [None] * len(theirs)
+
+
+def test_outside_training_nothing_changes_and_answers_repeat(name):
+    method = built(name)
+    batch = random_batch(method)
+    before = [np.array(v) for v in method.variables]
+    first, second = (np.asarray(method(*batch, training=False)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    for variable, old in zip(method.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, old, err_msg=variable.path)
+
+
+def test_the_same_seed_gives_the_same_loss(name):
+    losses = [
+        np.asarray(method(*random_batch(method), training=True))
+        for method in (built(name), built(name))
+    ]
+    np.testing.assert_array_equal(*losses)
+
+
+@pytest.mark.parametrize("n", [1, 8])
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda shape: np.zeros(shape),
+        lambda shape: np.ones(shape),
+        lambda shape: np.full(shape, -3e3),
+        lambda shape: 1e4 * np.eye(shape[-1])[np.zeros(shape[:-1], int)],
+    ],
+    ids=["zeros", "ones", "large", "confident"],
+)
+def test_collapsed_views_are_finite_in_value_and_gradient(name, value, n):
+    method = built(name)
+    _, _, known = random_batch(method, n)
+    student, teacher = (
+        views_of(method, role, lambda shape: value((n, *shape))) for role in ("student", "teacher")
+    )
+    loss, gradients = loss_and_gradients(method, student, teacher, known)
+    assert loss.shape == (n,)
+    assert np.isfinite(loss).all()
+    assert all(np.isfinite(gradient).all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
+    method = built(name)
+    student, teacher, known = random_batch(method)
+    student = {tap: tf.cast(view, dtype) for tap, view in student.items()}
+    loss = method(student, teacher, known, training=True)
+    assert loss.dtype == tf.float32
+    exact = {tap: tf.cast(view, "float32") for tap, view in student.items()}
+    np.testing.assert_allclose(loss, method(exact, teacher, known, training=True), rtol=1e-6)
+    assert all(v.dtype == "float32" for v in method.trainable_variables)
+
+
+def test_unknown_knobs_are_refused_with_the_known_ones(name):
+    with pytest.raises(ValueError, match=f"Unknown knob of method '{name}'.*'no_such'"):
+        methods.get(name, no_such=1)

@@ -1,0 +1,134 @@
+"""The run folder: opened new, gone on with, refused, replaced."""
+
+import json
+import platform
+from pathlib import Path
+
+import keras
+import pytest
+
+from kd_keras.config import DistillConfig, TrainConfig, as_dict
+from kd_keras.recipes.runs import RunFolder
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "runs/one"
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def line(model="teacher", epoch=1, seed=0):
+    return {"seed": seed, "model": model, "epoch": epoch, "loss": 0.5}
+
+
+def test_a_new_folder_holds_the_settings_and_the_machine(out):
+    config = DistillConfig(out=out, epochs=3, student_knobs=("hidden=8,",))
+    run = RunFolder(config)
+    assert (run.path, run.work) == (out, out / "work")
+    assert names(out) == ["config.json", "environment.json", "work"]
+    kept = json.loads((out / "config.json").read_text())
+    assert kept == {**as_dict(config), "kind": "DistillConfig"}
+    machine = json.loads((out / "environment.json").read_text())
+    assert machine["python"] == platform.python_version()
+    assert machine["packages"]["keras"] == keras.__version__
+    assert machine["memory_bytes"] > 2**28
+    assert machine["cores"] >= 1
+
+
+def test_the_same_settings_go_on(out):
+    RunFolder(TrainConfig(out=out)).epoch(line())
+    (out / "work/kept").touch()
+    RunFolder(TrainConfig(out=out))
+    assert (out / "work/kept").exists()
+    assert json.loads((out / "metrics.jsonl").read_text()) == line()
+
+
+def test_other_settings_are_refused_by_name_and_nothing_is_lost(out):
+    RunFolder(TrainConfig(out=out)).epoch(line())
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(FileExistsError, match=r"\(epochs, seeds\).*--out.*--overwrite"):
+        RunFolder(TrainConfig(out=out, epochs=5, seeds=(7,)))
+    with pytest.raises(FileExistsError, match="kind"):
+        RunFolder(DistillConfig(out=out))
+    assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_overwrite_replaces_other_settings(out):
+    RunFolder(TrainConfig(out=out)).epoch(line())
+    RunFolder(TrainConfig(out=out, epochs=5, overwrite=True))
+    assert names(out) == ["config.json", "environment.json", "work"]
+    assert json.loads((out / "config.json").read_text())["epochs"] == 5
+    assert names(out.parent) == ["one"]
+
+
+def test_where_and_how_is_no_other_setting(out, tmp_path):
+    RunFolder(DistillConfig(out=out, export=tmp_path / "a")).epoch(line())
+    RunFolder(DistillConfig(out=out, export=tmp_path / "b", overwrite=True))
+    assert (out / "metrics.jsonl").exists()
+    moved = out.rename(tmp_path / "moved")
+    RunFolder(DistillConfig(out=moved))
+    assert (moved / "metrics.jsonl").exists()
+
+
+def test_a_finished_run_of_the_same_settings_starts_anew(out):
+    run = RunFolder(TrainConfig(out=out))
+    run.epoch(line())
+    run.finish({"models": {}})
+    RunFolder(TrainConfig(out=out))
+    assert names(out) == ["config.json", "environment.json", "work"]
+    assert names(out.parent) == ["one"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_something_else_is_never_touched(out, overwrite):
+    out.mkdir(parents=True)
+    (out / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not a run folder"):
+        RunFolder(TrainConfig(out=out, overwrite=overwrite))
+    assert names(out) == ["thesis.tex"]
+
+
+def test_an_empty_folder_and_one_killed_at_its_first_file_will_do(out):
+    out.mkdir(parents=True)
+    RunFolder(TrainConfig(out=out))
+    (out / "config.json").unlink()
+    (out / "environment.json").unlink()
+    (out / "work").rmdir()
+    (out / ".config.json.x7abc").mkdir()
+    RunFolder(TrainConfig(out=out)).finish({})
+    assert names(out) == ["config.json", "environment.json", "results.json"]
+
+
+def test_a_file_in_the_folders_place_is_an_error(out):
+    out.parent.mkdir()
+    out.write_text("a file")
+    with pytest.raises(OSError, match="one"):
+        RunFolder(TrainConfig(out=out))
+    assert out.read_text() == "a file"
+
+
+def test_epochs_that_run_again_leave_no_line_behind(out):
+    run = RunFolder(TrainConfig(out=out))
+    run.forget_epochs(seed=0, model="teacher", after=0)  # nothing there yet
+    others = [line("alone", 3), line("teacher", 3, seed=1)]
+    for entry in [*[line(epoch=k) for k in (1, 2, 3)], *others]:
+        run.epoch(entry)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"seed": 0, "model": "tea')  # torn by a kill
+    run.forget_epochs(seed=0, model="teacher", after=1)
+    run.epoch(line(epoch=2))
+    kept = [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
+    assert kept == [line(epoch=1), *others, line(epoch=2)]
+
+
+def test_finishing_writes_the_results_and_clears_what_was_for_going_on(out):
+    run = RunFolder(TrainConfig(out=out))
+    (run.work / "teacher-0").mkdir()
+    (run.work / "teacher-0/best.weights.h5").touch()
+    (out / ".student.keras.x7abc").mkdir()  # of a writing that was killed
+    run.finish({"models": {"teacher": 1}})
+    assert names(out) == ["config.json", "environment.json", "results.json"]
+    assert json.loads((out / "results.json").read_text()) == {"models": {"teacher": 1}}

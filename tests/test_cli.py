@@ -1,0 +1,380 @@
+"""The command line, as a user meets it: exit codes, what is printed where, what lies there then."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+
+from kd_keras import cli, export
+from kd_keras.recipes import PRESETS
+
+ROOT = Path(__file__).parents[1]
+
+
+def kd_keras(*words, cwd, **environment):
+    """`python -m kd_keras` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "kd_keras", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def main(monkeypatch, capsys, tmp_path):
+    """`main(*words)`: the same in this process: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words):
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as stop:  # tyro's
+            code = stop.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    yield run
+    logging.getLogger("kd_keras").handlers.clear()  # it writes to this test's standard error
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    """`kd-keras distill --smoke` in an empty folder: the folder, and what was printed."""
+    folder = tmp_path_factory.mktemp("smoke")
+    return folder, kd_keras("distill", "--smoke", cwd=folder)
+
+
+# --- distill ---
+
+
+@pytest.mark.slow
+def test_distill_without_settings_leaves_run_export_and_report(smoke):
+    folder, done = smoke
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == {"runs", "saved_models"}
+    run = folder / "runs/digits-kd"
+    assert {path.name for path in run.iterdir()} == {
+        *("config.json", "environment.json", "metrics.jsonl", "results.json"),
+        *("student.keras", "teacher.keras", "report"),
+    }
+    page = (run / "report/index.html").read_text()
+    assert "digits" in page
+    exported = folder / "saved_models/digits-kd"
+    assert (exported / "saved_model.pb").exists()
+    student = keras.models.load_model(run / "student.keras", compile=False)
+    assert student.output_shape == (None, 10)
+
+
+@pytest.mark.slow
+def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
+    _, done = smoke
+    lines = done.stdout.splitlines()
+    assert lines[0] == "student exported to saved_models/digits-kd"
+    assert lines[1] == "run in runs/digits-kd, report in runs/digits-kd/report/index.html"
+    assert re.search(r"teacher +alone +distilled", done.stdout)
+    for row in ("accuracy", "parameters", "FLOPs, one image", "latency, batch of 1"):
+        assert re.search(rf"^{row}", done.stdout, re.M)
+    assert lines[-1].startswith("One seed shows no spread and proves nothing")
+    logged = done.stderr.splitlines()
+    roles = [re.fullmatch(r"\d\d:\d\d:\d\d seed 0: (\w+), validation.*", x) for x in logged]
+    # nothing else, and nothing of TensorFlow's greetings
+    assert [found and found[1] for found in roles] == ["teacher", "alone", "distilled"]
+
+
+@pytest.mark.slow
+def test_json_is_the_results_and_nothing_else(tmp_path):
+    done = kd_keras("distill", "--smoke", "--json", "--out", "run", "--export", "e", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    kept = json.loads((tmp_path / "run/results.json").read_text())
+    assert found == kept
+    assert set(found["models"]) == {"teacher", "alone", "distilled"}
+    assert found["export"]["path"] == "e"
+
+
+@pytest.mark.slow
+def test_other_settings_in_a_finished_folder_are_refused_and_overwrite_replaces(smoke, tmp_path):
+    folder, _ = smoke
+    again = ("distill", "--smoke", "--export", tmp_path / "e", "--alpha", "0.5")
+    refused = kd_keras(*again, cwd=folder)
+    assert refused.returncode == 2
+    assert re.search(r"run of other settings \(alpha\).*--overwrite", refused.stderr)
+    out = tmp_path / "run"
+    first = kd_keras("train", *QUICK, "--out", out, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    second = kd_keras("train", *QUICK, "--epochs", "2", "--out", out, "--overwrite", cwd=tmp_path)
+    assert second.returncode == 0, second.stderr
+    assert json.loads((out / "config.json").read_text())["epochs"] == 2
+    assert (out / "metrics.jsonl").read_text().count("\n") == 2
+
+
+QUICK = (
+    *("--model", "mlp", "--model-knobs", "hidden=8,", "--limit", "50", "--epochs", "1"),
+    *("--seeds", "0", "--batch-size", "16"),
+)
+
+
+# --- the other commands, on what the smoke run left ---
+
+
+@pytest.mark.slow
+def test_evaluate_judges_a_saved_model(smoke, main):
+    folder, _ = smoke
+    run = folder / "runs/digits-kd"
+    files = run / "student.keras", "--teacher", run / "teacher.keras"
+    code, out, err = main("evaluate", *files, "--json")
+    assert (code, err) == (0, "")
+    (entry,) = json.loads(out)["models"].values()
+    (seed,) = entry["seeds"]
+    assert seed["test"]["examples"] == 360  # the whole test split
+    assert 0 <= seed["test"]["agreement"] <= 1
+    code, out, _ = main("evaluate", *files)
+    assert code == 0
+    assert re.search(r"^agreement with teacher +0\.\d{4}$", out, re.M)
+
+
+@pytest.mark.slow
+def test_export_writes_what_answers_alike(smoke, main, tmp_path):
+    folder, _ = smoke
+    student = folder / "runs/digits-kd/student.keras"
+    code, out, _ = main("export", student, tmp_path / "new")
+    assert code == 0
+    assert re.search(r"new: \d+ bytes, signature 'classify', .* logits differ by at most \d", out)
+    import numpy as np
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype("float32")
+    want = keras.models.load_model(student, compile=False).predict(images, verbose=0)
+    np.testing.assert_allclose(export.predict(tmp_path / "new", images)["logits"], want, atol=1e-4)
+    code, out, _ = main("export", student, tmp_path / "new", "--json")
+    assert (code, json.loads(out)["format"]) == (0, "saved_model")
+
+
+@pytest.mark.slow
+def test_report_of_one_run_and_of_two(smoke, main, tmp_path):
+    folder, _ = smoke
+    run = folder / "runs/digits-kd"
+    for runs in ([run], [run, run]):
+        code, out, _ = main("report", *runs, "--out", tmp_path / str(len(runs)))
+        assert code == 0
+        assert out == f"{tmp_path / str(len(runs)) / 'index.html'}\n"
+        assert Path(out.strip()).exists()
+
+
+@pytest.mark.slow
+def test_train_keeps_a_model(tmp_path):
+    done = kd_keras("train", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs/digits-mlp"
+    first = done.stdout.splitlines()[0]
+    assert first == (
+        "model saved to runs/digits-mlp/model.keras, report in runs/digits-mlp/report/index.html"
+    )
+    assert (run / "model.keras").exists()
+    assert (run / "report/index.html").exists()
+
+
+def test_list_names_everything(main):
+    code, out, err = main("list", "--json")
+    assert (code, err) == (0, "")
+    names = json.loads(out)
+    assert names["tasks"] == ["digits", "mnist", "mhist", "folder"]
+    assert {"cnn", "mlp", "resnet50v2", "mobilenetv2"} <= set(names["models"])
+    assert "kd" in names["methods"]
+    assert "saved_model" in names["formats"]
+    assert names["presets"] == list(PRESETS)
+    code, out, _ = main("list")
+    assert [line.split()[0] for line in out.splitlines()] == list(names)
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_shows_every_field_with_its_explanation(main, command):
+    code, out, err = main(command, "--help")
+    assert (code, err) == (0, "")
+    for field in dataclasses.fields(cli.COMMANDS[command]):
+        shown = field.name.replace("_", "-")
+        assert f"--{shown}" in out or shown.upper() in out
+
+
+def test_help_of_all_names_the_commands_and_comes_without_tensorflow(tmp_path):
+    start = time.monotonic()
+    done = kd_keras("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in cli.COMMANDS:
+        assert command in done.stdout
+    assert time.monotonic() - start < 15
+
+
+def test_the_defaults_are_those_of_the_preset_and_words_change_them():
+    for words, preset, smoke in (
+        ([], "digits-kd", False),
+        (["--preset", "mnist-kd"], "mnist-kd", False),
+        (["--preset=mhist-kd", "--smoke"], "mhist-kd", True),
+    ):
+        command = cli._parse(["distill", *words])
+        assert cli._config(cli.DistillConfig, command) == PRESETS[preset](smoke)
+    command = cli._parse(["distill", "--preset", "mhist-kd", "--epochs", "3", "--seeds", "4", "5"])
+    config = cli._config(cli.DistillConfig, command)
+    changed = dataclasses.replace(PRESETS["mhist-kd"](), epochs=3, seeds=(4, 5))
+    assert config == changed
+
+
+# --- wrong words ---
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["distil"], "Did you mean 'distill'?"),
+        (["distill", "--epoch", "3"], "--epochs"),
+        (["distill", "--preset", "digit-kd"], "Did you mean 'digits-kd'?"),
+        (["distill", "--task", "digit"], "Did you mean 'digits'?"),
+        (["distill", "--teacher", "cnm"], "Did you mean 'cnn'?"),
+        (["distill", "--student", "mobilnetv2"], "Did you mean 'mobilenetv2'?"),
+        (["distill", "--method", "kdd"], "Did you mean 'kd'?"),
+        (["distill", "--augmentation", "miror"], "Did you mean 'mirror'?"),
+        (["distill", "--student-knobs", "hiden=3"], "Did you mean 'hidden'?"),
+        (["distill", "--method-knobs", "temprature=3"], "Did you mean 'temperature'?"),
+        (["train", "--model", "lenet"], "Did you mean 'lenet5'?"),
+        (["train", "--model-knobs", "widht=2"], "Did you mean 'width'?"),
+        (["evaluate", "absent.keras", "--task", "mnits"], "Did you mean 'mnist'?"),
+        (["export", "a.keras", "b", "--format", "savedmodel"], "Did you mean 'saved_model'?"),
+        (["list", "--jsn"], "--json"),
+        (["distill", "--epochs", "many"], "invalid literal"),
+        (["distill", "--epochs", "0"], "must be a positive number"),
+        (["distill", "--alpha", "2"], "`alpha` must lie in [0, 1]"),
+        (["distill", "--seeds"], "`seeds` must be different numbers"),
+        (["distill", "--student-knobs", "hidden"], "takes entries like width=0.5"),
+        ([], "distill"),
+        (["evaluate"], "MODEL"),
+        (["evaluate", "absent.keras"], "no model file absent.keras"),
+        (["export", "absent.keras", "out"], "no model file absent.keras"),
+        (["report"], "at least one run folder"),
+        (["report", "absent"], "absent"),
+        (["distill", "--teacher", "absent.keras"], "absent.keras"),
+        (["distill", "--task", "mhist"], "https://bmirds.github.io/MHIST/"),
+        (["distill", "--task", "folder"], "train/<class>"),
+        (["distill", "--preset", "mhist-kd"], "--data-dir"),
+        (["train", "--task", "mhist", "--data-dir", "absent"], "--data-dir"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_words_exit_2_and_say_what_to_do(main, tmp_path, words, said):
+    code, out, err = main(*words)
+    assert code == 2
+    assert out == ""
+    plain = " ".join(err.replace("│", " ").split())  # tyro draws a box, and breaks lines
+    assert said in plain
+    assert "Traceback" not in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_real_process_says_the_same(tmp_path):
+    done = kd_keras("distill", "--teacher", "cnm", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("kd-keras: Unknown model 'cnm'. Did you mean 'cnn'? Known: ")
+    assert done.stderr.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_traceback_is_shown_on_request(tmp_path):
+    done = kd_keras("distill", "--method", "kdd", cwd=tmp_path, KD_KERAS_TRACEBACK="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_mnist_without_files_exits_2_in_time(tmp_path):
+    from kd_keras.data import builtin
+
+    if builtin.reachable(builtin.MNIST_HOST, seconds=6):
+        pytest.skip(f"{builtin.MNIST_HOST} can be reached: TFDS would download MNIST")
+    start = time.monotonic()
+    done = kd_keras("distill", "--preset", "mnist-kd", "--data-dir", "absent", cwd=tmp_path)
+    assert time.monotonic() - start < 15
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "MNIST is not prepared in absent" in done.stderr
+    assert "tfds.load('mnist'" in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+# --- bad days ---
+
+
+def test_divergence_exits_1_with_step_term_and_rate(main):
+    code, out, err = main("train", *QUICK, "--learning-rate", "1e30")
+    assert (code, out) == (1, "")
+    assert re.search(r"kd-keras: .*'model' diverged: loss is not finite by epoch 1, step 4", err)
+    assert "learning rate 1e+30" in err
+
+
+def softmax_model(path):
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(path)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_files_that_are_no_model_or_no_logits_exit_2(main, tmp_path, command):
+    rest = ["out"] if command == "export" else []
+    (tmp_path / "text.keras").write_text("no model")
+    code, _, err = main(command, "text.keras", *rest)
+    assert code == 2
+    assert "text.keras cannot be loaded as a Keras model" in err
+    softmax_model(tmp_path / "softmax.keras")
+    code, _, err = main(command, "softmax.keras", *rest)
+    assert code == 2
+    assert "must return logits" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error_with_a_traceback(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kd_keras", "list"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.close()  # as `| head -0`
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) in (0, 1)
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kd_keras", "train", "--epochs", "5000", "--seeds", "0"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "runs/digits-cnn/metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    with contextlib.closing(process.stderr) as stream:
+        said = stream.read()
+    assert process.wait(60) == 130
+    assert said == "kd-keras: interrupted; the same command goes on from here\n"

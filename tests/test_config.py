@@ -1,0 +1,134 @@
+"""The config dataclasses: what they refuse, how they become JSON."""
+
+import ast
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from kd_keras.config import DistillConfig, TrainConfig, as_dict, parse_knobs
+
+CONFIGS = (TrainConfig, DistillConfig)
+POSITIVE = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "steps_per_execution")
+POSITIVE += ("limit", "image_size", "unfreeze_blocks")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_defaults_are_valid_and_frozen(kind):
+    config = kind()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.epochs = 3
+    with pytest.raises(TypeError):
+        kind("digits")  # keyword only
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "3", True])
+@pytest.mark.parametrize("name", POSITIVE)
+def test_numbers_that_must_be_positive(kind, name, value):
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive number. Received: {name}="):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["temperature", "temperature_end", "teacher_epochs"])
+def test_optional_numbers_of_distillation_must_be_positive(name):
+    DistillConfig(**{name: 2})
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive number"):
+        DistillConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_optional_numbers_may_be_left_out(kind):
+    kind(limit=None, image_size=None, unfreeze_blocks=None)
+
+
+@pytest.mark.parametrize("name", ["alpha", "alpha_end"])
+def test_alpha_lies_between_zero_and_one(name):
+    for value in (0, 0.5, 1):
+        DistillConfig(**{name: value})
+    for value in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match=rf"`{name}` must lie in \[0, 1\]"):
+            DistillConfig(**{name: value})
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_head_epochs_may_be_zero_and_not_negative(kind):
+    assert kind(head_epochs=0).head_epochs == 0
+    with pytest.raises(ValueError, match="`head_epochs` must not be negative"):
+        kind(head_epochs=-1)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("seeds", [(), (1, 1), (0, -1)])
+def test_seeds_are_different_and_not_negative(kind, seeds):
+    with pytest.raises(ValueError, match="`seeds` must be different numbers"):
+        kind(seeds=seeds)
+
+
+def test_folders_are_named_by_task_and_method():
+    assert DistillConfig(task="mnist").folder == Path("runs/mnist-kd")
+    assert DistillConfig(task="mnist").export_folder == Path("saved_models/mnist-kd")
+    named = DistillConfig(out=Path("a/b"))
+    assert (named.folder, named.export_folder) == (Path("a/b"), Path("saved_models/b"))
+    assert DistillConfig(export=Path("x")).export_folder == Path("x")
+    assert TrainConfig(model="mlp").folder == Path("runs/digits-mlp")
+    assert TrainConfig(out=Path("a")).folder == Path("a")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.5", 0.5),
+        ("3", 3),
+        ("64,64", (64, 64)),
+        ("16,", (16,)),
+        ("True", True),
+        ("None", None),
+        ("stage1", "stage1"),
+        ("block_3/relu", "block_3/relu"),
+        ("'3'", "3"),
+        ("a=b", "a=b"),
+        ("__import__('os')", "__import__('os')"),  # a literal is read, nothing is run
+    ],
+)
+def test_knobs_are_literals_or_words(text, value):
+    (parsed,) = parse_knobs("knobs", (f"knob={text}",)).values()
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_several_knobs_and_none():
+    assert parse_knobs("knobs", ("a=1", "b=c")) == {"a": 1, "b": "c"}
+    assert parse_knobs("knobs", ()) == {}
+
+
+@pytest.mark.parametrize("entry", ["width", "width=", "=3", ""])
+def test_an_entry_without_name_or_value_is_refused(entry):
+    with pytest.raises(ValueError, match="`student_knobs` takes entries like") as error:
+        parse_knobs("student_knobs", (entry,))
+    assert repr(entry) in str(error.value)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_as_dict_holds_every_field_as_json_keeps_it(kind):
+    config = kind(data_dir=Path("data"), out=Path("a/b"), seeds=(3, 5), limit=7)
+    plain = as_dict(config)
+    assert set(plain) == {field.name for field in dataclasses.fields(kind)}
+    assert json.loads(json.dumps(plain)) == plain
+    assert (plain["data_dir"], plain["out"], plain["seeds"]) == ("data", "a/b", [3, 5])
+    assert plain["limit"] == 7
+    assert plain["image_size"] is None
+
+
+@pytest.mark.parametrize("file", ["config.py", "cli.py"])
+def test_every_field_is_explained_below_it(file):
+    source = Path(__file__).parents[1].joinpath("kd_keras", file).read_text()
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    assert len(classes) >= 4
+    for node in classes:
+        for field, after in itertools.pairwise(node.body):
+            if isinstance(field, ast.AnnAssign):
+                text = after.value if isinstance(after, ast.Expr) else None
+                assert isinstance(text, ast.Constant), f"{node.name}.{field.target.id}"

@@ -1,0 +1,30 @@
+"""The examples in the docstrings run, and say what they say."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import kd_keras
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+SLOW = {"kd_keras.recipes.distill", "kd_keras.models.pretrained"}
+
+
+def modules():
+    names = [found.name for found in pkgutil.walk_packages(kd_keras.__path__, "kd_keras.")]
+    names = [name for name in names if not name.endswith(("__main__", "._reload"))]
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in ["kd_keras", *names]
+    ]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_of_a_module(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=OPTIONS)
+    assert result.failed == 0, f"{result.failed} of {result.attempted} examples of {name} failed"
+    assert not any(tmp_path.iterdir()), "an example left files behind"

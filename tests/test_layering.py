@@ -1,0 +1,119 @@
+"""Imports run one way, files are short. Read from the source by `ast`, nothing is imported."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "kd_keras"
+
+# From the ground up. A module may import from lower layers; modules of one layer are siblings,
+# and know nothing of each other unless they are one package.
+LAYERS = (
+    {"checks", "files", "machine"},
+    {"schedules", "losses", "config", "execution"},
+    {"models", "data", "methods"},
+    {"teachers"},
+    {"cache", "objective"},
+    {"distiller"},
+    {"evaluation"},
+    {"export"},
+    {"recipes"},
+    {"table", "page"},
+    {"report"},
+    {"tuning", "cli"},
+    {"__main__"},
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# what may be loaded where, everything else being for all
+ONLY_IN = {
+    "tensorflow_datasets": ("kd_keras/data/builtin.py",),
+    "keras_tuner": ("tuning/",),
+    "matplotlib": ("kd_keras/report.py",),
+}
+# the package's front, which loads its modules when they are asked for; and a script that is run
+# in a new process, and must lean on nothing of ours
+FREE = {"__init__", "_reload"}
+
+
+def sources():
+    return sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
+
+
+def name_of(path):
+    """A file's place in the layers: `kd_keras/data/task.py` is `data`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] == "tuning" else parts[1]
+
+
+def imports(path):
+    """Full names of all that a file imports, at its top or inside functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import, line {node.lineno}"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def ours(path):
+    """The layered modules that a file imports."""
+    found = []
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "tuning":
+            found.append("tuning")
+        elif parts[0] == "kd_keras" and len(parts) > 1 and parts[1] in LEVEL:
+            found.append(parts[1])
+    return found
+
+
+def wrong(path):
+    """The imports of a file that go up or sideways."""
+    here = name_of(path)
+    return [other for other in ours(path) if other != here and LEVEL[other] >= LEVEL[here]]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path):
+    if name_of(path) in FREE:
+        assert ours(path) == []
+        return
+    assert name_of(path) in LEVEL, f"give {name_of(path)} its place in LAYERS"
+    assert wrong(path) == []
+
+
+def test_the_reader_of_imports_sees_those_inside_functions(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_layering.ROOT", tmp_path)
+    path = tmp_path / "kd_keras/methods/new.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "from kd_keras import losses, models\nfrom kd_keras.methods.base import Method\n"
+        "def f():\n    from kd_keras.recipes import distill\n    import kd_keras.data.task\n"
+    )
+    assert wrong(path) == ["models", "recipes", "data"]
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_heavy_library_is_loaded_in_its_own_place_only(library):
+    users = [
+        str(path.relative_to(ROOT))
+        for path in sources()
+        if any(name.split(".")[0] == library for name in imports(path))
+    ]
+    assert [user for user in users if not user.startswith(ONLY_IN[library])] == []
+
+
+def test_nothing_is_unpickled_and_the_safe_mode_stays_on():
+    for path in sources():
+        text = path.read_text()
+        for word in ("import pickle", "allow_pickle=True", "safe_mode=False", "unsafe_deser"):
+            assert word not in text, f"{path}: {word}"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_has_at_most_300_lines(path):
+    assert len(path.read_text().splitlines()) <= 300
