@@ -82,7 +82,7 @@ class Train(TrainConfig):
 class Evaluate:
     """Judge a saved model on a task's test split, and measure what it costs."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras file that returns logits."""
     task: str = "digits"
     """Data set: digits, mnist, mhist, or folder."""
@@ -108,9 +108,9 @@ class Evaluate:
 class Export:
     """Export a saved model, load the export in a new process, and compare their answers."""
 
-    model: Annotated[Path, tyro.conf.Positional]
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras file that returns logits."""
-    out: Annotated[Path, tyro.conf.Positional]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write."""
     format: str = "saved_model"
     """Format; `kd-keras list` shows them."""
@@ -137,7 +137,7 @@ class Export:
 class Report:
     """Make one HTML page with plots from run folders."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """Run folders."""
     out: Path | None = None
     """Folder to write; `report` in the first run folder where not given."""

@@ -60,8 +60,14 @@ def label_loss(loss):
             f"Received: loss={loss!r}"
         )
     function = given.call if isinstance(given, keras.losses.Loss) else given
+    dense = _compares_distributions(given)
 
     def per_example(labels, logits):
+        if dense and losses.are_class_numbers(labels, logits):
+            raise ValueError(
+                "`loss` compares distributions, and the labels are class numbers. Give one-hot "
+                f"labels, or leave `loss` out. Received: loss={loss!r}"
+            )
         values = ops.convert_to_tensor(function(labels, ops.cast(logits, "float32")))
         if len(values.shape) == 0:
             raise ValueError("`loss` must give one number an example. Received: a single number")
@@ -79,6 +85,14 @@ def _expects_probabilities(loss) -> bool:
         return loss.get_config().get("from_logits") is False
     parameter = inspect.signature(function).parameters.get("from_logits")
     return parameter is not None and parameter.default is False
+
+
+def _compares_distributions(loss) -> bool:
+    """Whether this is a loss of Keras' own that takes labels of the shape of the logits."""
+    function = getattr(loss, "fn", loss)
+    name = getattr(function, "__name__", type(function).__name__)
+    ours = getattr(function, "__module__", "").startswith("keras.")
+    return ours and "sparse" not in name.lower()
 
 
 def check_labels(labels: np.ndarray, classes: int) -> None:

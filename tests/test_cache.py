@@ -4,12 +4,13 @@ import gc
 import logging
 import weakref
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import kd_keras as kd
-from kd_keras import cache
+from kd_keras import cache, teachers
 
 
 class Counted(kd.LiveTeacher):
@@ -131,3 +132,12 @@ def test_stored_rows_are_joined_to_a_pipeline_by_index(x):
         np.testing.assert_array_equal(batch["teacher"]["logits"], views["logits"][index])
         np.testing.assert_array_equal(batch["image"], x[index])
         np.testing.assert_array_equal(label, index % 3)
+
+
+def test_a_teacher_that_learns_on_keeps_one_set_of_rows():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    source, x = teachers.LiveTeacher(model), np.ones((4, 3), "float32")
+    for step in range(3):
+        model.set_weights([np.full((3, 2), step, "float32"), np.zeros(2, "float32")])
+        np.testing.assert_allclose(cache.rows(source, x)["logits"], 3.0 * step)
+    assert len(cache._memory[model]) == 1

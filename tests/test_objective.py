@@ -132,3 +132,12 @@ def test_labels_of_the_students_classes_pass(labels):
 def test_labels_of_other_classes_do_not(labels, message):
     with pytest.raises(ValueError, match=message):
         objective.check_labels(np.asarray(labels), 3)
+
+
+def test_a_loss_over_distributions_refuses_class_numbers():
+    for loss in ("mse", keras.losses.CategoricalCrossentropy(from_logits=True)):
+        function = objective.label_loss(loss)
+        with pytest.raises(ValueError, match=r"class numbers\. Give one-hot"):
+            function(np.array([0, 1, 2]), np.zeros((3, 3), "float32"))
+    mean_square = objective.label_loss("mse")(np.eye(3), np.zeros((3, 3), "float32"))
+    np.testing.assert_allclose(mean_square, [1 / 3] * 3, rtol=1e-6)

@@ -179,7 +179,10 @@ def test_rows_hold_plain_numbers(run):
     assert (teacher["model"], teacher["name"], teacher["seeds"]) == ("teacher", "resnet50v2", 3)
     assert alone["auc"] == results["models"]["alone"]["summary"]["auc"]
     assert alone["parameters"] == 2_260_546
-    assert alone["latency_median_ms"] == results["models"]["alone"]["cost"]["latency_ms"]["1"]["median_ms"]
+    assert (
+        alone["latency_median_ms"]
+        == results["models"]["alone"]["cost"]["latency_ms"]["1"]["median_ms"]
+    )
     assert (teacher["export_bytes"], distilled["export_bytes"]) == (None, 10_113_485)
     # agreement is in no summary here: it comes from the seeds
     values = [seed["test"]["agreement"] for seed in results["models"]["alone"]["seeds"]]
