@@ -102,7 +102,7 @@ def saved_model(
         )
     if tolerance is None:
         tolerance = 1e-4 if _computes_in_32_bits(model) else 2e-2
-    _check_target(target)
+    check_target(target)
     with whole_folder(target) as folder:
         _write(model, folder, signature, class_names)
         want = _answers_of(model, images)
@@ -238,7 +238,7 @@ def _checked_sample(shape: tuple, sample: Any) -> np.ndarray:
     return images
 
 
-def _check_target(target: Path) -> None:
+def check_target(target: Path) -> None:
     """Refuse before anything heavy what could not be written, or would be lost."""
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")

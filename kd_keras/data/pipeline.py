@@ -47,46 +47,59 @@ class Epochs:
         augmentation: str = "none",
         class_weight: dict[int, float] | None = None,
     ):
-        # read whenever an iteration begins; a constant would be the same epoch for ever
-        number = tf.Variable(0, dtype=tf.int64, trainable=False)
-        self.callback = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: number.assign(epoch)
-        )
-        batches = _batches(split, batch_size, seed, augmentation, class_weight)
-        self.dataset = (
-            tf.data.Dataset.range(1)
-            .map(lambda _: number.read_value())
-            .flat_map(batches)
-            .apply(tf.data.experimental.assert_cardinality(-(-len(split) // batch_size)))
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        # variables, since a constant would be the same epoch for ever; and the order as a whole,
+        # since a dataset that shuffles takes longer to begin than a small epoch lasts
+        number = tf.Variable(0, trainable=False)
+        order = tf.Variable(shuffled(len(split), seed, 0), trainable=False)
+
+        def begin(epoch, logs=None):
+            number.assign(epoch)
+            order.assign(shuffled(len(split), seed, epoch))
+
+        self.callback = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+        augment = augmenter(augmentation, seed)
+        complete = _completer(split, number, class_weight)
+        if split.images is not None and augment is None:
+            batches = _gathered(split, order, batch_size, complete)
+        else:
+            batches = _one_by_one(split, order, number, batch_size, augment, complete)
+        self.dataset = batches.prefetch(tf.data.AUTOTUNE)
 
 
-def _batches(split, batch_size, seed, augmentation, class_weight):
-    """A function from an epoch's number to the dataset of its batches."""
-    augment = augmenter(augmentation, seed)
+def _gathered(split, order, batch_size, complete) -> tf.data.Dataset:
+    """Whole batches at once, from pixels in memory."""
     fetch = _fetcher(split)
+
+    def batch(step):
+        index = order[step * batch_size : (step + 1) * batch_size]
+        return complete(fetch(index), index)
+
+    return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
+
+
+def _one_by_one(split, order, number, batch_size, augment, complete) -> tf.data.Dataset:
+    """Image after image, many at a time: decoded, augmented, and only then put together."""
+    fetch = _fetcher(split)
+
+    def one(place):
+        index = order[place]
+        image = fetch(index)
+        return image if augment is None else augment(image, index, number), index
+
+    images = tf.data.Dataset.range(len(split)).map(one, num_parallel_calls=tf.data.AUTOTUNE)
+    return images.batch(batch_size).map(complete)
+
+
+def _completer(split, number, class_weight):
+    """A graph function from images and indices to what `fit` takes."""
     labels, weights = targets(split), example_weights(split, class_weight)
 
-    def complete(image, index, number):
-        view = tf.fill(tf.shape(index), tf.cast(number, tf.int32))
-        batch = {"image": image, "index": index, "view": view}
+    def complete(image, index):
+        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), number)}
         label = tf.gather(labels, index)
         return (batch, label) if weights is None else (batch, label, tf.gather(weights, index))
 
-    def epoch(number):
-        dataset = tf.data.Dataset.from_tensor_slices(_shuffled(len(split), seed, number))
-        if split.images is not None and augment is None:  # whole batches at once
-            return dataset.batch(batch_size).map(lambda i: complete(fetch(i), i, number))
-
-        def one(index):
-            image = fetch(index)
-            return image if augment is None else augment(image, index, number), index
-
-        parallel = dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE)
-        return parallel.batch(batch_size).map(lambda image, i: complete(image, i, number))
-
-    return epoch
+    return complete
 
 
 def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
@@ -123,7 +136,9 @@ def _fetcher(split: Split):
     return lambda index: images.decode(tf.gather(files, index), split.image_shape)
 
 
-def _shuffled(count: int, seed: int, epoch):
-    """The numbers below `count`, in an order decided by `(seed, epoch)`."""
-    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1]), epoch)
+def shuffled(count: int, seed: int, epoch: int) -> tf.Tensor:
+    """The numbers below `count`, int32, in an order decided by `(seed, epoch)`."""
+    key = tf.random.experimental.stateless_fold_in(
+        tf.constant([seed, 1]), tf.constant(epoch, tf.int64)
+    )
     return tf.random.experimental.stateless_shuffle(tf.range(count), key)

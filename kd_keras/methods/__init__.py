@@ -5,6 +5,7 @@ its tests and one row in the docs.
 """
 
 import inspect
+from typing import Any
 
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
@@ -51,11 +52,12 @@ def as_method(method: str | Method) -> Method:
     return method
 
 
-def knobs_of(name: str) -> tuple[str, ...]:
-    """The names of a method's own arguments."""
+def knobs_of(name: str) -> dict[str, Any]:
+    """A method's own arguments with their defaults."""
     signature = inspect.signature(lookup("method", METHODS, name).__init__)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return tuple(p.name for p in signature.parameters.values() if p.kind in kinds)[1:]
+    own = [p for p in signature.parameters.values() if p.kind in kinds and p.name != "self"]
+    return {parameter.name: parameter.default for parameter in own}
 
 
 __all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "as_method", "get", "knobs_of"]

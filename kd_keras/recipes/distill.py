@@ -57,6 +57,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
         ['alone', 'distilled', 'teacher']
     """
     setup.check(config)
+    export.check_target(config.export_folder)
     task = setup.load_task(config)
     setup.check_models(config, task)
     folder = RunFolder(config)

@@ -129,7 +129,9 @@ def method(config: configs.DistillConfig, *, epochs: int) -> methods.Method:
     """A new method with the config's knobs."""
     knobs = configs.parse_knobs("method_knobs", config.method_knobs)
     if config.temperature is not None or config.temperature_end is not None:
-        first = 4.0 if config.temperature is None else config.temperature
+        first = config.temperature
+        if first is None:
+            first = methods.knobs_of(config.method).get("temperature", 1.0)
         knobs["temperature"] = _scheduled(first, config.temperature_end, epochs)
     return methods.get(config.method, **knobs)
 

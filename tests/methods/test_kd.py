@@ -45,7 +45,7 @@ def test_it_needs_neither_labels_nor_index():
 def test_it_is_known_by_name():
     assert kd.methods.get("kd", temperature=2.0).temperature == 2.0
     assert kd.methods.get("kd").temperature == 4.0
-    assert kd.methods.knobs_of("kd") == ("temperature",)
+    assert kd.methods.knobs_of("kd") == {"temperature": 4.0}
     with pytest.raises(ValueError, match=r"Unknown method 'kdd'\. Did you mean 'kd'\?"):
         kd.methods.get("kdd")
     with pytest.raises(ValueError, match=r"'temprature'\. Did you mean 'temperature'\?"):
