@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,7 @@ class Distill(DistillConfig):
     preset: str = "digits-kd"
     """Study whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
     smoke: bool = False
-    """A run of seconds: a few examples, one epoch, one seed, small images."""
+    """A quick look: a few examples, one epoch, one seed, small images."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -290,6 +291,7 @@ def _log_to_stderr() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)
     log.setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *where: log.warning("%s", message)
     log.propagate = False  # a package we use may have given the root logger a handler
 
 

@@ -1,4 +1,4 @@
-"""Studies with their settings: each a function of `smoke`, which makes it a run of seconds."""
+"""Studies with their settings: each a function of `smoke`, which makes it a quick look."""
 
 import dataclasses
 from collections.abc import Callable
