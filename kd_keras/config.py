@@ -58,7 +58,7 @@ class BudgetConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(DataConfig, BudgetConfig):
+class TrainConfig(BudgetConfig, DataConfig):
     """Train one model on labels alone."""
 
     model: str = "cnn"
@@ -81,7 +81,7 @@ class TrainConfig(DataConfig, BudgetConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillConfig(DataConfig, BudgetConfig):
+class DistillConfig(BudgetConfig, DataConfig):
     """Train a teacher, the student alone and the distilled student; compare, export, report."""
 
     teacher: str = "cnn"
