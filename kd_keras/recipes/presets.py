@@ -14,7 +14,7 @@ def digits_kd(smoke: bool = False) -> DistillConfig:
         student="mlp",
         student_knobs=("hidden=256",),
         epochs=40,
-        teacher_epochs=15,
+        teacher_epochs=20,
         batch_size=16,
         learning_rate=2e-3,
         steps_per_execution=36,
