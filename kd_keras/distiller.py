@@ -61,7 +61,7 @@ class Distiller(keras.Model):
         self.student = student
         self.method = methods.as_method(method)
         self.teacher_cache = teacher_cache
-        self._student_view = TapView(student, _with_logits(self.method.student_taps))
+        self._student_view = TapView(student, dict.fromkeys((*self.method.student_taps, "logits")))
         refuse_single_logit("student", self._student_view.shapes["logits"])
         self._alpha = self.add_weight(shape=(), name="alpha", trainable=False)
         self.alpha = schedules.restored(alpha)
@@ -108,6 +108,8 @@ class Distiller(keras.Model):
                 "The student and the teacher must have the same classes. Received: a student "
                 f"with {self.classes} logits and a teacher with {theirs[-1]}."
             )
+        if getattr(source, "model", None) is self.student:
+            raise ValueError("`teacher` must be another model than `student`, which is trained.")
         self._teacher = source
         self.train_function = None  # it holds the teacher it was traced with
 
@@ -156,7 +158,7 @@ class Distiller(keras.Model):
             ValueError: for labels outside the student's classes, missing labels where alpha is
                 above 0, or a student without trainable weights.
         """
-        self._check_labels(x, y)
+        self._check_arrays(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
         x = self._with_teacher(x, y, batch_size or 32)
@@ -238,11 +240,15 @@ class Distiller(keras.Model):
             value = schedules.value_at(self._alpha_given, epoch)
             self._alpha.assign(within("alpha", value, 0.0, 1.0))
 
-    def _check_labels(self, x, y) -> None:
-        if y is None and _is_array(x):
+    def _check_arrays(self, x, y) -> None:
+        if not _is_array(x):
+            return
+        roles = {"student": self.student, "teacher": getattr(self._teacher, "model", None)}
+        objective.check_images(x, {role: model for role, model in roles.items() if model})
+        if y is None:
             objective.check_unlabelled(self.method, self._alpha_given)
-        if _is_array(y):
-            objective.check_labels(np.asarray(y), self.classes)
+        elif _is_array(y):
+            objective.check_labels(np.asarray(y), self.classes, len(x))
 
     def _with_teacher(self, x, y, batch_size):
         """Arrays joined with the teacher's stored answers; anything else as it is."""
@@ -287,10 +293,6 @@ class Distiller(keras.Model):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-
-def _with_logits(taps) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*taps, "logits")))
 
 
 def _is_array(x) -> bool:

@@ -4,9 +4,11 @@ import inspect
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from kd_keras import losses
+from kd_keras.models.taps import input_spec
 
 
 def as_batch(data):
@@ -95,8 +97,32 @@ def _compares_distributions(loss) -> bool:
     return ours and "sparse" not in name.lower()
 
 
-def check_labels(labels: np.ndarray, classes: int) -> None:
-    """Raise `ValueError` for class numbers out of range, or distributions of another width."""
+def check_images(images, models: dict[str, keras.Model]) -> None:
+    """Raise `ValueError` for no images, or images of another size than a model takes.
+
+    Args:
+        images: an array or a tensor.
+        models: the models that will see them, by role.
+    """
+    if len(images) == 0:
+        raise ValueError("`x` must hold images. Received: none")
+    for role, model in models.items():
+        spec = input_spec(model)
+        if not isinstance(spec, tf.TensorSpec) or len(spec.shape) != len(images.shape):
+            continue  # several inputs, or a rank that Keras adjusts
+        if not spec.shape[1:].is_compatible_with(images.shape[1:]):
+            raise ValueError(
+                f"`x` must hold images of the size the {role} takes, {tuple(spec.shape[1:])}. "
+                f"Received: images of {tuple(images.shape[1:])}"
+            )
+
+
+def check_labels(labels: np.ndarray, classes: int, examples: int) -> None:
+    """Raise `ValueError` for labels that do not fit the examples or the classes."""
+    if len(labels) != examples:
+        raise ValueError(
+            f"`x` and `y` must be equally long. Received: {examples} images, {len(labels)} labels"
+        )
     if losses.are_class_numbers(labels, np.empty((1, classes))):
         if labels.size and (labels.min() < 0 or labels.max() >= classes):
             raise ValueError(

@@ -114,7 +114,7 @@ def test_an_alpha_within_it_is_not(mlp, alpha):
         ({"student": "mlp"}, "`student` must be a Keras model. Received: str"),
         ({"teacher": "mlp"}, "`teacher` must be a Keras model or a teacher source. Received: str"),
         ({"method": "kdd"}, "Unknown method 'kdd'. Did you mean 'kd'?"),
-        ({"method": 4.0}, "`method` must be a name, a Method or a methods.Sum.*float"),
+        ({"method": 4.0}, "`method` must be a name, a Method or a methods.Sum.*4.0"),
         ({"teacher_cache": "of"}, "Unknown teacher_cache 'of'. Did you mean 'off'?"),
     ],
 )
@@ -196,3 +196,30 @@ def test_a_pipeline_for_stored_rows_must_yield_the_index(examples, mlp):
     dataset = tf.data.Dataset.from_tensors(examples)
     with pytest.raises(ValueError, match="finds its rows by `index`"):
         distiller_of(mlp(0), stored).fit(dataset, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros((0, 6)), np.zeros(0, int), r"`x` must hold images\. Received: none"),
+        (
+            np.zeros((4, 5)),
+            np.zeros(4, int),
+            r"the size the student takes, \(6,\).*images of \(5,\)",
+        ),
+        (np.zeros((4, 6)), np.zeros(3, int), r"equally long\. Received: 4 images, 3 labels"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_before_the_teacher_runs(x, y, message):
+    def net():
+        return keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+
+    distiller = distiller_of(net(), net())
+    with pytest.raises(ValueError, match=message):
+        distiller.fit(x, y, verbose=0)
+
+
+def test_the_student_cannot_be_its_own_teacher():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
+    with pytest.raises(ValueError, match="must be another model than `student`"):
+        kd.Distiller(student=model, teacher=model)

@@ -118,7 +118,7 @@ def test_a_loss_that_reduces_the_batch_is_refused():
     "labels", [LABELS, LABELS[:, None], LABELS.astype("float32"), np.eye(3), np.array([], "int32")]
 )
 def test_labels_of_the_students_classes_pass(labels):
-    objective.check_labels(labels, 3)
+    objective.check_labels(labels, 3, len(labels))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_labels_of_the_students_classes_pass(labels):
 )
 def test_labels_of_other_classes_do_not(labels, message):
     with pytest.raises(ValueError, match=message):
-        objective.check_labels(np.asarray(labels), 3)
+        objective.check_labels(np.asarray(labels), 3, len(labels))
 
 
 def test_a_loss_over_distributions_refuses_class_numbers():

@@ -46,8 +46,7 @@ def as_method(method: str | Method) -> Method:
         return get(method)
     if not isinstance(method, Method):
         raise ValueError(
-            "`method` must be a name, a Method or a methods.Sum of several. "
-            f"Received: {type(method).__name__}"
+            f"`method` must be a name, a Method or a methods.Sum of several. Received: {method!r}"
         )
     return method
 
