@@ -27,6 +27,7 @@ class Progress:
             TextColumn("{task.fields[numbers]}"),
             console=console,
             disable=not self.drawn,
+            transient=True,  # the log keeps a line of each training that is over
         )
 
     @contextlib.contextmanager
@@ -43,6 +44,7 @@ class Progress:
             yield keras.callbacks.LambdaCallback(on_epoch_end=move)
         finally:
             self._bars.stop()
+            self._bars.remove_task(task)
 
     def say(self, sentence: str) -> None:
         """A line on what is done now."""
