@@ -1,0 +1,1 @@
+"""KerasTuner searches over what makes a distilled student good."""
