@@ -60,12 +60,3 @@ def built():
 @pytest.fixture(name="settled")
 def settled_fixture():
     return settled
-
-
-@pytest.fixture
-def mixed_float16():
-    """The policy `mixed_float16`, for one test."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_float16")
-    yield
-    keras.config.set_dtype_policy(before)
