@@ -60,7 +60,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
     export.check_target(config.export_folder)
     task = setup.load_task(config)
     setup.check_models(config, task)
-    folder = RunFolder(config)
+    folder = RunFolder(config, setup.digests(config, task))
     progress = progress or Progress(show=False)
     trials = [_Trial(config, task, seed, folder, progress) for seed in config.seeds]
     for trial in trials:

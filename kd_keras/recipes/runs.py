@@ -25,14 +25,17 @@ class RunFolder:
 
     Args:
         config: a `TrainConfig` or `DistillConfig`.
+        digests: of the data and files that the config only names, see `setup.digests`.
 
     Raises:
-        FileExistsError: the folder holds a run of other settings, and `overwrite` is not set.
+        FileExistsError: the folder holds a run of other settings, data or files, and `overwrite`
+            is not set.
     """
 
-    def __init__(self, config: Any):
+    def __init__(self, config: Any, digests: dict[str, str] | None = None):
         self.path: Path = config.folder
-        settings = {**as_dict(config), "kind": type(config).__name__}
+        named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
+        settings = {**as_dict(config), "kind": type(config).__name__, **named}
         self._refuse_other(settings, overwrite=config.overwrite)
         if (self.path / "results.json").exists():  # finished before: the same run anew
             _remove(self.path)

@@ -1,5 +1,6 @@
 """From a config's words to tasks, models and methods, checked before anything heavy starts."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,17 @@ def load_task(config: Any) -> Task:
         for name in ("train", "validation", "test")
     }
     return Task(**{**vars(task), **splits})
+
+
+def digests(config: Any, task: Task) -> dict[str, str]:
+    """What the data and the named files hold, so that no run goes on with others under its name."""
+    found = {"data": task.fingerprint}
+    for name in ("teacher", "weights", "teacher_weights", "student_weights"):
+        path = Path(getattr(config, name, None) or "")
+        if path.is_file():
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
 
 
 def build_model(

@@ -31,7 +31,7 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
     setup.check(config)
     task = setup.load_task(config)
     setup.check_models(config, task)
-    folder = RunFolder(config)
+    folder = RunFolder(config, setup.digests(config, task))
     progress = progress or Progress(show=False)
     trained = []
     for seed in config.seeds:

@@ -1,5 +1,6 @@
 """The run folder: opened new, gone on with, refused, replaced."""
 
+import dataclasses
 import json
 import platform
 from pathlib import Path
@@ -8,6 +9,7 @@ import keras
 import pytest
 
 from kd_keras.config import DistillConfig, TrainConfig, as_dict
+from kd_keras.recipes import setup
 from kd_keras.recipes.runs import RunFolder
 
 
@@ -132,3 +134,19 @@ def test_finishing_writes_the_results_and_clears_what_was_for_going_on(out):
     run.finish({"models": {"teacher": 1}})
     assert names(out) == ["config.json", "environment.json", "results.json"]
     assert json.loads((out / "results.json").read_text()) == {"models": {"teacher": 1}}
+
+
+def test_other_data_or_files_under_the_same_settings_are_refused(out, tmp_path):
+    teacher = tmp_path / "teacher.keras"
+    teacher.write_bytes(b"one")
+    task = setup.load_task(DistillConfig(limit=20))
+    config = DistillConfig(out=out, teacher=str(teacher))
+    RunFolder(config, setup.digests(config, task)).epoch(line())
+    RunFolder(config, setup.digests(config, task))
+    teacher.write_bytes(b"another")
+    with pytest.raises(FileExistsError, match=r"\(digest of teacher\)"):
+        RunFolder(config, setup.digests(config, task))
+    other = dataclasses.replace(task, fingerprint="another")
+    with pytest.raises(FileExistsError, match=r"\(digest of data, digest of teacher\)"):
+        RunFolder(config, setup.digests(config, other))
+    assert json.loads((out / "metrics.jsonl").read_text()) == line()
