@@ -39,9 +39,10 @@ def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.n
         return source.rows(images, batch_size)
     stored = _memory.setdefault(getattr(source, "model", source), {})
     place = fingerprint(list(source.shapes), *[np.asarray(x) for x in keras.tree.flatten(images)])
-    version, views = stored.get(place, (None, None))
-    if version != source.fingerprint():  # never asked, or the teacher has learned since
-        version, views = source.fingerprint(), source.rows(images, batch_size)
+    version = source.fingerprint()
+    known, views = stored.get(place, (None, None))
+    if known != version:  # never asked, or the teacher has learned since
+        views = source.rows(images, batch_size)
         stored[place] = version, views
     return views
 
