@@ -96,11 +96,18 @@ class _Trial:
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
         self._teacher()
         self._alone()
         self._distilled()
+
+    def on_test(self, role: str) -> np.ndarray:
+        """A trained model's logits on the test split, computed once."""
+        if role not in self._on_test:
+            self._on_test[role] = Predictor(self.models[role])(self.task.test)
+        return self._on_test[role]
 
     def _teacher(self) -> None:
         config = self.config
@@ -192,9 +199,8 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
     """A role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
     for trial in trials:
-        logits = Predictor(trial.models[role])(task.test)
-        teacher = None if role == "teacher" else Predictor(trial.models["teacher"])(task.test)
-        test = quality.evaluate(logits, task.test.labels, teacher_logits=teacher)
+        teacher = None if role == "teacher" else trial.on_test("teacher")
+        test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
     name = config.teacher if role == "teacher" else config.student
     return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
