@@ -53,8 +53,8 @@ class BudgetConfig:
     """Weigh the classes of an imbalanced task inversely to their counts."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One training a seed; the table shows mean and spread."""
-    steps_per_execution: int = 16
-    """Training steps a call of TensorFlow; more is faster for small models."""
+    steps_per_execution: int | None = None
+    """Training steps a call of TensorFlow; chosen for the model and this machine if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class TrainConfig(BudgetConfig, DataConfig):
     out: Path | None = None
     """Run folder; runs/<task>-<model> where not given."""
     overwrite: bool = False
-    """Replace a run folder of other settings."""
+    """Replace a run folder of other settings, and run a finished one anew."""
 
     def __post_init__(self) -> None:
         check_budget(self)
@@ -81,8 +81,8 @@ class TrainConfig(BudgetConfig, DataConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillConfig(BudgetConfig, DataConfig):
-    """Train a teacher, the student alone and the distilled student; compare, export, report."""
+class TeacherConfig:
+    """Who teaches."""
 
     teacher: str = "cnn"
     """Teacher model by name, or a .keras file that returns logits, which is used as it is."""
@@ -92,6 +92,12 @@ class DistillConfig(BudgetConfig, DataConfig):
     """Pretrained weights of the teacher's backbone: imagenet, or a weights file."""
     teacher_epochs: int | None = None
     """Passes for the teacher; `epochs` where not given."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentConfig:
+    """Who learns, and how."""
+
     student: str = "mlp"
     """Student model by name."""
     student_knobs: tuple[str, ...] = ()
@@ -100,12 +106,34 @@ class DistillConfig(BudgetConfig, DataConfig):
     """Pretrained weights of the student's backbone: imagenet, or a weights file."""
     method: str = "kd"
     """Distillation method; `kd-keras list` shows them."""
+    method_knobs: tuple[str, ...] = ()
+    """The method's other options, as name=value."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheConfig:
+    """Where the teacher's answers are kept, and on which versions of the images."""
+
+    cache_dir: Path | None = None
+    """Keep the teacher's answers here, over runs; in memory or ~/.cache/kd_keras if not given."""
+    cache_storage: str = "float32"
+    """How they are kept: float32, float16, or top10 (the ten largest classes; any number)."""
+    cache_limit_gb: float | None = None
+    """Refuse to keep more than this of one teacher's answers."""
+    teacher_precision: str = "float32"
+    """Of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain from it)."""
+    views: int | None = None
+    """Augmented versions of each image, their answers stored; new ones each epoch if not given."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig):
+    """Train a teacher, the student alone and the distilled student; compare, export, report."""
+
     temperature: float | None = None
     """Softening of both distributions; the method's default where not given."""
     temperature_end: float | None = None
     """Move the temperature to this value, linearly over the epochs."""
-    method_knobs: tuple[str, ...] = ()
-    """The method's other options, as name=value."""
     alpha: float = 0.1
     """Weight of the labels: 1 is plain training, 0 the teacher alone."""
     alpha_end: float | None = None
@@ -115,14 +143,14 @@ class DistillConfig(BudgetConfig, DataConfig):
     export: Path | None = None
     """Folder of the exported student; saved_models/<task>-<method> where not given."""
     overwrite: bool = False
-    """Replace a run folder of other settings."""
+    """Replace a run folder of other settings, and run a finished one anew."""
 
     def __post_init__(self) -> None:
         check_budget(self)
         within("alpha", self.alpha, 0.0, 1.0)
         if self.alpha_end is not None:
             within("alpha_end", self.alpha_end, 0.0, 1.0)
-        for name in ("temperature", "temperature_end", "teacher_epochs"):
+        for name in ("temperature", "temperature_end"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
 
@@ -135,12 +163,68 @@ class DistillConfig(BudgetConfig, DataConfig):
         return self.export or Path("saved_models") / self.folder.name
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig(CacheConfig, TeacherConfig, BudgetConfig, DataConfig):
+    """One teacher, many students: what `study` and `compare` share."""
+
+    temperatures: tuple[float, ...] = ()
+    """Softening of both distributions; the method's default where none is given."""
+    alphas: tuple[float, ...] = (0.1,)
+    """Weights of the labels: 1 is plain training, 0 the teacher alone."""
+    out: Path | None = None
+    """Run folder; runs/<task>-<command> where not given."""
+    overwrite: bool = False
+    """Replace a run folder of other settings, and run a finished one anew."""
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+        for alpha in _different("alphas", self.alphas):
+            within("alphas", alpha, 0.0, 1.0)
+        if self.temperatures:
+            for temperature in _different("temperatures", self.temperatures):
+                positive("temperatures", temperature)
+
+    @property
+    def folder(self) -> Path:
+        return self.out or Path("runs") / f"{self.task}-{self._command}"
+
+    @property
+    def _command(self) -> str:
+        return type(self).__name__.removesuffix("Config").lower()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig(StudentConfig, SweepConfig):
+    """Find the temperature and the alpha of one method and one student."""
+
+    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    """Softening of both distributions; the method's default where none is given."""
+    alphas: tuple[float, ...] = (0.0, 0.1, 0.5)
+    """Weights of the labels: 1 is plain training, 0 the teacher alone."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig(SweepConfig):
+    """Compare methods and students on one teacher."""
+
+    methods: tuple[str, ...] = ("all",)
+    """Methods by name, each with its own options: kd:temperature=2; all of them: all."""
+    students: tuple[str, ...] = ("mlp",)
+    """Students by name, each with its own options: mlp:hidden=64,64."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("methods", "students"):
+            _different(name, getattr(self, name))
+
+
 def check_budget(config: Any) -> None:
     """Raise `ValueError` for numbers no training can be run with."""
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
         positive(name, getattr(config, name))
-    for name in ("steps_per_execution", "limit", "image_size", "unfreeze_blocks"):
-        if getattr(config, name) is not None:
+    optional = ("steps_per_execution", "limit", "image_size", "unfreeze_blocks")
+    for name in (*optional, "teacher_epochs", "cache_limit_gb", "views"):
+        if getattr(config, name, None) is not None:
             positive(name, getattr(config, name))
     if config.head_epochs < 0:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
@@ -149,6 +233,12 @@ def check_budget(config: Any) -> None:
             "`seeds` must be different numbers, none negative, at least one. "
             f"Received: {config.seeds}"
         )
+
+
+def _different(argument: str, values: tuple) -> tuple:
+    if not values or len(set(values)) != len(values):
+        raise ValueError(f"`{argument}` must be different, at least one. Received: {values}")
+    return values
 
 
 def parse_knobs(argument: str, knobs: tuple[str, ...]) -> dict[str, Any]:

@@ -9,14 +9,65 @@ from pathlib import Path
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "tensorflow-datasets", "kd_keras")
 
 
-def available_memory() -> int:
-    """Bytes of memory that can be taken without swapping."""
-    meminfo = Path("/proc/meminfo")
+def available_memory(root: str | os.PathLike[str] = "/") -> int:
+    """Bytes of memory that this process can take without swapping.
+
+    In a container, not more than its control group has left.
+
+    Args:
+        root: the folder that holds `proc` and `sys`.
+    """
+    root = Path(root)
+    meminfo, free = root / "proc/meminfo", None
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+                free = int(line.split()[1]) * 1024
+    if free is None:
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return max(0, min([free, *_left_in_groups(root)]))
+
+
+# The files of a control group that say how much it may take, how much it has taken, and, of that,
+# what names the pages of files in `memory.stat` that the kernel gives back when memory is short.
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_V2 = ("memory.max", "memory.current", "inactive_file")
+
+
+def _left_in_groups(root: Path) -> list[int]:
+    """What is left in the control groups of this process, and in all that these lie in."""
+    groups = root / "proc/self/cgroup"
+    if not groups.exists():
+        return []
+    left = []
+    for line in groups.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, names = root / "sys/fs/cgroup", _V2
+        elif "memory" in controllers.split(","):
+            top, names = root / "sys/fs/cgroup/memory", _V1
+        else:
+            continue
+        # in a container the path is often that of the host, and only the top is there
+        here = top / path.strip("/")
+        for folder in (here, *here.parents):
+            if folder.is_relative_to(top):
+                left += _left(folder, *names)
+    return left
+
+
+def _left(folder: Path, limit_name: str, used_name: str, reclaimable: str) -> list[int]:
+    limit, used = folder / limit_name, folder / used_name
+    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
+        return []
+    taken = int(used.read_text())
+    stat = folder / "memory.stat"
+    if stat.exists():
+        for line in stat.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == reclaimable:
+                taken -= int(value)
+    return [int(limit.read_text()) - taken]
 
 
 def describe() -> dict:

@@ -10,11 +10,15 @@ from keras import ops
 from kd_keras import losses
 from kd_keras.models.taps import input_spec
 
+# of a batch that holds what a frozen part of the student made of the images
+FEATURES = "frozen_features"
+
 
 def as_batch(data):
     """What a dataset yielded, as a dict of what is known of the batch, and its weights."""
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    batch = dict(x) if isinstance(x, dict) and "image" in x else {"image": x}
+    known = isinstance(x, dict) and ("image" in x or FEATURES in x)
+    batch = dict(x) if known else {"image": x}
     if y is not None:
         batch["label"] = y
     if weight is not None:
@@ -144,3 +148,58 @@ def check_unlabelled(method, alpha) -> None:
             "Without labels only the teacher can be learned from: `alpha` must be 0. "
             f"Received: y=None, alpha={alpha!r}"
         )
+
+
+def names_in(x) -> tuple[str, ...]:
+    """What a dataset says of its examples, where it yields dicts."""
+    if not isinstance(x, tf.data.Dataset):
+        return ()
+    spec = x.element_spec
+    first = spec[0] if isinstance(spec, tuple) else spec
+    return tuple(first) if isinstance(first, dict) else ()
+
+
+def steps_an_epoch(x, batch_size: int, options: dict) -> int | None:
+    """How many steps an epoch of `fit` has, as far as is known before it begins."""
+    if options.get("steps_per_epoch"):
+        return options["steps_per_epoch"]
+    if isinstance(x, tf.data.Dataset):
+        count = int(x.cardinality())
+        return count if count >= 0 else None
+    if x is None or isinstance(x, keras.utils.PyDataset) or not keras.tree.flatten(x):
+        return None
+    share = 1.0 - (options.get("validation_split") or 0.0)
+    first = keras.tree.flatten(x)[0]
+    return -(-int(len(first) * share) // batch_size) if hasattr(first, "__len__") else None
+
+
+def first_labels(x, y):
+    """Labels of the shape and type that `fit` will see, for one example; None where not known."""
+    if y is not None:
+        return y[:1] if isinstance(y, np.ndarray) or tf.is_tensor(y) else None
+    if not isinstance(x, tf.data.Dataset) or not isinstance(x.element_spec, tuple):
+        return None
+    spec = x.element_spec[1] if len(x.element_spec) > 1 else None
+    if not isinstance(spec, tf.TensorSpec) or None in spec.shape[1:]:
+        return None
+    return tf.zeros([1, *spec.shape[1:]], spec.dtype)
+
+
+def copy_variables(source: keras.Model, target: keras.Model) -> None:
+    """Give a model the weights of another of its architecture, and what decides on its dropout.
+
+    Raises:
+        ValueError: for another architecture.
+    """
+    ours, theirs = ([*m.weights, *_seeds(m)] for m in (target, source))
+    if [v.shape for v in ours] != [v.shape for v in theirs]:
+        raise ValueError(
+            f"`like` must have the architecture of {target.name!r}. "
+            f"Received: {source.name!r}, whose weights are others."
+        )
+    for variable, value in zip(ours, theirs, strict=True):
+        variable.assign(value)
+
+
+def _seeds(model) -> list:
+    return [v for v in model.variables if v.name == "seed_generator_state"]

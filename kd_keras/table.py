@@ -1,7 +1,7 @@
 """The comparison as a table: each model's quality and cost, and the verdict."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 Results = dict[str, Any]
@@ -16,6 +16,9 @@ QUALITY = {
     "ece": "calibration error",
     "agreement": "agreement with teacher",
 }
+
+CHOSEN = "Test was looked at once: for the setting that is best on validation, and the baselines."
+COMPARED = "Gain: on test, over the same student alone; * by more than the spread over seeds."
 
 
 def rows(results: Results) -> list[Row]:
@@ -54,8 +57,66 @@ def lines(results: Results) -> list[list[str]]:
     return table
 
 
+def study_lines(results: Results) -> list[list[str]]:
+    """A study's scores on validation: a line a temperature, a column an alpha; * is the chosen."""
+    found = results["sweep"]
+    scores = {}
+    for row in found["settings"]:
+        mark = " *" if row["label"] == found["chosen"] else ""
+        scores[row["temperature"], row["alpha"]] = spread(row["validation"]) + mark
+    alphas = list(dict.fromkeys(alpha for _, alpha in scores))
+    table = [["temperature", *[f"alpha {alpha:g}" for alpha in alphas]]]
+    for temperature in dict.fromkeys(temperature for temperature, _ in scores):
+        name = "default" if temperature is None else f"{temperature:g}"
+        table.append([name, *[scores[temperature, alpha] for alpha in alphas]])
+    return table
+
+
+def baselines(results: Results) -> str:
+    """On validation, what a study's settings stand beside."""
+    found = results["sweep"]
+    metric = QUALITY.get(found["metric"], found["metric"])
+    alone, teacher = (
+        spread(scores["validation"]) for scores in (found["alone"][0], found["teacher"])
+    )
+    return f"Validation {metric}; student alone {alone}, teacher {teacher}. * is best."
+
+
+def comparison_lines(results: Results) -> list[list[str]]:
+    """Methods and students on test: a line each, every student alone above its methods."""
+    found = results["sweep"]
+    metric = found["metric"]
+    title = QUALITY.get(metric, metric)
+    table = [["", title, "gain", "validation", "agreement", "parameters", "latency"]]
+    columns = {row["model"]: row for row in rows(results)}
+
+    def line(label, scores, gain=""):
+        row = columns[label]
+        cells = [
+            spread(row[metric]),
+            gain,
+            spread(scores["validation"]),
+            spread(row["agreement"]) or "-",
+            count(row["parameters"]),
+            _milliseconds(row["latency_median_ms"]),
+        ]
+        return [label, *cells]
+
+    table.append(line("teacher", found["teacher"]))
+    for alone in found["alone"]:
+        table.append(line(alone["label"], alone))
+        for row in found["settings"]:
+            if row["student"] == alone["student"]:
+                mark = " *" if row["verdict"]["beats"] else ""
+                gain = f"{row['verdict']['gain']:+.4f}{mark}"
+                table.append(line(row["label"], row, gain))
+    return table
+
+
 def as_text(results: Results) -> str:
     """The table, aligned for a terminal, and the verdict as its last line.
+
+    A study has a table of its settings on validation before it, a comparison one line a method.
 
     Example:
         >>> print(as_text({"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}))
@@ -64,16 +125,27 @@ def as_text(results: Results) -> str:
         seeds          1
         accuracy  0.5000
     """
-    table = lines(results)
+    found = results.get("sweep")
+    if found is None:
+        parts = [aligned(lines(results))]
+    elif found["command"] == "compare":
+        parts = [aligned(comparison_lines(results)), COMPARED]
+    else:
+        parts = [aligned(study_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
+    return "\n\n".join([part for part in (*parts, verdict(results)) if part])
+
+
+def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
+    """Cells in columns under the heading, to the right but for the columns in `left`."""
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    table.insert(1, ["-" * width for width in widths])
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
-        for line in table
-    ]
-    if sentence := verdict(results):
-        text += ["", sentence]
-    return "\n".join(text)
+
+    def text(line):
+        return "  ".join(
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+
+    return "\n".join(map(text, [table[0], ["-" * width for width in widths], *table[1:]]))
 
 
 def verdict(results: Results) -> str:

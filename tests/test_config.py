@@ -8,9 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from kd_keras.config import DistillConfig, TrainConfig, as_dict, parse_knobs
+from kd_keras.config import (
+    CompareConfig,
+    DistillConfig,
+    StudyConfig,
+    TrainConfig,
+    as_dict,
+    parse_knobs,
+)
 
-CONFIGS = (TrainConfig, DistillConfig)
+CONFIGS = (TrainConfig, DistillConfig, StudyConfig, CompareConfig)
+TEACHING = (DistillConfig, StudyConfig, CompareConfig)
 POSITIVE = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "steps_per_execution")
 POSITIVE += ("limit", "image_size", "unfreeze_blocks")
 
@@ -32,11 +40,48 @@ def test_numbers_that_must_be_positive(kind, name, value):
         kind(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["temperature", "temperature_end", "teacher_epochs"])
-def test_optional_numbers_of_distillation_must_be_positive(name):
+@pytest.mark.parametrize("name", ["temperature", "temperature_end"])
+def test_temperatures_must_be_positive(name):
     DistillConfig(**{name: 2})
     with pytest.raises(ValueError, match=f"`{name}` must be a positive number"):
         DistillConfig(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", TEACHING)
+@pytest.mark.parametrize("name", ["teacher_epochs", "cache_limit_gb", "views"])
+def test_optional_numbers_of_teaching_must_be_positive(kind, name):
+    kind(**{name: 2})
+    with pytest.raises(ValueError, match=f"`{name}` must be a positive number"):
+        kind(**{name: 0})
+
+
+@pytest.mark.parametrize("kind", [StudyConfig, CompareConfig])
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"alphas": ()}, "`alphas` must be different, at least one"),
+        ({"alphas": (0.1, 0.1)}, "`alphas` must be different"),
+        ({"alphas": (0.1, 1.5)}, r"`alphas` must lie in \[0, 1\]"),
+        ({"temperatures": (1.0, 0.0)}, "`temperatures` must be a positive number"),
+        ({"temperatures": (2.0, 2.0)}, "`temperatures` must be different"),
+    ],
+)
+def test_the_numbers_of_a_sweep_are_in_range_and_different(kind, changes, said):
+    with pytest.raises(ValueError, match=said):
+        kind(**changes)
+
+
+@pytest.mark.parametrize("name", ["methods", "students"])
+def test_a_comparison_names_different_methods_and_students(name):
+    for wrong in ((), ("a", "a")):
+        with pytest.raises(ValueError, match=f"`{name}` must be different, at least one"):
+            CompareConfig(**{name: wrong})
+
+
+def test_a_sweep_is_named_by_task_and_command():
+    assert StudyConfig(task="mnist").folder == Path("runs/mnist-study")
+    assert CompareConfig().folder == Path("runs/digits-compare")
+    assert CompareConfig(out=Path("a")).folder == Path("a")
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -122,11 +167,22 @@ def test_as_dict_holds_every_field_as_json_keeps_it(kind):
     assert plain["image_size"] is None
 
 
-@pytest.mark.parametrize("file", ["config.py", "cli.py"])
+PACKAGE = Path(__file__).parents[1] / "kd_keras"
+EXPLAINED = [
+    "config.py",
+    "recipes/precompute.py",
+    *(f"cli/{p.name}" for p in PACKAGE.glob("cli/*")),
+]
+
+
+@pytest.mark.parametrize("file", [name for name in EXPLAINED if name.endswith(".py")])
 def test_every_field_is_explained_below_it(file):
-    source = Path(__file__).parents[1].joinpath("kd_keras", file).read_text()
-    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
-    assert len(classes) >= 4
+    classes = [
+        node
+        for node in ast.parse((PACKAGE / file).read_text()).body
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(classes) >= 6 or file != "config.py"
     for node in classes:
         for field, after in itertools.pairwise(node.body):
             if isinstance(field, ast.AnnAssign):

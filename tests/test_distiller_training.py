@@ -110,7 +110,7 @@ def test_every_kind_of_input_is_the_same_training(examples, mlp):
         (mlp(1), dataset, {}),
         (mlp(1), named, {}),
         (kd.CachedTeacher(rows), named, {}),
-        (mlp(2), cache.attach(named, rows), {}),  # the rows go before the teacher
+        (mlp(2), cache.join(named, rows), {}),  # the rows go before the teacher
         (mlp(1), Pages(x, y, weight), {"shuffle": False}),
         (mlp(1), generator(x, y, weight), {"steps_per_epoch": 4, "shuffle": False}),
     ]:

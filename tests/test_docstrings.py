@@ -9,7 +9,7 @@ import pytest
 import kd_keras
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-SLOW = {"kd_keras.recipes.distill", "kd_keras.models.pretrained"}
+SLOW = {"kd_keras.recipes.distill", "kd_keras.recipes.sweep", "kd_keras.models.pretrained"}
 
 
 def modules():

@@ -56,6 +56,8 @@ def test_the_names_of_the_design_are_there():
     assert callable(kd.report.build)
     assert callable(kd.recipes.distill.run)
     assert callable(kd.recipes.supervised.run)
+    assert callable(kd.recipes.sweep.run)
+    assert callable(kd.recipes.precompute.run)
     assert set(kd.recipes.PRESETS) == {"digits-kd", "mnist-kd", "mhist-kd"}
 
 

@@ -212,3 +212,105 @@ def test_text_is_aligned_narrow_and_ends_in_the_verdict(run):
 def test_a_text_table_does_not_load_matplotlib():
     script = "import kd_keras.table, sys; assert not {'matplotlib', 'tensorflow'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# --- sweeps ---
+
+
+def scores(mean, std=0.004):
+    return {"validation": {"mean": mean, "std": std, "n": 3}, "seeds": []}
+
+
+def write_study(folder):
+    """A study, its grid beside the models of an ordinary run."""
+    run = write_run(folder)
+    results = json.loads((run / "results.json").read_text())
+    rows = [
+        {"label": f"T={t} alpha={a}", "student": "mlp", "method": "kd", "temperature": float(t),
+         "alpha": a, **scores(0.9 + 0.01 * t - 0.02 * a)}
+        for t in (1, 2, 4)
+        for a in (0.0, 0.5)
+    ]  # fmt: skip
+    results["sweep"] = {
+        "command": "study",
+        "metric": "auc",
+        "chosen": "T=4 alpha=0.0",
+        "settings": rows,
+        "alone": [{"label": "alone", "student": "mlp", **scores(0.91)}],
+        "teacher": scores(0.96, None),
+    }
+    (run / "results.json").write_text(json.dumps(results))
+    history = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(history.replace('"distilled"', '"T=4 alpha=0.0"'))
+    return run
+
+
+def write_comparison(folder):
+    """A comparison of two students and two methods."""
+    run = write_run(folder)
+    results = json.loads((run / "results.json").read_text())
+    rng = np.random.default_rng(1)
+    found = {"command": "compare", "metric": "auc", "chosen": "mlp kd", "settings": [], "alone": []}
+    found["teacher"] = scores(0.95, None)
+    models = {"teacher": results["models"]["teacher"]}
+    for number, student in enumerate(("mlp", "mobilenetv2:width=0.5")):
+        label = f"{student} alone"
+        models[label] = model(student, 10_000 * (1 + 9 * number), 1.5, rng, 3, 2)
+        found["alone"].append({"label": label, "student": student, **scores(0.9)})
+        for gain, method in enumerate(("kd", "dkd:beta=8")):
+            label = f"{student} {method}"
+            models[label] = model(student, 10_000 * (1 + 9 * number), 1.8 + gain, rng, 3, 2)
+            judged = {"verdict": {"gain": 0.01 * gain, "beats": bool(gain)}}
+            row = {"label": label, "student": student, "method": method, **judged}
+            found["settings"].append({**row, **scores(0.9 + 0.01 * gain)})
+    (run / "results.json").write_text(json.dumps({**results, "models": models, "sweep": found}))
+    return run
+
+
+def test_a_study_shows_its_grid_its_curves_and_the_chosen_models(tmp_path):
+    run = write_study(tmp_path / "study")
+    html = report.build([run], run / "report").read_text()
+    assert "<h1>Temperature and alpha on mhist</h1>" in html
+    assert {path.name for path in (run / "report").iterdir()} == {
+        *("index.html", "study.png", "curves.png", "confusion.png", "reliability.png", "cost.png"),
+    }
+    assert "0.9400 ± 0.0040 *" in html
+    assert "student alone 0.9100 ± 0.0040, teacher 0.9600. * is best." in html
+    text = table.as_text(json.loads((run / "results.json").read_text()))
+    head, _, *body = text.splitlines()
+    assert head.split("  ")[0] == "temperature"
+    assert [line.split()[0] for line in body[:3]] == ["1", "2", "4"]
+    assert table.CHOSEN in text
+
+
+def test_a_study_over_alpha_alone_is_drawn(tmp_path):
+    run = write_study(tmp_path / "study")
+    results = json.loads((run / "results.json").read_text())
+    results["sweep"]["settings"] = [
+        {**row, "temperature": None}
+        for row in results["sweep"]["settings"]
+        if row["temperature"] == 4.0
+    ]
+    (run / "results.json").write_text(json.dumps(results))
+    report.build([run], run / "report")
+    with Image.open(run / "report/study.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+    assert "default" in table.as_text(results)
+
+
+def test_a_comparison_is_a_line_a_method_with_stars_for_gains_beyond_the_spread(tmp_path):
+    run = write_comparison(tmp_path / "compare")
+    html = report.build([run], run / "report").read_text()
+    assert "<h1>Methods and students on mhist</h1>" in html
+    assert {path.name for path in (run / "report").iterdir()} == {
+        *("index.html", "comparison.png", "cost.png"),
+    }
+    results = json.loads((run / "results.json").read_text())
+    lines = table.comparison_lines(results)
+    assert [line[0] for line in lines[1:]] == [
+        *("teacher", "mlp alone", "mlp kd", "mlp dkd:beta=8", "mobilenetv2:width=0.5 alone"),
+        *("mobilenetv2:width=0.5 kd", "mobilenetv2:width=0.5 dkd:beta=8"),
+    ]
+    assert [line[2] for line in lines[1:4]] == ["", "", "+0.0000"]
+    assert lines[4][2] == "+0.0100 *"
+    assert table.COMPARED in table.as_text(results)

@@ -22,12 +22,17 @@ class Epochs:
         seed: of order and augmentation.
         augmentation: a name in `AUGMENTATIONS`.
         class_weight: weight by class number, or None.
+        views: augmented versions of each image, taken in turn; None draws new ones every epoch.
+        augmentation_seed: of the augmentation, where `seed` is to decide the order alone: the
+            versions are then the same for every `seed`.
 
     Attributes:
         dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` where the
             split or the classes are weighted. Images are uint8, `(batch, height, width,
-            channels)`; the view is the epoch; labels are class numbers or soft labels, as the
-            split has them.
+            channels)`; the view is the epoch, modulo `views`; labels are class numbers or soft
+            labels, as the split has them.
+        rows: the same batches without the images, for which no pixel is read.
+        fresh: whether every epoch augments anew, so that no image is seen twice.
         callback: to be given to `fit`.
 
     Example:
@@ -46,24 +51,28 @@ class Epochs:
         seed: int,
         augmentation: str = "none",
         class_weight: dict[int, float] | None = None,
+        views: int | None = None,
+        augmentation_seed: int | None = None,
     ):
         # variables, since a constant would be the same epoch for ever; and the order as a whole,
         # since a dataset that shuffles takes longer to begin than a small epoch lasts
-        number = tf.Variable(0, trainable=False)
+        view = tf.Variable(0, trainable=False)
         order = tf.Variable(shuffled(len(split), seed, 0), trainable=False)
 
         def begin(epoch, logs=None):
-            number.assign(epoch)
+            view.assign(epoch if views is None else epoch % views)
             order.assign(shuffled(len(split), seed, epoch))
 
         self.callback = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
-        augment = augmenter(augmentation, seed)
-        complete = _completer(split, number, class_weight)
+        augment = augmenter(augmentation, seed if augmentation_seed is None else augmentation_seed)
+        complete = _completer(split, view, class_weight)
         if split.images is not None and augment is None:
             batches = _gathered(split, order, batch_size, complete)
         else:
-            batches = _one_by_one(split, order, number, batch_size, augment, complete)
+            batches = _one_by_one(split, order, view, batch_size, augment, complete)
         self.dataset = batches.prefetch(tf.data.AUTOTUNE)
+        self.rows = _numbers(split, order, batch_size, complete).prefetch(tf.data.AUTOTUNE)
+        self.fresh = augment is not None and views is None
 
 
 def _gathered(split, order, batch_size, complete) -> tf.data.Dataset:
@@ -77,25 +86,36 @@ def _gathered(split, order, batch_size, complete) -> tf.data.Dataset:
     return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
 
 
-def _one_by_one(split, order, number, batch_size, augment, complete) -> tf.data.Dataset:
+def _numbers(split, order, batch_size, complete) -> tf.data.Dataset:
+    """What is known of the examples, but for the images."""
+
+    def batch(step):
+        index = order[step * batch_size : (step + 1) * batch_size]
+        known, *rest = complete(index, index)
+        return ({name: known[name] for name in ("index", "view")}, *rest)
+
+    return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
+
+
+def _one_by_one(split, order, view, batch_size, augment, complete) -> tf.data.Dataset:
     """Image after image, many at a time: decoded, augmented, and only then put together."""
     fetch = _fetcher(split)
 
     def one(place):
         index = order[place]
         image = fetch(index)
-        return image if augment is None else augment(image, index, number), index
+        return image if augment is None else augment(image, index, view), index
 
     images = tf.data.Dataset.range(len(split)).map(one, num_parallel_calls=tf.data.AUTOTUNE)
     return images.batch(batch_size).map(complete)
 
 
-def _completer(split, number, class_weight):
+def _completer(split, view, class_weight):
     """A graph function from images and indices to what `fit` takes."""
     labels, weights = targets(split), example_weights(split, class_weight)
 
     def complete(image, index):
-        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), number)}
+        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), view)}
         label = tf.gather(labels, index)
         return (batch, label) if weights is None else (batch, label, tf.gather(weights, index))
 

@@ -117,6 +117,27 @@ class Method(keras.layers.Layer):
         knob.variable.assign(knob.check(name, schedules.value_at(value, 0)))
         knob.value = value
 
+    def take(self, other: "Method") -> None:
+        """Take over the knobs and the weights of a method of the same settings; retraces nothing.
+
+        Raises:
+            ValueError: for another class, or settings that are no knobs and differ.
+        """
+        ours, theirs = self._settings(), other._settings()
+        if ours != theirs:
+            raise ValueError(
+                "`method` may differ in its knobs alone, for nothing to be traced again. "
+                f"Received: {theirs}, and before it was {ours}"
+            )
+        for name, knob in other._knobs.items():
+            self.set_knob(name, knob.value)
+        for variable, value in zip(self.variables, other.variables, strict=True):
+            variable.assign(value)
+
+    def _settings(self) -> dict[str, Any]:
+        config = {k: v for k, v in self.get_config().items() if k not in (*self._knobs, "name")}
+        return {"class": type(self).__name__, **config}
+
     def on_epoch_begin(self, epoch: int) -> None:
         """Move scheduled knobs to their value at `epoch`, counted from 0."""
         for name, knob in self._knobs.items():

@@ -63,6 +63,15 @@ class Sum(Method):
             for name, method in self.methods.items()
         )
 
+    def take(self, other):
+        super().take(other)
+        for name, method in self.methods.items():
+            method.take(other.methods[name])
+
+    def _settings(self):
+        parts = {name: method._settings() for name, method in self.methods.items()}
+        return {"class": "Sum", "methods": parts, "weights": self.weights_by_name}
+
     def on_epoch_begin(self, epoch):
         super().on_epoch_begin(epoch)
         for method in self.methods.values():

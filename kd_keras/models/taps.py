@@ -8,12 +8,13 @@ a nested model.
 import contextlib
 import difflib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kd_keras import calls
 from kd_keras.models.backbones import TAPS
 from kd_keras.models.heads import head
 
@@ -114,6 +115,14 @@ def layer_paths(model: keras.Model) -> list[str]:
     return paths
 
 
+def has_tap(model: keras.Model, tap: str, whole: keras.Model) -> bool:
+    """Whether `model`, the last part of `whole`, has a tap that is the same in both."""
+    path = TAPS.get(whole.name, {}).get(tap, tap)
+    if _find(whole, path) is not None:
+        return _find(model, path) is not None
+    return tap in ("logits", "embedding")
+
+
 class _Probe:
     """Where to listen: a layer's output, or what enters it."""
 
@@ -155,38 +164,24 @@ def _children(model: keras.Model) -> list[keras.layers.Layer]:
     return [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
 
 
-# While a forward pass is recorded, the `call` of each probed layer is replaced on the instance.
-# Replicas of a distribution strategy trace the same layers in threads of their own, which may
-# overlap: the replacement is counted, and what a thread sees goes to that thread alone.
-_lock = threading.Lock()
-_patched: dict[int, int] = {}
+# Replicas of a distribution strategy trace the same layers in threads of their own: what a thread
+# sees goes to that thread alone.
 _threads = threading.local()
 
 
 @contextlib.contextmanager
 def _recording(probes: Iterable[_Probe]) -> Iterator[dict[_Probe, list]]:
     seen: dict[_Probe, list] = {probe: [] for probe in probes}
-    layers = {id(probe.layer): probe.layer for probe in seen}
     outer = getattr(_threads, "seen", None)
-    with _lock:
-        for layer in layers.values():
-            _patch(layer)
     _threads.seen = seen
     try:
-        yield seen
+        with calls.wrapped((probe.layer for probe in seen), _recorded):
+            yield seen
     finally:
         _threads.seen = outer
-        with _lock:
-            for layer in layers.values():
-                _restore(layer)
 
 
-def _patch(layer: keras.layers.Layer) -> None:
-    _patched[id(layer)] = _patched.get(id(layer), 0) + 1
-    if _patched[id(layer)] > 1:
-        return
-    call = layer.call
-
+def _recorded(layer: keras.layers.Layer, call: Callable) -> Callable:
     def recorded(*args, **kwargs):
         output = call(*args, **kwargs)
         for probe, tensors in (getattr(_threads, "seen", None) or {}).items():
@@ -194,15 +189,7 @@ def _patch(layer: keras.layers.Layer) -> None:
                 tensors.append(_first(args, kwargs) if probe.at_input else output)
         return output
 
-    # past Keras' own `__setattr__`, which would track it
-    layer.__dict__["call"] = recorded
-
-
-def _restore(layer: keras.layers.Layer) -> None:
-    _patched[id(layer)] -= 1
-    if not _patched[id(layer)]:
-        del _patched[id(layer)]
-        del layer.__dict__["call"]
+    return recorded
 
 
 def _first(args: tuple, kwargs: dict):

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_keras.recipes.presets import PRESETS
 
-_MODULES = ("distill", "supervised")
+_MODULES = ("distill", "precompute", "supervised", "sweep")
 
 __all__ = ["PRESETS", *_MODULES]
 

@@ -13,7 +13,6 @@ import numpy as np
 from kd_keras.data.task import Split
 from kd_keras.evaluation import quality
 from kd_keras.files import write_json
-from kd_keras.recipes.predict import Predictor
 
 
 class Diverged(ArithmeticError):
@@ -37,18 +36,28 @@ class Validation(keras.callbacks.Callback):
     Args:
         role: names the training in an error.
         model: the model to judge: the student, in distillation.
+        predict: runs it over a split.
         split: the validation split.
         metric: a metric of `evaluation.quality`, larger is better.
         best: kept up to date.
         journal: called with the epoch's numbers.
     """
 
-    def __init__(self, role: str, model, split: Split, metric: str, best: Best, journal: Callable):
+    def __init__(
+        self,
+        role: str,
+        model,
+        predict: Callable,
+        split: Split,
+        metric: str,
+        best: Best,
+        journal: Callable,
+    ):
         super().__init__()
         self._role = role
         self._judged, self._split, self._metric = model, split, metric
         self._best, self._journal = best, journal
-        self._predict = Predictor(model)
+        self._predict = predict
         self._start = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -77,6 +86,8 @@ class Validation(keras.callbacks.Callback):
 
 class DivergenceWatch(keras.callbacks.Callback):
     """Stops the training at the step where a loss is no longer finite."""
+
+    coarse = True  # several steps may be one call
 
     def __init__(self, role: str):
         super().__init__()

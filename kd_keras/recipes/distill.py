@@ -2,25 +2,24 @@
 
 import dataclasses
 import logging
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from kd_keras import cache, export
+from kd_keras import export
 from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
-from kd_keras.distiller import Distiller
 from kd_keras.evaluation import cost, quality
-from kd_keras.files import whole_file
-from kd_keras.methods import Roles, Stage
-from kd_keras.recipes import results, setup
+from kd_keras.methods import Roles
+from kd_keras.recipes import learners, results, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
-from kd_keras.recipes.training import Learner, Outcome, supervised, train
-from kd_keras.teachers import TeacherSource
+from kd_keras.recipes.saving import save
+from kd_keras.recipes.training import Learner, Outcome, train
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +39,12 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
         progress: shows bars; None shows nothing.
 
     Returns:
-        What `results.json` holds.
+        What `results.json` holds. A run that was finished before is not repeated, unless
+        `config.overwrite`; its student is exported again where the export is not there.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
+        BlockingIOError: another process has a run in the folder.
         Diverged: a loss became NaN or infinite.
 
     Example:
@@ -60,8 +61,19 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
     export.check_target(config.export_folder)
     task = setup.load_task(config)
     setup.check_models(config, task)
-    folder = RunFolder(config, setup.digests(config, task))
     progress = progress or Progress(show=False)
+    with RunFolder(config, setup.digests(config, task)) as folder:
+        if folder.results is None:
+            outcome = _run(config, task, folder, progress)
+        else:
+            outcome = _with_export(folder.results, config, task, folder, progress)
+        folder.finish(outcome)
+    return outcome
+
+
+def _run(
+    config: DistillConfig, task: Task, folder: RunFolder, progress: Progress
+) -> dict[str, Any]:
     trials = [_Trial(config, task, seed, folder, progress) for seed in config.seeds]
     for trial in trials:
         trial.train()
@@ -69,23 +81,34 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
     entries = {role: _judge(config, task, role, trials) for role in ROLES}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     for role, name in (("distilled", "student"), ("teacher", "teacher")):
-        with whole_file(folder.path / f"{name}.keras") as path:
-            plain_copy(best.models[role]).save(path)
+        save(best.models[role], folder.path / f"{name}.keras")
+    exported = _export(best.models["distilled"], config, task, progress)
+    return {
+        "task": results.task_facts(task),
+        "models": entries,
+        "export": {**exported, "seed": best.seed},
+        "verdict": results.verdict(task.metric, entries["alone"], entries["distilled"]),
+    }
+
+
+def _with_export(found: dict, config: DistillConfig, task: Task, folder, progress) -> dict:
+    """A finished run's results, its student exported where it is wanted now."""
+    there = found["export"]
+    if Path(there["path"]) == config.export_folder and config.export_folder.is_dir():
+        return found
+    student = setup.load_model(folder.path / "student.keras", task)
+    return {**found, "export": {**there, **_export(student, config, task, progress)}}
+
+
+def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -> dict[str, Any]:
     progress.say("exporting, loading the export in a new process")
     exported = export.saved_model(
-        best.models["distilled"],
+        student,
         config.export_folder,
         sample=_pixels(task.test, EXPORT_SAMPLE),
         class_names=list(task.class_names),
     )
-    outcome = {
-        "task": results.task_facts(task),
-        "models": entries,
-        "export": {**dataclasses.asdict(exported), "seed": best.seed},
-        "verdict": results.verdict(task.metric, entries["alone"], entries["distilled"]),
-    }
-    folder.finish(outcome)
-    return outcome
+    return dataclasses.asdict(exported)
 
 
 class _Trial:
@@ -110,62 +133,24 @@ class _Trial:
         return self._on_test[role]
 
     def _teacher(self) -> None:
-        config = self.config
-        if setup.is_file(config.teacher):
-            model = setup.load_model(config.teacher, self.task)
-            logits = Predictor(model)(self.task.validation)
-            score = quality.score(self.task.metric, logits, self.task.validation.labels)
-            self._keep("teacher", model, Outcome(0, 0, score, 0.0))
-            return
-        model = setup.build_model(
-            config.teacher, config.teacher_knobs, config.teacher_weights, self.task, self.seed
-        )
-        self._train(
-            "teacher",
-            supervised("teacher", self.seed, model, self.task),
-            epochs=config.teacher_epochs,
-        )
+        self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
 
     def _alone(self) -> None:
         model = self._student()
-        self._train("alone", supervised("alone", self.seed, model, self.task))
+        learner = learners.Bench(self.config, self.task).alone("alone", self.seed, model)
+        self._keep("alone", model, self._train(learner))
 
     def _distilled(self) -> None:
-        epochs = self.config.head_epochs + self.config.epochs
-        method = setup.method(self.config, epochs=epochs)
+        config, head = self.config, self.config.head_epochs
+        method = setup.method(config, epochs=head + config.epochs)
         plan = method.plan(Roles(self._student(), self.models["teacher"]))
         for stage in plan:
             role = "distilled" if stage is plan[-1] else f"distilled-{stage.name}"
-            self._train(role, self._distiller(stage, role), epochs=stage.epochs)
-
-    def _distiller(self, stage: Stage, role: str) -> Learner:
-        epochs = self.config.head_epochs + (stage.epochs or self.config.epochs)
-        alpha = setup.alpha(self.config, epochs=epochs) if stage.alpha is None else stage.alpha
-        distiller = Distiller(
-            student=stage.student, teacher=stage.teacher, method=stage.method, alpha=alpha
-        )
-        views = self._views(distiller.teacher)
-        if views is not None:
-            stage.method.adapt([views])
-
-        def compile_with(optimizer, **options):
-            distiller.compile(optimizer=optimizer, **options)
-
-        def join(dataset):
-            return dataset if views is None else cache.attach(dataset, views)
-
-        return Learner(role, self.seed, stage.student, distiller, compile_with, join)
-
-    def _views(self, teacher: TeacherSource) -> dict[str, np.ndarray] | None:
-        """The teacher's answers on the training images, unless these change every epoch."""
-        split = self.task.train
-        if self.config.augmentation != "none" or not cache.fits(teacher, len(split)):
-            return None
-        if split.images is not None:
-            return cache.rows(teacher, split.images)
-        batches = pipeline.in_order(split, batch_size=self.config.batch_size)
-        parts = [teacher({"image": batch}) for batch in batches]
-        return {tap: np.concatenate([part[tap] for part in parts]) for tap in teacher.shapes}
+            epochs = head + (stage.epochs or config.epochs)
+            alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
+            bench = learners.Bench(config, self.task)
+            learner = bench.distilled(role, self.seed, stage, alpha)
+            self._keep(role, stage.student, self._train(learner, stage.epochs))
 
     def _student(self) -> keras.Model:
         config = self.config
@@ -173,26 +158,16 @@ class _Trial:
             config.student, config.student_knobs, config.student_weights, self.task, self.seed
         )
 
-    def _train(self, role: str, learner: Learner, epochs: int | None = None) -> None:
+    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
         total = self.config.head_epochs + (epochs or self.config.epochs)
-        with self.progress.bar(f"seed {self.seed}: {role}", total) as bar:
-            outcome = train(
+        with self.progress.bar(f"seed {self.seed}: {learner.role}", total) as bar:
+            return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )
-        self._keep(role, learner.model, outcome)
 
     def _keep(self, role: str, model: keras.Model, outcome: Outcome) -> None:
         self.models[role], self.outcomes[role] = model, outcome
-        log.info(
-            "seed %d: %s, validation %s %.4f at epoch %d of %d, %.1f s",
-            self.seed,
-            role,
-            self.task.metric,
-            outcome.score,
-            outcome.best_epoch,
-            outcome.epochs,
-            outcome.seconds,
-        )
+        log.info("seed %d: %s, %s", self.seed, role, outcome.text(self.task.metric))
 
 
 def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -> dict[str, Any]:
@@ -204,13 +179,6 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
     name = config.teacher if role == "teacher" else config.student
     return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
-
-
-def plain_copy(model: keras.Model) -> keras.Model:
-    """A copy without the optimizer, which would make the file three times as large."""
-    copy = type(model).from_config(model.get_config())  # `clone_model` would compile it too
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _pixels(split: Split, count: int) -> np.ndarray:

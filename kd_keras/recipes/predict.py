@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from kd_keras import cache, features
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split
 
@@ -20,7 +21,7 @@ class Predictor:
     """
 
     def __init__(self, model, batch_size: int = 512):
-        self._batch_size = batch_size
+        self._model, self._batch_size = model, batch_size
         self._function = tf.function(
             lambda images: tf.cast(model(images, training=False), tf.float32)
         )
@@ -37,3 +38,20 @@ class Predictor:
         else:
             parts = [graph(batch) for batch in pipeline.in_order(split, batch_size=size)]
         return np.concatenate(parts)
+
+    def repeatedly(self, split: Split, fingerprint: str) -> np.ndarray:
+        """As a call, for one that comes after every epoch: a frozen part runs over it once.
+
+        Args:
+            split: the images.
+            fingerprint: of the split's content.
+        """
+        frozen = features.cut(self._model)
+        if frozen is None:
+            return self(split)
+        source = features.FeatureSource(frozen.trunk)
+        if not cache.fits(source, len(split)):
+            return self(split)
+        images = cache.SplitViews(split, fingerprint=fingerprint)
+        (rows,) = cache.Cache().open(source, images).arrays().values()
+        return np.asarray(tf.cast(frozen.head(rows, training=False), tf.float32))

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
-from kd_keras.config import DistillConfig
+from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
 
 
 def digits_kd(smoke: bool = False) -> DistillConfig:
@@ -53,7 +54,6 @@ def mhist_kd(smoke: bool = False) -> DistillConfig:
         augmentation="symmetries",
         temperature=2.0,
         alpha=0.5,
-        steps_per_execution=1,
     )
     if not smoke:
         return config
@@ -67,6 +67,26 @@ def _small(config: DistillConfig) -> DistillConfig:
     return dataclasses.replace(
         config, epochs=1, teacher_epochs=1, seeds=(0,), limit=64, batch_size=16
     )
+
+
+def as_study(config: DistillConfig, smoke: bool = False) -> StudyConfig:
+    """The temperature and alpha study with a preset's data, models and budget."""
+    grid = {"temperatures": (1.0, 4.0), "alphas": (0.1,)} if smoke else {}
+    return StudyConfig(**_shared(config, StudyConfig), **grid)  # type: ignore[arg-type]
+
+
+def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:
+    """The comparison of all methods with a preset's data, models, budget and alpha."""
+    weights = () if config.student_weights is None else (f"weights={config.student_weights}",)
+    student = ":".join((config.student, *config.student_knobs, *weights))
+    shared = _shared(config, CompareConfig)
+    return CompareConfig(**shared, students=(student,), alphas=(config.alpha,))
+
+
+def _shared(config: DistillConfig, kind: type) -> dict[str, Any]:
+    """What a preset says of another kind of run: all but where it is written."""
+    names = {field.name for field in dataclasses.fields(kind)} - {"out", "overwrite"}
+    return {name: value for name, value in vars(config).items() if name in names}
 
 
 PRESETS: dict[str, Callable[[bool], DistillConfig]] = {

@@ -1,6 +1,7 @@
 """A run folder: the resolved config, the machine, a line an epoch, the results.
 
-While a run is under way it also holds `work/`, from which the same command goes on after a kill.
+While a run is under way it also holds `work/`, from which the same command goes on after a kill,
+and in it the lock that keeps a second process out.
 """
 
 import json
@@ -10,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from kd_keras import machine
 from kd_keras.config import as_dict
 from kd_keras.files import whole_file, write_json
@@ -17,58 +20,113 @@ from kd_keras.files import whole_file, write_json
 log = logging.getLogger(__name__)
 
 # settings that say where a run is written, or how fast, but not what it computes
-NOT_COMPARED = ("out", "export", "overwrite")
+NOT_COMPARED = ("out", "export", "overwrite", "cache_dir", "cache_limit_gb")
+LOCK = "lock"
 
 
 class RunFolder:
-    """Opens the folder of a run, new or interrupted.
+    """Opens the folder of a run: new, interrupted, or finished.
+
+    It is locked until `finish`, or the end of a `with` block.
 
     Args:
-        config: a `TrainConfig` or `DistillConfig`.
+        config: a config that names a `folder`, and says whether to `overwrite`.
         digests: of the data and files that the config only names, see `setup.digests`.
 
+    Attributes:
+        path: the folder.
+        work: the folder for what is needed to go on.
+        results: those of the same run, finished before; None where there is something to train.
+
     Raises:
-        FileExistsError: the folder holds a run of other settings, data or files, and `overwrite`
-            is not set.
+        FileExistsError: the folder holds something else, or a run of other settings, data or
+            files, and `overwrite` is not set.
+        BlockingIOError: another process has a run in the folder.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from kd_keras.config import TrainConfig
+        >>> with RunFolder(TrainConfig(out=Path(tempfile.mkdtemp()) / "run")) as folder:
+        ...     folder.results is None
+        True
     """
 
     def __init__(self, config: Any, digests: dict[str, str] | None = None):
         self.path: Path = config.folder
-        named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
-        settings = {**as_dict(config), "kind": type(config).__name__, **named}
-        self._refuse_other(settings, overwrite=config.overwrite)
-        if (self.path / "results.json").exists():  # finished before: the same run anew
-            _remove(self.path)
         self.work = self.path / "work"
         self._metrics = self.path / "metrics.jsonl"
-        write_json(self.path / "config.json", settings)  # first: it makes this a run folder
-        self.work.mkdir(exist_ok=True)
-        write_json(self.path / "environment.json", machine.describe())
+        self._results = self.path / "results.json"
+        self.results: dict[str, Any] | None = None
+        named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
+        settings = {**as_dict(config), "kind": type(config).__name__, **named}
+        self._refuse_foreign()
+        self._lock = self._locked()
+        try:
+            self._open(settings, overwrite=config.overwrite)
+        except BaseException:
+            self._let_go()
+            raise
 
-    def _refuse_other(self, settings: dict, *, overwrite: bool) -> None:
-        known = self.path / "config.json"
-        if not self.path.exists() or all(_temporary(known, entry) for entry in self.path.iterdir()):
-            return
-        if not known.exists():
-            raise FileExistsError(
-                f"{self.path} exists and is not a run folder. Choose another one with --out."
-            )
-        before = json.loads(known.read_text())
-        plain = json.loads(json.dumps(settings))
-        changed = [
-            key
-            for key in sorted({*before, *plain} - set(NOT_COMPARED))
-            if before.get(key) != plain.get(key)
-        ]
-        if not changed:
-            return
-        if not overwrite:
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *raised) -> None:
+        self._let_go()
+
+    def _open(self, settings: dict, *, overwrite: bool) -> None:
+        changed = self._changed(settings)
+        if changed and not overwrite:
             raise FileExistsError(
                 f"{self.path} holds a run of other settings ({', '.join(changed)}). "
                 "Choose another folder with --out, or replace it with --overwrite."
             )
-        log.info("Replacing the run in %s.", self.path)
+        if self._results.exists() and not (changed or overwrite):
+            self.results = json.loads(self._results.read_text())
+            log.info("The run in %s is finished; --overwrite runs it anew.", self.path)
+            return
+        if changed or self._results.exists():
+            log.info("Replacing the run in %s.", self.path)
+            self._replace()
+        write_json(self.path / "config.json", settings)  # first: it makes this a run folder
+        write_json(self.path / "environment.json", machine.describe())
+
+    def _refuse_foreign(self) -> None:
+        """Refuse a folder that is not of a run, before anything is put into it."""
+        known = self.path / "config.json"
+        if known.exists() or not self.path.exists():
+            return
+        if not all(_begun(known, entry) for entry in self.path.iterdir()):
+            raise FileExistsError(
+                f"{self.path} exists and is not a run folder. Choose another one with --out."
+            )
+
+    def _locked(self) -> FileLock:
+        self.work.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.work / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BlockingIOError(
+                f"Another process has a run in {self.path}. Wait until it has ended, or choose "
+                "another folder with --out."
+            ) from error
+        return lock
+
+    def _changed(self, settings: dict) -> list[str]:
+        """The names of the settings in which the run that is there differs."""
+        known = self.path / "config.json"
+        if not known.exists():
+            return []
+        before, plain = json.loads(known.read_text()), json.loads(json.dumps(settings))
+        names = sorted({*before, *plain} - set(NOT_COMPARED))
+        return [name for name in names if before.get(name) != plain.get(name)]
+
+    def _replace(self) -> None:
+        """Remove the run that is there; the new one is locked in its turn."""
+        self._lock.release()
         _remove(self.path)
+        self._lock = self._locked()
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Append one epoch's numbers to `metrics.jsonl`."""
@@ -91,16 +149,26 @@ class RunFolder:
             temporary.write_text("".join(kept))
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Write `results.json` and clear the working files."""
-        write_json(self.path / "results.json", results)
-        shutil.rmtree(self.work)
-        for left in self.path.glob(".*"):  # of writings that a kill cut short
-            shutil.rmtree(left)
+        """Write `results.json`, clear the working files and let others in."""
+        write_json(self._results, results)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let others in. Of a finished run, whose clearing a kill may have cut short, clear all."""
+        if not self._lock.is_locked:
+            return
+        if self._results.exists():
+            shutil.rmtree(self.work)
+            for left in self.path.glob(".*"):  # of writings that a kill cut short
+                shutil.rmtree(left)
+        self._lock.release()
 
 
-def _temporary(path: Path, entry: Path) -> bool:
-    """Whether `entry` is what a kill leaves of `whole_file(path)`."""
-    return entry.name.startswith(f".{path.name}.")
+def _begun(known: Path, entry: Path) -> bool:
+    """Whether `entry` is what a kill leaves before `known`, the first file, is written."""
+    if entry.name == "work" and entry.is_dir():
+        return all(left.name == LOCK for left in entry.iterdir())
+    return entry.name.startswith(f".{known.name}.")
 
 
 def _remove(folder: Path) -> None:

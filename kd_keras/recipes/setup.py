@@ -13,21 +13,35 @@ from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Task
 from kd_keras.models import freezing, heads, taps
+from kd_keras.recipes import answers, grid
+from kd_keras.teachers import LiveTeacher
 
 
 def check(config: Any) -> None:
     """Raise `ValueError` for names and options that do not exist, and files that are not there."""
+    check_data(config)
+    if isinstance(config, configs.TrainConfig):
+        check_model(config.model, config.model_knobs)
+        return
+    check_teacher(config)
+    for name, knobs, _, _ in taught(config):
+        check_model(name, knobs)
+
+
+def check_data(config: Any) -> None:
+    """Raise `ValueError` for words about data, or about stored answers, that do not exist."""
     lookup("task", data.TASKS, config.task)
     lookup("augmentation", AUGMENTATIONS, config.augmentation)
-    if isinstance(config, configs.TrainConfig):
-        _check_model(config.model, config.model_knobs)
-        return
+    if isinstance(config, configs.CacheConfig):
+        answers.check_words(config)
+
+
+def check_teacher(config: configs.TeacherConfig) -> None:
+    """Raise `ValueError` or `FileNotFoundError` for a teacher that does not exist."""
     if not is_file(config.teacher):
-        _check_model(config.teacher, config.teacher_knobs)
+        check_model(config.teacher, config.teacher_knobs)
     elif not Path(config.teacher).exists():
         raise FileNotFoundError(f"`teacher` names the file {config.teacher}, which is not there.")
-    _check_model(config.student, config.student_knobs)
-    method(config, epochs=1)
 
 
 def is_file(model: str) -> bool:
@@ -35,7 +49,8 @@ def is_file(model: str) -> bool:
     return model.endswith(".keras")
 
 
-def _check_model(name: str, knobs: tuple[str, ...]) -> None:
+def check_model(name: str, knobs: tuple[str, ...]) -> None:
+    """Raise `ValueError` for a model or knobs that do not exist."""
     known = models.knobs(name)
     for knob in configs.parse_knobs("knobs", knobs):
         if knob not in known:
@@ -47,20 +62,39 @@ def check_models(config: Any, task: Task) -> None:
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: knobs, weights or blocks that a model does
-            not have, a file of another shape.
+            not have, a file of another shape, answers that take more than the limit.
     """
     if isinstance(config, configs.TrainConfig):
-        trained = [(config.model, config.model_knobs, config.weights)]
+        _check_built(config, task, config.model, config.model_knobs, config.weights)
+        return
+    wanted: dict[str, None] = {}
+    for name, knobs, weights, learning in taught(config):
+        _check_built(config, task, name, knobs, weights)
+        wanted |= dict.fromkeys(learning.teacher_taps)
+    if is_file(config.teacher):
+        teacher = load_model(config.teacher, task)
     else:
-        trained = [(config.student, config.student_knobs, config.student_weights)]
-        if is_file(config.teacher):
-            load_model(config.teacher, task)
-        else:
-            trained.append((config.teacher, config.teacher_knobs, config.teacher_weights))
-    for name, knobs, weights in trained:
-        model = build_model(name, knobs, weights, task, seed=0)
-        if config.head_epochs:
-            freezing.unfreeze(model, config.unfreeze_blocks)
+        words = (config.teacher, config.teacher_knobs, config.teacher_weights)
+        teacher = _check_built(config, task, *words)
+    answers.plan(LiveTeacher(teacher, tuple(wanted)), config, task)
+
+
+def taught(config: Any) -> list[tuple]:
+    """Name, knobs, weights and method of every student that is going to be taught."""
+    if isinstance(config, configs.DistillConfig):
+        words = (config.student, config.student_knobs, config.student_weights)
+        return [(*words, method(config, epochs=1))]
+    return [
+        (row.student.name, row.student.knobs, row.student.weights, grid.method_of(row))
+        for row in grid.settings(config)
+    ]
+
+
+def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
+    model = build_model(name, knobs, weights, task, seed=0)
+    if config.head_epochs:
+        freezing.unfreeze(model, config.unfreeze_blocks)
+    return model
 
 
 def load_task(config: Any) -> Task:
@@ -81,8 +115,12 @@ def load_task(config: Any) -> Task:
 def digests(config: Any, task: Task) -> dict[str, str]:
     """What the data and the named files hold, so that no run goes on with others under its name."""
     found = {"data": task.fingerprint}
-    for name in ("teacher", "weights", "teacher_weights", "student_weights"):
-        path = Path(getattr(config, name, None) or "")
+    named = ("teacher", "weights", "teacher_weights", "student_weights")
+    files = {name: getattr(config, name, None) for name in named}
+    if isinstance(config, configs.CompareConfig):
+        files |= {f"weights of {spec}": spec.weights for spec in grid.students(config)}
+    for name, given in files.items():
+        path = Path(given or "")
         if path.is_file():
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.config import TrainConfig
+from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.files import whole_file
 from kd_keras.recipes import results, setup
-from kd_keras.recipes.distill import plain_copy
+from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
-from kd_keras.recipes.training import supervised, train
+from kd_keras.recipes.saving import save
+from kd_keras.recipes.training import train
 
 
 def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]:
@@ -22,36 +23,42 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
         progress: shows bars; None shows nothing.
 
     Returns:
-        What `results.json` holds; the model lies beside it as `model.keras`.
+        What `results.json` holds; the model lies beside it as `model.keras`. A run that was
+        finished before is not repeated, unless `config.overwrite`.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
+        BlockingIOError: another process has a run in the folder.
         Diverged: a loss became NaN or infinite.
     """
     setup.check(config)
     task = setup.load_task(config)
     setup.check_models(config, task)
-    folder = RunFolder(config, setup.digests(config, task))
-    progress = progress or Progress(show=False)
+    with RunFolder(config, setup.digests(config, task)) as folder:
+        if folder.results is not None:
+            return folder.results
+        found = _run(config, task, folder, progress or Progress(show=False))
+        folder.finish(found)
+    return found
+
+
+def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress) -> dict[str, Any]:
     trained = []
     for seed in config.seeds:
         model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
         total = config.head_epochs + config.epochs
         with progress.bar(f"seed {seed}: {config.model}", total) as bar:
-            learner = supervised("model", seed, model, task)
+            learner = Bench(config, task).alone("model", seed, model)
             trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
     seeds = []
     for seed, model, outcome in trained:
         test = quality.evaluate(Predictor(model)(task.test), task.test.labels)
         seeds.append(results.seed_entry(seed, outcome, task, test))
     _, best, _ = max(trained, key=lambda item: item[2].score)
-    with whole_file(folder.path / "model.keras") as path:
-        plain_copy(best).save(path)
+    save(best, folder.path / "model.keras")
     entry = results.model_entry(config.model, cost.describe(best), seeds)
     facts = results.task_facts(task)
-    found = {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
-    folder.finish(found)
-    return found
+    return {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
 
 
 def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,10 +12,13 @@ import keras
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
-from kd_keras.files import write_json
+from kd_keras.files import fingerprint, write_json
 from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Validation
+from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
+
+WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +41,13 @@ class Outcome:
     score: float
     seconds: float
 
+    def text(self, metric: str) -> str:
+        """For a line in the log."""
+        return (
+            f"validation {metric} {self.score:.4f} at epoch {self.best_epoch} of {self.epochs}, "
+            f"{self.seconds:.1f} s"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
@@ -47,7 +59,11 @@ class Learner:
         model: the model whose weights count.
         trainer: what `fit` is called on: the model itself, or a Distiller around it.
         compile: called with an optimizer, before each phase.
-        join: what is done to the pipeline, such as joining the teacher's answers.
+        join: what of the pipeline is trained on, such as its batches with the teacher's answers;
+            asked in each phase, after its weights were frozen or not.
+        views: augmented versions of each image, taken in turn; None draws new ones every epoch.
+        augmentation_seed: of the augmentation; the learner's own where it is None.
+        predict: runs the model over a split; a new one where it is None.
     """
 
     role: str
@@ -55,23 +71,10 @@ class Learner:
     model: keras.Model
     trainer: keras.Model
     compile: Callable[[Any], None]
-    join: Callable[[Any], Any] = lambda dataset: dataset
-
-
-def supervised(role: str, seed: int, model: keras.Model, task: Task) -> Learner:
-    """A learner on labels alone, with cross-entropy on logits."""
-    soft = task.train.soft_labels is not None
-    loss = (
-        keras.losses.CategoricalCrossentropy if soft else keras.losses.SparseCategoricalCrossentropy
-    )
-
-    def compile_with(optimizer, **options):
-        model.compile(optimizer=optimizer, loss=loss(from_logits=True), **options)
-
-    def images_alone(dataset):
-        return dataset.map(lambda batch, *rest: (batch["image"], *rest))
-
-    return Learner(role, seed, model, model, compile_with, images_alone)
+    join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
+    views: int | None = None
+    augmentation_seed: int | None = None
+    predict: Predictor | None = None
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
@@ -108,10 +111,11 @@ def train(
     Raises:
         Diverged: the loss became NaN or infinite; the model holds the best epoch before.
     """
-    folder = run.work / f"{learner.role}-{learner.seed}"
-    if (folder / "outcome.json").exists():
-        learner.model.load_weights(folder / "best.weights.h5")
-        return Outcome(**json.loads((folder / "outcome.json").read_text()))
+    folder = folder_of(run, learner.role, learner.seed)
+    before = finished(run, learner.role, learner.seed)
+    if before is not None:
+        learner.model.load_weights(folder / WEIGHTS)
+        return before
     keras.utils.set_random_seed(learner.seed)
     best = Best()
     checkpoint = Checkpoint(folder, best)
@@ -122,11 +126,24 @@ def train(
     finally:
         if best.weights is not None:
             learner.model.set_weights(best.weights)
-            learner.model.save_weights(folder / "best.weights.h5")
+            learner.model.save_weights(folder / WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
     outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
-    write_json(folder / "outcome.json", dataclasses.asdict(outcome))
+    write_json(folder / OUTCOME, dataclasses.asdict(outcome))
     return outcome
+
+
+def folder_of(run: RunFolder, role: str, seed: int) -> Path:
+    """Where a training keeps what is needed to go on, and its best weights."""
+    name = re.sub(r"[^\w.=,+-]", "-", role)[:100]  # a role may name the path of a layer or a file
+    name = name if name == role else f"{name}-{fingerprint(role)}"
+    return run.work / f"{name}-{seed}"
+
+
+def finished(run: RunFolder, role: str, seed: int) -> Outcome | None:
+    """How a training went that was finished before; None for one that was not."""
+    path = folder_of(run, role, seed) / OUTCOME
+    return Outcome(**json.loads(path.read_text())) if path.exists() else None
 
 
 def _class_weight(task: Task) -> dict[int, float]:
@@ -137,7 +154,14 @@ def _judge(learner: Learner, task: Task, best: Best, run: RunFolder) -> Validati
     def journal(line):
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
 
-    return Validation(learner.role, learner.model, task.validation, task.metric, best, journal)
+    predictor = learner.predict or Predictor(learner.model)
+
+    def predict(split):
+        return predictor.repeatedly(split, f"{task.fingerprint}/validation")
+
+    return Validation(
+        learner.role, learner.model, predict, task.validation, task.metric, best, journal
+    )
 
 
 def _fit(learner, task, budget, plan, checkpoint, judge, progress):
@@ -148,8 +172,9 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         seed=learner.seed,
         augmentation=budget.augmentation,
         class_weight=_class_weight(task) if budget.class_weights else None,
+        views=learner.views,
+        augmentation_seed=learner.augmentation_seed,
     )
-    dataset = learner.join(data.dataset)
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
@@ -166,7 +191,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
             checkpoint.restore(learner.trainer)
         if done < phase.last_epoch:
             learner.trainer.fit(
-                dataset,
+                learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
                 callbacks=[data.callback, watch, judge, checkpoint, *progress],

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from kd_keras import data
 from kd_keras.data.augmentation import augmenter
 from kd_keras.data.pipeline import Epochs, example_weights, in_order
 from kd_keras.data.task import Split
@@ -206,3 +207,30 @@ def test_in_order_gives_all_images_as_they_stand(on_disk):
 def test_an_unknown_augmentation_is_refused_before_anything_runs(split):
     with pytest.raises(ValueError, match="Unknown augmentation 'symmetry'"):
         Epochs(split, batch_size=1, seed=0, augmentation="symmetry")
+
+
+def test_views_come_in_turn_and_are_those_of_every_seed():
+    """With `views` the pixels depend on the augmentation's seed, and the order on the learner's."""
+    few = data.load("digits").train.limited(20)
+
+    def epoch(number, seed, **options):
+        epochs = Epochs(few, batch_size=8, seed=seed, augmentation="shift", **options)
+        epochs.callback.on_epoch_begin(number)
+        images, views, order = {}, set(), []
+        for batch, *_ in epochs.dataset.as_numpy_iterator():
+            images |= dict(zip(batch["index"].tolist(), batch["image"], strict=True))
+            views |= set(batch["view"].tolist())
+            order += batch["index"].tolist()
+        return np.stack([images[i] for i in range(20)]), views, order
+
+    first, view, order = epoch(0, seed=1, views=2, augmentation_seed=7)
+    again, same_view, other_order = epoch(2, seed=5, views=2, augmentation_seed=7)
+    second, next_view, _ = epoch(3, seed=5, views=2, augmentation_seed=7)
+    assert (view, same_view, next_view) == ({0}, {0}, {1})
+    assert order != other_order
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, epoch(0, seed=1, views=2, augmentation_seed=8)[0])
+    fresh, views, _ = epoch(3, seed=7)
+    assert views == {3}
+    assert not np.array_equal(fresh, second)

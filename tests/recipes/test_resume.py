@@ -53,6 +53,7 @@ watch(callbacks.Checkpoint, "on_epoch_end", after="checkpoint")
 watch(training, "write_json", before="best weights", after="outcome")
 watch(distill, "_judge", before="judging")
 watch(distill.export, "saved_model", before="exporting")
+watch(runs.RunFolder, "_let_go", before="results")
 sys.exit(cli.main(sys.argv[3:]))
 """
 
@@ -76,6 +77,7 @@ def run(root, plan=None, every=0.0):
         [*command, *folders(root)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == (0 if plan is None else -signal.SIGKILL), done.stderr
+    return done.stderr
 
 
 def entries(root):
@@ -126,6 +128,18 @@ def test_killed_in_every_role_at_every_place(tmp_path, whole):
         assert len(seen) == len(set(seen))
         assert not (tmp_path / "run/results.json").exists()
     run(tmp_path)
+    check_same(tmp_path, whole)
+
+
+@pytest.mark.slow
+def test_killed_after_the_results_only_the_report_is_made_anew(tmp_path, whole):
+    run(tmp_path, {"place": "results"}, 1e3)
+    assert (tmp_path / "run/results.json").exists()
+    assert not (tmp_path / "run/report").exists()
+    before = (tmp_path / "run/metrics.jsonl").read_bytes()
+    said = run(tmp_path)
+    assert "validation" not in said
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
     check_same(tmp_path, whole)
 
 

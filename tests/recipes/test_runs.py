@@ -31,6 +31,7 @@ def test_a_new_folder_holds_the_settings_and_the_machine(out):
     run = RunFolder(config)
     assert (run.path, run.work) == (out, out / "work")
     assert names(out) == ["config.json", "environment.json", "work"]
+    assert names(out / "work") == ["lock"]
     kept = json.loads((out / "config.json").read_text())
     assert kept == {**as_dict(config), "kind": "DistillConfig"}
     machine = json.loads((out / "environment.json").read_text())
@@ -75,13 +76,62 @@ def test_where_and_how_is_no_other_setting(out, tmp_path):
     assert (moved / "metrics.jsonl").exists()
 
 
-def test_a_finished_run_of_the_same_settings_starts_anew(out):
-    run = RunFolder(TrainConfig(out=out))
+def finished(out, **changes):
+    run = RunFolder(TrainConfig(out=out, **changes))
     run.epoch(line())
     run.finish({"models": {}})
-    RunFolder(TrainConfig(out=out))
+
+
+def test_a_finished_run_of_the_same_settings_is_kept_and_left_as_it_was(out):
+    finished(out)
+    with RunFolder(TrainConfig(out=out)) as run:
+        assert run.results == {"models": {}}
+    assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
+    assert names(out.parent) == ["one"]
+
+
+def test_what_a_kill_left_of_a_finished_run_is_cleared(out):
+    finished(out)
+    (out / "work/teacher-0").mkdir(parents=True)
+    (out / ".results.json.x7abc").mkdir()
+    with RunFolder(TrainConfig(out=out)) as run:
+        assert run.results == {"models": {}}
+    assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
+
+
+def test_overwrite_runs_a_finished_run_anew(out):
+    finished(out)
+    with RunFolder(TrainConfig(out=out, overwrite=True)) as run:
+        assert run.results is None
     assert names(out) == ["config.json", "environment.json", "work"]
     assert names(out.parent) == ["one"]
+
+
+def test_a_refused_finished_run_is_left_as_it_was(out):
+    finished(out)
+    with pytest.raises(FileExistsError, match="other settings"):
+        RunFolder(TrainConfig(out=out, epochs=3))
+    assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"epochs": 7, "overwrite": True}])
+def test_a_second_run_in_the_folder_is_kept_out_until_the_first_ends(out, changes):
+    first = RunFolder(TrainConfig(out=out))
+    first.epoch(line())
+    with pytest.raises(BlockingIOError, match=rf"Another process has a run in {out}.*--out"):
+        RunFolder(TrainConfig(out=out, **changes))
+    assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "work"]
+    first.finish({"models": {}})
+    with RunFolder(TrainConfig(out=out, **changes)) as second:
+        assert (second.results is None) == bool(changes)
+
+
+def test_an_error_in_a_run_lets_the_next_one_in(out):
+    with pytest.raises(ArithmeticError), RunFolder(TrainConfig(out=out)) as run:
+        raise ArithmeticError
+    assert run is not None  # held, as by a traceback
+    with RunFolder(TrainConfig(out=out)) as again:
+        assert again.results is None
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -98,7 +148,6 @@ def test_an_empty_folder_and_one_killed_at_its_first_file_will_do(out):
     RunFolder(TrainConfig(out=out))
     (out / "config.json").unlink()
     (out / "environment.json").unlink()
-    (out / "work").rmdir()
     (out / ".config.json.x7abc").mkdir()
     RunFolder(TrainConfig(out=out)).finish({})
     assert names(out) == ["config.json", "environment.json", "results.json"]

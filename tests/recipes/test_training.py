@@ -15,10 +15,10 @@ from kd_keras.data.task import balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
 from kd_keras.recipes.callbacks import Checkpoint, Diverged
+from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import phases, train
-from kd_keras.recipes.training import supervised as learner_on_labels
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +45,10 @@ def settings(out, **changes):
 def trained(config, task, *, seed=0, join=None, callback=None):
     """The model, its outcome, and its states by epoch."""
     model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
-    learner = learner_on_labels("model", seed, model, task)
+    learner = Bench(config, task).alone("model", seed, model)
     if join is not None:
         last = learner.join
-        learner = dataclasses.replace(learner, join=lambda dataset: last(join(dataset)))
+        learner = dataclasses.replace(learner, join=lambda epochs: join(last(epochs)))
     states = []
     progress = [Snapshots(states), *([callback] if callback else [])]
     outcome = train(learner, task, config, RunFolder(config), progress=progress)
@@ -298,7 +298,7 @@ def test_a_last_step_that_breaks_the_weights_is_found_on_validation(tmp_path, ta
 def test_the_best_epoch_before_a_divergence_is_kept(tmp_path, task):
     config = settings(tmp_path, head_epochs=3, head_learning_rate=0.01, learning_rate=1e30)
     model = setup.build_model("mlp", config.model_knobs, None, task, 0)
-    learner = learner_on_labels("model", 0, model, task)
+    learner = Bench(config, task).alone("model", 0, model)
     with pytest.raises(Diverged, match=r"by epoch 4, step [1-7], learning rate 1e\+30"):
         train(learner, task, config, RunFolder(config))
     scores = [entry["validation"]["accuracy"] for entry in lines(config)]

@@ -53,7 +53,7 @@ class Snapshots(keras.callbacks.Callback):
             "weights": {v.path: np.array(v) for v in student.variables if "seed" not in v.path},
             "logs": {key: float(value) for key, value in logs.items()},
         }
-        if hasattr(self.model, "student"):
+        if hasattr(self.model, "alpha"):
             state["alpha"] = self.model.alpha
             state["temperature"] = self.model.method.temperature
         self._states.append(state)

@@ -1,0 +1,93 @@
+"""One cache of drawn images, built or opened in a process of its own: `benchmarks.size` starts it.
+
+Prints a line of JSON: seconds, and the memory that came on top of what the process held before.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tyro
+
+import kd_keras as kd
+
+BATCH, SHAPE = 1024, (4, 4, 1)
+
+
+class Drawn(kd.cache.TransferSet):
+    """Images made of their own number: as many as are wanted, none of them kept."""
+
+    name = "drawn"
+
+    def __init__(self, count: int):
+        self.count, self.key = count, f"drawn-{count}"
+
+    def batches(self, start=0):
+        for at in range(start, self.count, BATCH):
+            yield tf.constant(drawn(at, min(at + BATCH, self.count)))
+
+
+def drawn(first: int, last: int) -> np.ndarray:
+    """The images of some numbers: sixteen bytes of SplitMix64 (Steele et al. 2014)."""
+    z = np.arange(2 * first, 2 * last, dtype="uint64") * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).view("uint8").reshape(-1, *SHAPE)
+
+
+def teacher(classes: int) -> kd.LiveTeacher:
+    """One dense layer: what is left of the time is the cache's own."""
+    keras.utils.set_random_seed(0)
+    model = kd.models.build("mlp", input_shape=SHAPE, classes=classes, hidden=(16,))
+    return kd.LiveTeacher(model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Build or open a cache, and say what it took.
+
+    Args:
+        folder: of the cache.
+        rows: images.
+        classes: logits.
+        storage: how they are kept.
+    """
+
+    folder: Path
+    rows: int
+    classes: int
+    storage: str
+
+
+def memory(field: str) -> int | None:
+    """Bytes that the kernel reports of this process: "VmRSS" now, "VmHWM" at the most so far."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(x for x in status.read_text().splitlines() if x.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+def main(settings: Settings) -> None:
+    source = teacher(settings.classes)
+    # what the first batch loads is the process's and not the cache's
+    kd.cache.Cache().open(source, Drawn(BATCH + 1))
+    cache = kd.cache.Cache(settings.folder, storage=settings.storage, memory_share=0.0)
+    before = memory("VmRSS")
+    start = time.perf_counter()
+    stored = cache.open(source, Drawn(settings.rows))
+    seconds = time.perf_counter() - start
+    most = memory("VmHWM")
+    size = sum(f.stat().st_size for f in settings.folder.rglob("*") if f.is_file())
+    above = None if before is None or most is None else most - before
+    print(json.dumps({
+        "rows": stored.count, "seconds": seconds, "bytes": size, "memory_bytes": above
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, prog="python -m benchmarks.builds", description=__doc__))

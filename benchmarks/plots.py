@@ -1,0 +1,82 @@
+"""The plots, all in one style: a bar is a median, a dot a single measurement."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from benchmarks import results
+
+# colours that the colour-blind can tell apart (Okabe and Ito), as in the package's reports
+OURS, OTHERS, DOT = "#0072b2", ("#d58600", "#009e73", "#cc79a7", "#56b4e9"), "#2b2b2b"
+
+
+def draw(path: Path) -> Path:
+    """The plot of a benchmark's JSON file, beside it: a panel for each case."""
+    report = results.read(path.stem, path.parent)
+    assert report is not None
+    cases = report["cases"]
+    heights = [1.0 + 0.34 * len(case["sides"]) for case in cases]
+    figure = Figure(figsize=(8.2, sum(heights) + 0.3), layout="constrained")
+    grid = figure.subplots(len(cases), 1, squeeze=False, height_ratios=heights)
+    for ax, case in zip(grid[:, 0], cases, strict=True):
+        _bars(ax, case)
+    return _save(figure, path, report)
+
+
+def _bars(ax: Axes, case: Mapping[str, Any]) -> None:
+    for row, (side, times) in enumerate(case["sides"].items()):
+        colour = OURS if "kd_keras" in side else OTHERS[row % len(OTHERS)]
+        ax.barh(row, times["median"], height=0.62, color=colour)
+        ax.plot(times["raw"], [row] * len(times["raw"]), ".", ms=5, color=DOT, alpha=0.6)
+    ax.set_yticks(range(len(case["sides"])), list(case["sides"]), fontsize=8)
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.set_xlabel(case["unit"], fontsize=8)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.spines[["top", "right"]].set_visible(False)
+    found = [f"{f['name']}: {results.value_of(f)}{_aim(f)}" for f in case["findings"]]
+    ax.set_title("\n".join([case["title"], *found]), fontsize=8.5, loc="left")
+
+
+def _aim(finding: Mapping[str, Any]) -> str:
+    if finding["target"] is None:
+        return ""
+    return f" (target: {finding['bound']} {finding['target']:g})"
+
+
+def curves(
+    path: Path,
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
+    xlabel: str,
+) -> Path:
+    """Lines over a logarithmic axis: `{ylabel: {line: (x, y)}}`, a panel for each ylabel."""
+    report = results.read(path.stem, path.parent)
+    assert report is not None
+    figure = Figure(figsize=(4.1 * len(panels), 3.4), layout="constrained")
+    for ax, (ylabel, drawn) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for colour, (name, (x, y)) in zip((OURS, *OTHERS), drawn.items(), strict=False):
+            ax.plot(x, y, "o-", ms=4, lw=1.4, color=colour, label=name)
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel(xlabel, fontsize=8)
+        ax.set_ylabel(ylabel, fontsize=8)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    return _save(figure, path, report)
+
+
+def _save(figure: Figure, path: Path, report: Mapping[str, Any]) -> Path:
+    note = f"{report['command']}    {report['machine']['processor']}, "
+    note += f"{report['machine']['cores']} cores    {report['date'][:10]}"
+    figure.supxlabel(note, fontsize=6.5, color="#6b7680")
+    plot = path.with_suffix(".png")
+    figure.savefig(plot, dpi=130)
+    return plot

@@ -1,0 +1,230 @@
+"""The tables of README.md and docs/, made from the JSON files of the benchmarks.
+
+A page holds `<!-- made: NAME -->` and `<!-- end: NAME -->`; what stands between is written here.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks import results, scale
+
+PAGES = ("README.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md")
+BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
+BENCHMARKS = ("steady", "against_keras", "transfer", "sweep", "pytorch", "size", "startup")
+NOT = "not measured"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the README's table: a finding, and how it is called there."""
+
+    text: str
+    benchmark: str
+    case: str
+    finding: str
+
+
+ALONE = "an epoch of distillation over one of the student alone, "
+EPOCH = "an epoch of `keras.distillation` over ours, "
+KERAS_ALONE = "distillation / student alone, plain Keras"
+SAME = "distillation / student alone, same execution"
+DEFAULTS = "keras.distillation / kd_keras, defaults"
+BEST = "keras.distillation / kd_keras, best arguments"
+PLAIN = "keras.distillation / kd_keras"
+ROUNDED = "keras.distillation / kd_keras with the teacher in bfloat16"
+TORCH = "throughput, kd_keras distilling / PyTorch alone"
+MATMUL = "share of peak, distillation, kd_keras"
+ROWS = (
+    Row(ALONE + "MNIST, CNN to MLP", "steady", "mnist", KERAS_ALONE),
+    Row("the same, both with the execution chosen here", "steady", "mnist", SAME),
+    Row(ALONE + "ResNet50V2 to MobileNetV2, 96 px", "steady", "mobilenetv2-96", KERAS_ALONE),
+    Row("the same, both with the execution chosen here", "steady", "mobilenetv2-96", SAME),
+    Row(ALONE + "ResNet50V2 to MobileNetV2, 224 px", "steady", "mobilenetv2-224", KERAS_ALONE),
+    Row("the same, both with the execution chosen here", "steady", "mobilenetv2-224", SAME),
+    Row(EPOCH + "MNIST, default arguments", "against_keras", "mnist", DEFAULTS),
+    Row(EPOCH + "MNIST, best arguments", "against_keras", "mnist", BEST),
+    Row(EPOCH + "MobileNetV2 at 224 px, defaults", "against_keras", "mobilenetv2-224", DEFAULTS),
+    Row(EPOCH + "MobileNetV2 at 224 px, best", "against_keras", "mobilenetv2-224", BEST),
+    Row("phase one of transfer learning, `keras.distillation` over ours", "transfer", "transfer",
+        PLAIN),
+    Row("the same, our teacher in bfloat16", "transfer", "transfer", ROUNDED),
+    Row("six temperatures on MNIST, `keras.distillation` over ours", "sweep", "sweep", PLAIN),
+    Row("distilled images a second over PyTorch's for the student alone", "pytorch", "float32",
+        TORCH),
+    Row("the same in bfloat16", "pytorch", "bfloat16", TORCH),
+    Row("share of the matrix-multiply peak, float32", "pytorch", "float32", MATMUL),
+    Row("opening a cache of 1,000,000 rows of 1,000 classes", "size", "top10, 1000 classes",
+        "opening 1,000,000 rows"),
+    Row("`import kd_keras`", "startup", "startup", "import kd_keras"),
+    Row("`kd_keras.Distiller`, after TensorFlow's own import", "startup", "startup",
+        "kd_keras.Distiller, after TensorFlow"),
+    Row("`kd-keras --help`", "startup", "startup", "kd-keras --help"),
+)  # fmt: skip
+
+
+def summary(folder: Path | None = None) -> str:
+    """The README's table: every number that has a target, or says that it was not measured."""
+    reports = {name: results.read(name, folder) for name in BENCHMARKS}
+    lines = ["| | measured | target | `python -m` |", "|---|---:|---:|---|"]
+    for row in ROWS:
+        found = find(reports[row.benchmark], row.case, row.finding)
+        cells = [NOT, ""] if found is None else [measured(found), target(found)]
+        lines.append(f"| {row.text} | {cells[0]} | {cells[1]} | `benchmarks.{row.benchmark}` |")
+    return "\n".join([*lines, "", *provenance(reports)])
+
+
+def find(report: Mapping[str, Any] | None, case: str, finding: str) -> Mapping[str, Any] | None:
+    """A finding by its names; None where it was not measured."""
+    for one in report["cases"] if report else ():
+        if one["name"] == case:
+            return next((f for f in one["findings"] if f["name"] == finding), None)
+    return None
+
+
+def measured(finding: Mapping[str, Any]) -> str:
+    """The median, and the lowest and the highest."""
+    low, high = (f"{finding[end]:.{3 if finding['unit'] != '%' else 2}g}"
+                 for end in ("lowest", "highest"))  # fmt: skip
+    text = results.value_of(finding)
+    return text if low == high else f"{text} ({low} to {high})"
+
+
+def target(finding: Mapping[str, Any]) -> str:
+    """The target, and whether it was missed."""
+    if finding["target"] is None:
+        return ""
+    missed = "" if finding["met"] else ": missed"
+    return f"{finding['bound']} {finding['target']:g}{missed}"
+
+
+def provenance(reports: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
+    """Where the numbers come from, a line for each machine and set of versions."""
+    made: dict[str, list[str]] = {}
+    for name, report in reports.items():
+        if report is not None:
+            made.setdefault(_machine(report), []).append(name)
+    for machine, names in made.items():
+        which = "" if len(made) == 1 else f"{', '.join(names)}: "
+        yield f"{which}{machine}."
+    if not made:
+        yield "Nothing was measured."
+
+
+def _machine(report: Mapping[str, Any]) -> str:
+    machine, packages = report["machine"], report["machine"]["packages"]
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    commit = (machine["git_commit"] or "no commit")[:7]
+    commit += " with changes" if machine["uncommitted_changes"] else ""
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, "
+        f"{machine['memory_bytes'] / 2**30:.0f} GiB, {gpus}; Python {machine['python']}, "
+        f"TensorFlow {packages['tensorflow']}, Keras {packages['keras']}; commit {commit}"
+    )
+
+
+def details(benchmark: str, folder: Path | None = None) -> str:
+    """All sides of a benchmark, case by case."""
+    report = results.read(benchmark, folder)
+    if report is None:
+        return f"`{benchmark}`: {NOT}."
+    lines = [f"`{report['command']}`, {report['date'][:10]}."]
+    for case in report["cases"]:
+        lines += [
+            "",
+            f"{case['title']}:",
+            "",
+            f"| | median, {case['unit']} | all |",
+            "|---|---:|---|",
+        ]
+        for side, times in case["sides"].items():
+            raw = ", ".join(f"{x:.3g}" for x in times["raw"])
+            lines.append(f"| {side} | {times['median']:.3g} | {raw} |")
+        for found in case["findings"]:
+            aim = f" | {target(found)} |" if found["target"] is not None else " | |"
+            lines.append(f"| **{found['name']}** | **{measured(found)}**{aim}")
+    return "\n".join(lines)
+
+
+def profile(folder: Path | None = None) -> str:
+    """Where the time of a step goes, by precision."""
+    report = results.read("pytorch", folder)
+    if report is None:
+        return f"The profile was {NOT}."
+    cases = report["cases"]
+    parts = [case["facts"]["milliseconds_a_step"] for case in cases]
+    kinds = dict.fromkeys(kind for part in parts for kind in part if kind != "step")
+    lines = ["| ms a step | " + " | ".join(case["name"] for case in cases) + " |"]
+    lines.append("|---|" + "---:|" * len(cases))
+    for kind in [*kinds, "step"]:
+        name = "whole step" if kind == "step" else kind
+        lines.append(f"| {name} | " + " | ".join(f"{p.get(kind, 0):.2f}" for p in parts) + " |")
+    return "\n".join(lines)
+
+
+def durations(folder: Path | None = None) -> str:
+    """How long each benchmark took as a whole."""
+    reports = {name: results.read(name, folder) for name in BENCHMARKS}
+    lines = ["| | minutes |", "|---|---:|"]
+    for name, report in reports.items():
+        took = NOT if report is None else f"{report['wall_seconds'] / 60:.1f}"
+        lines.append(f"| `benchmarks.{name}` | {took} |")
+    return "\n".join([*lines, "", *provenance(reports)])
+
+
+def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
+    """What can stand between markers, by name."""
+    of_all: dict[str, Callable[[], str]] = {
+        name.replace("_", "-"): lambda name=name: details(name, folder)  # type: ignore[misc]
+        for name in BENCHMARKS
+    }
+    steady = results.read("steady", folder)
+    scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
+    ours = {"speed": summary, "profile": profile, "durations": durations}
+    made = {name: lambda make=make: make(folder) for name, make in ours.items()}
+    return {**made, **of_all, **scaled}
+
+
+def filled(page: str, folder: Path | None = None) -> str:
+    """A page with its tables made anew.
+
+    Raises:
+        ValueError: for a marker of no table.
+    """
+    known = blocks(folder)
+
+    def make(found: re.Match) -> str:
+        if found["name"] not in known:
+            raise ValueError(f"No table is called {found['name']!r}. Known: {sorted(known)}")
+        return f"{found[1]}\n{known[found['name']]()}\n\n{found[3]}"
+
+    return BLOCK.sub(make, page)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Print the README's table.
+
+    Args:
+        write: write all tables into README.md, docs/ and benchmarks/README.md instead.
+    """
+
+    write: bool = False
+
+
+def main(settings: Settings) -> None:
+    if not settings.write:
+        print(summary())
+        return
+    for name in PAGES:
+        path = results.ROOT / name
+        page = path.read_text(encoding="utf-8")
+        path.write_text(filled(page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, prog="python -m benchmarks.table", description=__doc__))

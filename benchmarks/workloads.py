@@ -1,0 +1,97 @@
+"""The pairs of teacher and student that are timed, and the images they see.
+
+Images and weights are drawn from a seed: how long a step takes does not depend on them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import keras
+import numpy as np
+
+import kd_keras as kd
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A teacher, a student, and how they are trained.
+
+    Attributes:
+        title: for people.
+        teacher, student: names in `kd.models.MODELS`.
+        shape: of an image.
+        classes: how many.
+        batch_size: images a step.
+        examples: images an epoch.
+        rounds: how often each side is timed, for two epochs, unless the user says otherwise.
+    """
+
+    title: str
+    teacher: str
+    student: str
+    shape: tuple[int, int, int]
+    classes: int
+    batch_size: int
+    examples: int
+    rounds: int
+
+    def data(self, quick: bool = False, examples: int | None = None):
+        """Images (uint8) and labels (int32); quick is three batches."""
+        count = 3 * self.batch_size if quick else examples or self.examples
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 256, (count, *self.shape), dtype="uint8")
+        return x, rng.integers(0, self.classes, count, dtype="int32")
+
+    def build_student(self) -> keras.Model:
+        return self._build(self.student, seed=0)
+
+    def build_teacher(self) -> keras.Model:
+        return self._build(self.teacher, seed=1)
+
+    def _build(self, name: str, seed: int) -> keras.Model:
+        keras.utils.set_random_seed(seed)
+        return kd.models.build(name, input_shape=self.shape, classes=self.classes)
+
+    def settings(self, count: int) -> dict:
+        """What the JSON file says of it."""
+        return {
+            "teacher": self.teacher,
+            "student": self.student,
+            "image": list(self.shape),
+            "classes": self.classes,
+            "batch_size": self.batch_size,
+            "examples": count,
+            "optimizer": "adam",
+            "data": "drawn",
+        }
+
+
+Name = Literal["mnist", "mobilenetv2-96", "mobilenetv2-224"]
+PAIRS: dict[Name, Pair] = {
+    "mnist": Pair(
+        "MNIST, CNN to MLP 784-784", "cnn", "mlp", (28, 28, 1), 10, 256, 54_000, 4
+    ),
+    "mobilenetv2-96": Pair(
+        "ResNet50V2 to MobileNetV2, 96 px", "resnet50v2", "mobilenetv2", (96, 96, 3), 2, 32, 256, 4
+    ),
+    "mobilenetv2-224": Pair(
+        "ResNet50V2 to MobileNetV2, 224 px",
+        "resnet50v2", "mobilenetv2", (224, 224, 3), 2, 16, 128, 3,
+    ),
+}  # fmt: skip
+
+
+def cross_entropy() -> keras.losses.Loss:
+    """The loss on the labels, from logits."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def in_policy(policy: str, build: Callable[[], keras.Model]) -> keras.Model:
+    """What `build` makes under a policy of precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy(before)

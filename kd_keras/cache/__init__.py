@@ -1,0 +1,53 @@
+"""The teacher's answers, computed once: an image's answer never changes.
+
+`attach` gives a `tf.data` pipeline the answers it needs; `Cache` says where and how they are kept,
+in memory or on disk; `join` finds rows by index in the library's own pipelines.
+"""
+
+from kd_keras.cache.disk import DamagedCache
+from kd_keras.cache.join import attach, join
+from kd_keras.cache.policy import (
+    MEMORY_SHARE,
+    MODES,
+    Cache,
+    as_cache,
+    default_directory,
+    fits,
+    rows,
+)
+from kd_keras.cache.shelf import Entry, entries, prune, verify
+from kd_keras.cache.storage import Float16, Float32, Storage, TopK, as_storage
+from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.stream import Stream
+from kd_keras.cache.transfer import Arrays, SplitViews, TransferSet, pixel_fingerprints
+from kd_keras.teachers import CachedTeacher
+
+__all__ = [
+    "MEMORY_SHARE",
+    "MODES",
+    "Arrays",
+    "Cache",
+    "CachedTeacher",
+    "DamagedCache",
+    "Entry",
+    "Float16",
+    "Float32",
+    "InMemory",
+    "SplitViews",
+    "Storage",
+    "Stored",
+    "Stream",
+    "TopK",
+    "TransferSet",
+    "as_cache",
+    "as_storage",
+    "attach",
+    "default_directory",
+    "entries",
+    "fits",
+    "join",
+    "pixel_fingerprints",
+    "prune",
+    "rows",
+    "verify",
+]

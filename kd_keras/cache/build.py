@@ -1,0 +1,168 @@
+"""Running the teacher over a transfer set: batch after batch, with a memory that stays flat."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from kd_keras.cache import disk
+from kd_keras.cache.disk import DamagedCache
+from kd_keras.cache.probe import probe, probe_unfinished
+from kd_keras.cache.request import Request
+from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.stream import ChangedImages
+from kd_keras.cache.writers import DiskWriter, MemoryWriter
+
+log = logging.getLogger(__name__)
+
+BUILDING = ".building"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def in_memory(request: Request, limit: int | None) -> InMemory:
+    """Compute the rows into memory.
+
+    Raises:
+        ValueError: more than `limit` bytes; answers that are not finite or cannot be kept.
+    """
+    check_limit(request, limit)
+    writer = MemoryWriter(request)
+    _run(request, writer, limit)
+    return writer.finish()
+
+
+def on_disk(request: Request, directory: Path, *, limit: int | None, room: float) -> Stored:
+    """Open the rows in `directory`, after computing those that are not there.
+
+    Args:
+        request: what is wanted.
+        directory: holds a folder a key; made if it is not there.
+        limit: bytes that the rows may take, or None.
+        room: bytes of memory; rows that take less are read into it.
+
+    Raises:
+        ValueError: more than `limit` bytes; answers that are not finite or cannot be kept; a
+            pipeline that gave other images in its second pass.
+        OSError: the disk is too small, or filled up.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    folder = directory / request.key
+    with disk.held(directory, request.key):
+        if folder.exists():
+            try:
+                return _reopen(request, folder, room)
+            except DamagedCache as reason:
+                log.warning("%s is not used and computed anew: %s.", folder, reason)
+                disk.remove(folder)
+        _build(request, folder, limit)
+        stored = disk.read(folder, request, room)
+        disk.use(folder)
+        return stored
+
+
+def _reopen(request: Request, folder: Path, room: float) -> Stored:
+    stored = disk.read(folder, request, room)
+    probe(stored, request)
+    disk.use(folder)
+    log.info("Opened the teacher's answers in %s: %d rows.", folder, stored.count)
+    return stored
+
+
+def check_limit(request: Request, limit: int | None) -> None:
+    """Refuse rows that would take more than `limit` bytes, as far as that is known.
+
+    Raises:
+        ValueError: with both sizes.
+    """
+    if limit is not None and request.size is not None and request.size > limit:
+        _refuse(f"take {request.size} bytes", request, limit)
+
+
+def _refuse(what: str, request: Request, limit: int) -> None:
+    raise ValueError(
+        f"The teacher's answers on {request.transfer_set.name!r} {what}, more than `limit`={limit} "
+        f"allows. One image takes {request.row_bytes}: give a larger limit, fewer views, or a "
+        "smaller `storage`, such as 'float16' or 'top10'."
+    )
+
+
+def _build(request: Request, folder: Path, limit: int | None) -> None:
+    check_limit(request, limit)
+    partial = folder.with_name(folder.name + BUILDING)
+    with contextlib.closing(_writer(request, partial)) as writer:
+        _check_space(request, writer.count, folder.parent)
+        _announce(request, writer.count, folder)
+        try:
+            _run(request, writer, limit)
+            writer.finish(folder)
+        except ChangedImages:
+            shutil.rmtree(partial)  # its key is that of images which will not come again
+            raise
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise OSError(
+                error.errno,
+                f"{os.strerror(error.errno)} while the teacher's answers were written. Make room "
+                "and try again: what is done is kept, and taken up",
+                str(partial),
+            ) from error
+
+
+def _writer(request: Request, partial: Path) -> DiskWriter:
+    """A writer that takes up what a killed build left, if that is right, and else begins anew."""
+    try:
+        writer = DiskWriter(request, partial)
+        if writer.count:
+            try:
+                probe_unfinished(writer.opened(), request)
+            except BaseException:
+                writer.close()
+                raise
+    except DamagedCache as reason:
+        log.warning("%s is thrown away and begun anew: %s.", partial, reason)
+        shutil.rmtree(partial)
+        return DiskWriter(request, partial)
+    return writer
+
+
+def _check_space(request: Request, done: int, directory: Path) -> None:
+    if request.size is None:
+        return
+    needed, free = request.size - done * request.row_bytes, shutil.disk_usage(directory).free
+    if needed > free:
+        message = f"The teacher's answers take {needed} bytes; free are {free}"
+        raise OSError(errno.ENOSPC, message, str(directory))
+
+
+def _announce(request: Request, done: int, folder: Path) -> None:
+    count = request.transfer_set.count
+    log.info(
+        "Computing the teacher's answers on %r into %s: %s rows of %d bytes%s%s.",
+        request.transfer_set.name,
+        folder,
+        "an unknown number of" if count is None else count,
+        request.row_bytes,
+        "" if request.size is None else f", {request.size / 1e6:.1f} MB",
+        f"; {done} rows are there" if done else "",
+    )
+
+
+def _run(request: Request, writer: MemoryWriter | DiskWriter, limit: int | None) -> None:
+    """Ask the teacher about every image that has no row."""
+    ask = request.answers()
+    for batch in request.transfer_set.remaining(writer.stored()):
+        answers = ask(batch.images)
+        encoded = {
+            (column.tap, name): part
+            for column in request.columns
+            for name, part in column.encode(answers[column.tap][batch.new], writer.count).items()
+        }
+        writer.add(batch.pixels[batch.new], encoded)
+        if limit is not None and writer.count * request.row_bytes > limit:
+            _refuse(
+                f"took {writer.count * request.row_bytes} bytes and were not all", request, limit
+            )
+    request.transfer_set.check_complete(writer.count)

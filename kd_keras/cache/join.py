@@ -1,0 +1,193 @@
+"""Joining stored answers to an input pipeline: by index, or by the pixels of the image."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.cache.policy import Cache
+from kd_keras.cache.store import Stored, of_arrays
+from kd_keras.cache.stream import Stream
+from kd_keras.cache.transfer import BATCH, check_views, pixel_fingerprints
+from kd_keras.checks import lookup
+from kd_keras.data.augmentation import AUGMENTATIONS, Augmentation
+from kd_keras.files import fingerprint as fingerprint_of
+from kd_keras.models.taps import input_spec
+from kd_keras.teachers import TeacherSource, as_source
+
+
+def join(
+    dataset: tf.data.Dataset, rows: Stored | Mapping[str, np.ndarray], name: str = "teacher"
+) -> tf.data.Dataset:
+    """Join stored answers to a pipeline's batches, by index and view.
+
+    Args:
+        dataset: yields `({"image": ..., "index": ...}, ...)` in batches; also `"view"`, where the
+            rows hold several views of every example. A view beyond the last starts at the first.
+        rows: what `Cache.open` returned; or a dict from tap to array, row k for index k.
+        name: what the rows are called in a batch.
+
+    Returns:
+        The dataset with the rows under `name`; a `Distiller` uses those called `"teacher"` instead
+        of its teacher. Where the rows know their images, an image whose pixels are others ends the
+        iteration with `tf.errors.InvalidArgumentError`.
+
+    Raises:
+        ValueError: where the batches lack index or view.
+
+    Example:
+        >>> import numpy as np, tensorflow as tf, kd_keras as kd
+        >>> x = {"image": np.zeros((3, 2), "float32"), "index": np.array([2, 0, 1])}
+        >>> batches = tf.data.Dataset.from_tensor_slices((x, [0, 1, 0])).batch(3)
+        >>> joined = kd.cache.join(batches, {"logits": np.eye(3, dtype="float32")})
+        >>> next(iter(joined))[0]["teacher"]["logits"].numpy().argmax(axis=1).tolist()
+        [2, 0, 1]
+    """
+    stored = rows if isinstance(rows, Stored) else of_arrays(rows)
+
+    def with_rows(batch, *rest):
+        return ({**batch, name: stored.at(batch)}, *rest)
+
+    return dataset.map(with_rows, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def attach(
+    dataset: tf.data.Dataset,
+    teacher: keras.Model | TeacherSource,
+    *,
+    taps: Sequence[str] = ("logits",),
+    cache: Cache | None = None,
+    augmentation: str | Augmentation | None = None,
+    views: int = 1,
+    seed: int = 0,
+    fingerprint: str | None = None,
+) -> tf.data.Dataset:
+    """A pipeline of your own, with the teacher's answers, which are computed once.
+
+    Rows are found by the pixels of the image, so that the order does not matter, and an image
+    that the teacher did not answer is an error and never another image's row.
+
+    Args:
+        dataset: finite; yields images, `(images, ...)` or `({"image": images, ...}, ...)`, in
+            batches or one by one. Without `augmentation`, it yields the same images at every pass.
+        teacher: a Keras model that returns logits, or a teacher source, which is taken to look at
+            images of three dimensions.
+        taps: what a method wants to see of the teacher.
+        cache: where the answers are kept, and how; by default in memory, if they fit.
+        augmentation: a name in `data.augmentation.AUGMENTATIONS`, or a function
+            `(image, key) -> image` that does what it does by `tf.random.stateless_*` with that
+            key. `dataset` then yields images one by one, not augmented.
+        views: how many augmented views of every example there are to be.
+        seed: of the augmentation.
+        fingerprint: a name for the content, to be changed whenever the images change, or a
+            function's code. None takes it from the pixels, in a pass over the whole pipeline.
+
+    Returns:
+        A dataset of `({"image": ..., "teacher": {tap: ...}}, ...)`, labels and weights as they
+        were. With `augmentation` it is `views` passes long, pass v with view v of every example:
+        shuffle and batch it, repeat it, and give `steps_per_epoch` to `fit`.
+
+    Raises:
+        ValueError: for a pipeline that is infinite, empty, or not of images, that gives other
+            images at its second pass, or for answers that cannot be kept.
+        tf.errors.InvalidArgumentError: while iterating, for an image without a row.
+
+    Example:
+        >>> import numpy as np, tensorflow as tf, kd_keras as kd
+        >>> x, y = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)), np.arange(32) % 10
+        >>> teacher = kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
+        >>> pipeline = tf.data.Dataset.from_tensor_slices((x, y)).shuffle(32).batch(8)
+        >>> attached = kd.cache.attach(pipeline, teacher)
+        >>> attached.element_spec[0]["teacher"]["logits"].shape
+        TensorShape([None, 10])
+    """
+    source = as_source(teacher, taps)
+    check_views(views, augmentation)
+    batched = _is_batched(dataset, source)
+    if augmentation is not None:
+        if batched:
+            raise ValueError(
+                "With `augmentation`, `dataset` must yield images one by one, since every example "
+                "gets views of its own: attach first and batch what comes back."
+            )
+        dataset = _in_views(dataset, _augmenter(augmentation, seed), views)
+        if fingerprint is not None:
+            named = augmentation if isinstance(augmentation, str) else "function"
+            fingerprint = fingerprint_of(fingerprint, named, views, seed)
+    images = dataset.map(lambda x, *_: _image(x), num_parallel_calls=tf.data.AUTOTUNE)
+    images = images if batched else images.batch(BATCH)
+    transfer_set = Stream(images.prefetch(2), fingerprint=fingerprint)
+    stored = (cache or Cache()).open(source, transfer_set)
+    return dataset.map(_joiner(dataset, stored, batched), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _image(x) -> tf.Tensor:
+    if not isinstance(x, Mapping):
+        return x
+    if "image" not in x:
+        raise ValueError(f"`dataset` yields dicts without 'image'. Received: {sorted(x)}")
+    return x["image"]
+
+
+def _is_batched(dataset: tf.data.Dataset, source: TeacherSource) -> bool:
+    """Whether the images come in batches, judged by the rank that the teacher takes."""
+    spec = dataset.element_spec
+    image = _image(spec[0] if isinstance(spec, tuple) else spec)
+    model = getattr(source, "model", None)
+    rank = 4 if model is None else input_spec(model).shape.rank
+    if not isinstance(image, tf.TensorSpec) or image.shape.rank not in (rank, rank - 1):
+        raise ValueError(
+            "`dataset` must yield images, (images, ...) or ({'image': images, ...}, ...), and the "
+            f"teacher takes images of {rank - 1} dimensions. Received: {spec}"
+        )
+    return image.shape.rank == rank
+
+
+def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
+    """A graph function from an image and a view to the augmented image, and nothing else.
+
+    The image's own pixels stand for the example, which has no index here.
+    """
+    function = (
+        lookup("augmentation", AUGMENTATIONS, augmentation)
+        if isinstance(augmentation, str)
+        else augmentation
+    )
+    if function is None:
+        raise ValueError("`augmentation`='none' changes nothing: leave it out.")
+
+    def augment(image, view):
+        key = tf.constant([seed, 0])
+        for number in (pixel_fingerprints(image[None])[0], view):
+            key = tf.random.experimental.stateless_fold_in(key, number)
+        return tf.ensure_shape(function(image, key), image.shape)
+
+    return augment
+
+
+def _in_views(dataset: tf.data.Dataset, augment: Callable, views: int) -> tf.data.Dataset:
+    """All examples in their first view, then all in their second, and so on."""
+
+    def one_pass(view):
+        def one(x, *rest):
+            image = augment(_image(x), view)
+            x = {**x, "image": image} if isinstance(x, Mapping) else image
+            return (x, *rest) if isinstance(dataset.element_spec, tuple) else x
+
+        return dataset.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return tf.data.Dataset.range(views).flat_map(one_pass)
+
+
+def _joiner(dataset: tf.data.Dataset, stored: Stored, batched: bool) -> Callable:
+    def with_rows(x, *rest):
+        image = _image(x)
+        views = stored.gather(stored.lookup(image if batched else image[None]))
+        if not batched:
+            views = {tap: view[0] for tap, view in views.items()}
+        named = dict(x) if isinstance(x, Mapping) else {"image": image}
+        x = {**named, "teacher": views}
+        return (x, *rest) if isinstance(dataset.element_spec, tuple) else x
+
+    return with_rows

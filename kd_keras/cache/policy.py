@@ -1,0 +1,195 @@
+"""Where the teacher's answers are kept, and how: in memory, or in a directory."""
+
+import dataclasses
+import logging
+import math
+import os
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kd_keras.cache import build
+from kd_keras.cache.request import Request, make_request
+from kd_keras.cache.storage import Storage, as_storage
+from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.transfer import Arrays, TransferSet
+from kd_keras.checks import positive, unknown, within
+from kd_keras.machine import available_memory
+from kd_keras.teachers import CachedTeacher, TeacherSource
+
+log = logging.getLogger(__name__)
+
+MODES = ("auto", "off")
+MEMORY_SHARE = 0.25
+
+# By model, or by source where there is none: rows go with their teacher. Below it by all else that
+# the rows depend on, with the fingerprint that the teacher had.
+_memory: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Where the teacher's answers are kept, and how.
+
+    Args:
+        directory: a folder for them, which may hold those of many teachers and data sets; rows
+            found in it are not computed again, in this process or another. None keeps rows in
+            memory where they fit, and else in `default_directory()`.
+        storage: `"float32"`, `"float16"`, `"top10"` (the ten largest classes; any number), a
+            `Storage`, or a dict of these by tap. Top-k is for the logits; other taps are then
+            float32.
+        limit: bytes that one teacher's answers on one set of images may take, or None.
+        memory_share: the share of the free memory that rows may take.
+
+    Raises:
+        ValueError: for an unknown storage, a limit that is not positive, a share outside [0, 1].
+
+    Example:
+        >>> import tempfile, kd_keras as kd
+        >>> task = kd.data.load("digits")
+        >>> teacher = kd.models.build("cnn", input_shape=task.image_shape, classes=task.classes)
+        >>> cache = kd.cache.Cache(tempfile.mkdtemp(), storage="float16")
+        >>> images = kd.cache.Arrays(task.train.images[:100])
+        >>> stored = cache.open(kd.LiveTeacher(teacher), images)
+        >>> stored.count, stored.shapes
+        (100, {'logits': (None, 10)})
+    """
+
+    directory: str | os.PathLike[str] | None = None
+    storage: str | Storage | Mapping[str, str | Storage] = "float32"
+    limit: int | None = None
+    memory_share: float = MEMORY_SHARE
+
+    def __post_init__(self) -> None:
+        given = self.storage.values() if isinstance(self.storage, Mapping) else [self.storage]
+        for storage in given:
+            as_storage(storage)
+        if self.limit is not None:
+            positive("limit", self.limit)
+        within("memory_share", self.memory_share, 0.0, 1.0)
+
+    def open(self, source: TeacherSource, transfer_set: TransferSet) -> Stored:
+        """The source's answers on a transfer set, computed at most once.
+
+        Args:
+            source: a teacher.
+            transfer_set: the images.
+
+        Returns:
+            The rows. In memory they are shared by all that ask for them.
+
+        Raises:
+            ValueError: for a teacher whose answers cannot be stored (see the message), rows that
+                take more than `limit`, or answers that are not finite.
+            OSError: the disk is too small, or filled up.
+        """
+        request = make_request(source, transfer_set, self.storage)
+        room = self.memory_share * available_memory()
+        if self.directory is None:
+            if request.size is not None and request.size <= room:
+                return _remembered(request, self.limit)
+            log.info(
+                "The teacher's answers on %r take %s, and %.1f GB of memory are set aside: they "
+                "are kept in %s.",
+                transfer_set.name,
+                "an unknown size" if request.size is None else f"{request.size / 1e9:.1f} GB",
+                room / 1e9,
+                default_directory(),
+            )
+        if not source.durable:
+            raise ValueError(
+                "This teacher's code is not part of its fingerprint, since Keras cannot put the "
+                "model in writing, so that rows on disk could be those of older code. Give the "
+                "model a `get_config`, keep the rows in memory (directory=None, memory_share "
+                "large enough), or run it live."
+            )
+        directory = default_directory() if self.directory is None else Path(self.directory)
+        return build.on_disk(request, directory, limit=self.limit, room=room)
+
+
+def as_cache(given) -> Cache | None:
+    """A `Cache` from `"auto"` or a `Cache`; None from `"off"`.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(given, Cache):
+        return given
+    if given not in MODES:
+        raise ValueError(unknown("teacher_cache", given, MODES))
+    return Cache() if given == "auto" else None
+
+
+def default_directory() -> Path:
+    """`KD_KERAS_CACHE` of the environment, else `kd_keras` in the user's folder for caches."""
+    if given := os.environ.get("KD_KERAS_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kd_keras"
+
+
+def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.ndarray]:
+    """The source's views of all images, in memory, computed at most once a source and images.
+
+    Args:
+        source: a teacher source.
+        images: array, shape `(n, ...)`.
+        batch_size: images a forward pass.
+
+    Returns:
+        dict from tap to float32 array, shape `(n, ...)`, in the order of `images`. The arrays are
+        shared: do not write to them.
+    """
+    if isinstance(source, CachedTeacher):
+        return source.rows(images, batch_size)
+    return _remembered(make_request(source, Arrays(images, batch_size), "float32"), None).arrays()
+
+
+def fits(source: TeacherSource, count: int) -> bool:
+    """Whether the views of `count` images stay below a quarter of the free memory."""
+    if any(None in shape[1:] for shape in source.shapes.values()):
+        log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")
+        return False
+    size = count * sum(_row_bytes(shape) for shape in source.shapes.values())
+    room = MEMORY_SHARE * available_memory()
+    if size > room:
+        log.warning(
+            "The teacher's views of %d images take %.1f GB, more than the %.1f GB set aside: "
+            "the teacher runs at every step.",
+            count,
+            size / 1e9,
+            room / 1e9,
+        )
+    return size <= room
+
+
+def _row_bytes(shape: tuple[int | None, ...]) -> int:
+    return 4 * math.prod(side for side in shape[1:] if side is not None)
+
+
+def _remembered(request: Request, limit: int | None) -> InMemory:
+    """Rows in memory: those of a fit before, if teacher and images are what they were."""
+    known = _memory.setdefault(getattr(request.source, "model", request.source), {})
+    content = dict(request.content)
+    teacher = content.pop("teacher")
+    place = repr(content)
+    before, stored = known.get(place, (None, None))
+    if before != teacher:  # never asked, or the teacher has learned since
+        known.pop(place, None)
+        stored = _of_a_twin(place, teacher)
+        if stored is None:
+            build.check_limit(request, limit)
+            stored = build.in_memory(request, limit)
+        known[place] = teacher, stored
+    return stored
+
+
+def _of_a_twin(place: str, teacher: str) -> InMemory | None:
+    """The same rows, asked for by another model of the same content that is still about."""
+    for known in _memory.values():
+        before, stored = known.get(place, (None, None))
+        if before == teacher:
+            return stored
+    return None

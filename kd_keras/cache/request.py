@@ -1,0 +1,179 @@
+"""What is asked for: which teacher's answers, on which images, kept how. The key is made of it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.cache.storage import Float32, Part, Storage, TopK, as_storage
+from kd_keras.cache.transfer import TransferSet
+from kd_keras.files import fingerprint
+from kd_keras.teachers import CachedTeacher, TeacherSource
+
+VERSION = 1  # of the rows' format; part of the key
+PIXELS = Part("int64", ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A tap and how it is kept; `shape` is that of one row."""
+
+    tap: str
+    shape: tuple[int, ...]
+    storage: Storage
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The arrays that hold it."""
+        return self.storage.parts(self.tap, self.shape)
+
+    def encode(self, values: np.ndarray, first_row: int) -> dict[str, np.ndarray]:
+        """Rows to be kept, from answers; `first_row` is their number, for messages.
+
+        Raises:
+            ValueError: for answers of another shape, that are not finite or that do not fit.
+        """
+        if values.shape[1:] != self.shape:
+            raise ValueError(
+                f"The teacher answers with shape {values.shape[1:]} for tap {self.tap!r}, and its "
+                f"`shapes` say {self.shape}."
+            )
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"The teacher's answer for tap {self.tap!r} is not finite on image "
+                f"{first_row + int(np.argmin(finite))} of the transfer set: look at its weights "
+                "and at that image."
+            )
+        try:
+            return self.storage.encode(values)
+        except ValueError as error:
+            raise ValueError(f"Tap {self.tap!r}: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A teacher, the images it is to answer, and how its taps are kept.
+
+    Attributes:
+        source: the teacher.
+        transfer_set: the images.
+        columns: one for each tap.
+    """
+
+    source: TeacherSource
+    transfer_set: TransferSet
+    columns: tuple[Column, ...]
+
+    @functools.cached_property
+    def content(self) -> dict[str, Any]:
+        """All that the rows depend on, as the files say it."""
+        return {
+            "version": VERSION,
+            "transfer_set": self.transfer_set.key,
+            "views": self.transfer_set.views,
+            "teacher": self.source.fingerprint(),
+            "taps": {column.tap: column.storage.name for column in self.columns},
+        }
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits: the name of the rows' folder."""
+        return fingerprint(self.content)
+
+    @functools.cached_property
+    def parts(self) -> dict[tuple[str, str], Part]:
+        """All arrays, by tap and name."""
+        return {
+            (column.tap, name): part
+            for column in self.columns
+            for name, part in column.parts.items()
+        }
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes a row, with its image's fingerprint."""
+        return PIXELS.row_bytes + sum(part.row_bytes for part in self.parts.values())
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all rows at the most, or None where their number is not known."""
+        count = self.transfer_set.count
+        return None if count is None else count * self.row_bytes
+
+    def answers(self) -> Callable[[tf.Tensor], dict[str, np.ndarray]]:
+        """The teacher as a compiled function of a batch of any size: dict of float32 arrays."""
+        # without autograph, as Keras' own steps: it would keep hold of the teacher for ever
+        graph = tf.function(lambda images: self.source({"image": images}), autograph=False)
+
+        def ask(images):
+            free_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+            return _arrays(self, graph.get_concrete_function(free_batch)(images))
+
+        return ask
+
+    def answers_now(self, images: tf.Tensor) -> dict[str, np.ndarray]:
+        """The teacher's answers on a few images, computed op by op."""
+        return _arrays(self, self.source({"image": images}))
+
+
+def _arrays(request: Request, answers: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {column.tap: np.asarray(answers[column.tap], "float32") for column in request.columns}
+
+
+def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> Request:
+    """A request, its storage resolved for the source's taps.
+
+    Args:
+        source: the teacher.
+        transfer_set: the images.
+        storage: a storage or its name, or a dict of these by tap.
+
+    Raises:
+        ValueError: for a teacher that only looks up rows, a tap without a fixed shape, and a
+            storage that cannot keep a tap.
+    """
+    if isinstance(source, CachedTeacher):
+        raise ValueError(
+            "`source` is a CachedTeacher, whose rows are found by index: it cannot answer on "
+            "images. Join its rows with kd_keras.cache.join(dataset, rows)."
+        )
+    free = {tap: shape for tap, shape in source.shapes.items() if None in shape[1:]}
+    if free:
+        raise ValueError(
+            "Every tap needs a fixed shape to be stored. Received: "
+            f"{', '.join(f'{tap!r} of shape {shape}' for tap, shape in free.items())}. "
+            "Run this teacher live."
+        )
+    chosen = storages(storage, source.shapes)
+    columns = tuple(
+        Column(tap, tuple(int(side) for side in shape[1:]), chosen[tap])  # type: ignore[arg-type]
+        for tap, shape in source.shapes.items()
+    )
+    request = Request(source, transfer_set, columns)
+    _ = request.parts  # refuses a storage that cannot keep a tap, before anything else is done
+    return request
+
+
+def storages(storage, shapes: Mapping[str, tuple]) -> dict[str, Storage]:
+    """One storage for each tap.
+
+    A single `TopK` is for the logits, and other taps are float32; so are taps that a dict does not
+    name.
+
+    Raises:
+        ValueError: for a dict that names a tap which is not there.
+    """
+    if isinstance(storage, Mapping):
+        unknown = [tap for tap in storage if tap not in shapes]
+        if unknown:
+            raise ValueError(
+                f"`storage` names the taps {unknown}; the teacher gives {sorted(shapes)}."
+            )
+        return {tap: as_storage(storage.get(tap, Float32())) for tap in shapes}
+    one = as_storage(storage)
+    of_others = Float32() if isinstance(one, TopK) else one
+    return {tap: one if tap == "logits" else of_others for tap in shapes}

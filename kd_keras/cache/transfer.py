@@ -1,0 +1,226 @@
+"""Transfer sets: the images a teacher answers, in an order that can be repeated, with a key.
+
+Every image is known by the 64-bit fingerprint of its pixels, which is stored with its row.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.data import images as files_of_images
+from kd_keras.data.augmentation import augmenter
+from kd_keras.data.task import Split
+from kd_keras.files import fingerprint
+
+BATCH = 64  # images a forward pass: large ones fit into memory too
+
+
+def pixel_fingerprints(images) -> tf.Tensor:
+    """A number for each image of a batch, made of its bytes (FarmHash64).
+
+    Args:
+        images: tensor or array, shape `(n, ...)`, of any number type. The type counts: 1 and
+            1.0 are other bytes.
+
+    Returns:
+        int64, shape `(n,)`, in a graph as well as out of it.
+
+    Example:
+        >>> import numpy as np
+        >>> same = pixel_fingerprints(np.array([[1, 2], [3, 4], [1, 2]], "uint8")).numpy()
+        >>> bool(same[0] == same[2]), bool(same[0] == same[1])
+        (True, False)
+    """
+    images = tf.convert_to_tensor(images)
+    pixels = tf.bitcast(tf.fingerprint(images), tf.int64)
+    return tf.ensure_shape(pixels, images.shape[:1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some images of a transfer set.
+
+    Attributes:
+        images: tensor, shape `(n, ...)`.
+        pixels: int64 array, shape `(n,)`, their fingerprints.
+        new: bool array, shape `(n,)`: which of them get a row.
+    """
+
+    images: tf.Tensor
+    pixels: np.ndarray
+    new: np.ndarray
+
+
+class TransferSet:
+    """Base of the transfer sets; here, row k is the k-th image.
+
+    Attributes:
+        name: for people: in messages, and in what the `cache` command lists.
+        key: made of content; equal keys mean equal images.
+        count: rows, or at the most so many where equal images share one; None if not known.
+        views: how many times every example is in it; example i in view v is row
+            `v * (count / views) + i`.
+    """
+
+    name: str
+    key: str
+    count: int | None
+    views: int = 1
+
+    def batches(self, start: int = 0) -> Iterator[tf.Tensor]:
+        """Batches of images from row `start` on, the same at every call."""
+        raise TypeError(f"{type(self).__name__} must override `batches`.")
+
+    def remaining(self, stored: np.ndarray) -> Iterator[Batch]:
+        """The images that have no row yet, given the fingerprints (int64) of those that have."""
+        for images in self.batches(len(stored)):
+            pixels = pixel_fingerprints(images).numpy()
+            yield Batch(images, pixels, np.ones(len(pixels), bool))
+
+    def first(self, count: int) -> tf.Tensor:
+        """The first images, `count` of them or fewer.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        images = next(self.batches(0), None)
+        if images is None:
+            raise ValueError(f"The transfer set {self.name!r} holds no image.")
+        return images[:count]
+
+    def check_complete(self, count: int) -> None:
+        """Refuse a number of rows that cannot be all of them.
+
+        Raises:
+            ValueError: for another number than was announced, or none.
+        """
+        if count != self.count:
+            raise ValueError(
+                f"The transfer set {self.name!r} was to hold {self.count} images and gave {count}."
+            )
+
+    def places(self, pixels: np.ndarray, stored: np.ndarray) -> np.ndarray:
+        """The rows where the first images, of fingerprints `pixels`, are stored if they are."""
+        return np.arange(len(pixels))
+
+
+class Arrays(TransferSet):
+    """Images of an array.
+
+    Args:
+        images: array, shape `(n, ...)`.
+        batch_size: images a forward pass of the teacher.
+
+    Example:
+        >>> import numpy as np
+        >>> Arrays(np.zeros((3, 8, 8, 1), "uint8")).count
+        3
+    """
+
+    name = "arrays"
+
+    def __init__(self, images, batch_size: int = BATCH):
+        self._images = np.asarray(images)
+        self._batch_size = batch_size
+        self.count = len(self._images)
+
+    @functools.cached_property
+    def key(self) -> str:  # type: ignore[override]
+        return fingerprint("arrays", self._images)
+
+    def batches(self, start=0):
+        for at in range(start, len(self._images), self._batch_size):
+            yield tf.constant(self._images[at : at + self._batch_size])
+
+
+class SplitViews(TransferSet):
+    """The images of a data split, in one or several augmented views.
+
+    The pixels are those of `data.pipeline.Epochs` with the same augmentation and seed, where the
+    view is the epoch. Files are decoded as they are needed, many at a time.
+
+    Args:
+        split: the examples; those in files must be as they were when `fingerprint` was taken.
+        fingerprint: of the split's content, such as `f"{task.fingerprint}/train"`.
+        augmentation: a name in `data.augmentation.AUGMENTATIONS`.
+        views: how many views of every example.
+        seed: of the augmentation.
+        batch_size: images a forward pass of the teacher.
+        name: for people.
+
+    Raises:
+        ValueError: for an unknown augmentation, or several views of images that do not change.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> task = kd.data.load("digits")
+        >>> augmented = SplitViews(
+        ...     task.train, fingerprint=task.fingerprint, augmentation="shift", views=4)
+        >>> augmented.count == 4 * len(task.train)
+        True
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        fingerprint: str,
+        augmentation: str = "none",
+        views: int = 1,
+        seed: int = 0,
+        batch_size: int = BATCH,
+        name: str = "split",
+    ):
+        self._augment = augmenter(augmentation, seed)
+        check_views(views, augmentation if self._augment is not None else None)
+        self._split, self._batch_size = split, batch_size
+        self._settings = [fingerprint, len(split), split.image_shape]
+        if self._augment is not None:
+            self._settings += [augmentation, views, seed]
+        self.name, self.views, self.count = name, views, views * len(split)
+
+    @functools.cached_property
+    def key(self) -> str:  # type: ignore[override]
+        return fingerprint("split", self._settings)
+
+    def batches(self, start=0):
+        if self._split.images is not None and self._augment is None:
+            yield from Arrays(self._split.images, self._batch_size).batches(start)
+            return
+        numbers = tf.data.Dataset.range(start, self.count)
+        decoded = numbers.map(self._fetcher(), num_parallel_calls=tf.data.AUTOTUNE)
+        yield from decoded.batch(self._batch_size).prefetch(2)
+
+    def _fetcher(self):
+        """A graph function from a row to its image."""
+        n, augment = len(self._split), self._augment
+        image_of = _reader(self._split)
+
+        def fetch(row):
+            image = image_of(row % n)
+            return image if augment is None else augment(image, row % n, row // n)
+
+        return fetch
+
+
+def _reader(split: Split):
+    with tf.device("/CPU:0"):  # the input pipeline's side
+        if split.images is not None:
+            pixels = tf.constant(split.images)
+            return lambda index: tf.gather(pixels, index)
+        files = tf.constant([str(file) for file in split.files or ()])
+    return lambda index: files_of_images.decode(tf.gather(files, index), split.image_shape)
+
+
+def check_views(views: int, augmentation: object) -> None:
+    """Refuse a number of views that is not positive, or above one where the pixels stay."""
+    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
+        raise ValueError(f"`views` must be a positive whole number. Received: views={views!r}")
+    if views > 1 and augmentation is None:
+        raise ValueError(
+            "Without an augmentation all views of an image are one and the same: leave `views` at "
+            f"1, or name an `augmentation`. Received: views={views}"
+        )

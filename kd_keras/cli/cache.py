@@ -1,0 +1,166 @@
+"""`kd-keras cache`: the teacher's answers that are stored on disk."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from kd_keras.cli.output import config_of, print_json
+from kd_keras.config import DataConfig
+from kd_keras.table import aligned, byte_count
+
+GIGABYTE = 10**9
+DAY = 24 * 60 * 60
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OnDisk:
+    cache_dir: Path | None = None
+    """Where the answers lie; KD_KERAS_CACHE or ~/.cache/kd_keras where not given."""
+    json: bool = False
+    """Print the outcome as JSON."""
+
+    @property
+    def directory(self) -> Path:
+        from kd_keras import cache
+
+        return self.cache_dir or cache.default_directory()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ListStored(_OnDisk):
+    """List what is stored, the last used first. Nothing is read but names and sizes."""
+
+    def __call__(self) -> int:
+        from kd_keras.cache import shelf
+
+        _show(shelf.entries(self.directory), self.directory, self.json)
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build(_OnDisk, DataConfig):
+    """Compute a teacher's answers on the training images, for `distill --teacher` to find."""
+
+    teacher: Path
+    """A .keras file that returns logits."""
+    taps: tuple[str, ...] = ("logits",)
+    """What to keep of it: names of taps, or paths of layers."""
+    storage: str = "float32"
+    """How: float32, float16, or top10 (the ten largest classes; any number)."""
+    augmentation: str = "none"
+    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+    views: int | None = None
+    """Augmented versions of each image; needed with an augmentation."""
+    limit_gb: float | None = None
+    """Refuse to keep more than this."""
+
+    def __call__(self) -> int:
+        from kd_keras.recipes import precompute
+
+        done = precompute.run(
+            precompute.AnswersConfig(
+                **vars(config_of(DataConfig, self)),
+                teacher=str(self.teacher),
+                taps=self.taps,
+                augmentation=self.augmentation,
+                views=self.views,
+                cache_dir=self.directory,
+                cache_storage=self.storage,
+                cache_limit_gb=self.limit_gb,
+            )
+        )
+        if self.json:
+            print_json(done)
+            return 0
+        size = byte_count(done["bytes"])
+        print(f"{done['rows']} rows, {size}, in {done['folder']}, {done['seconds']:.1f} s")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verify(_OnDisk):
+    """Compare all checksums; exit code 1 where something is damaged."""
+
+    key: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")] = None
+    """Of what to check; everything where not given."""
+
+    def __call__(self) -> int:
+        from kd_keras.cache import shelf
+
+        found = shelf.verify(self.directory, self.key)
+        _show(found, self.directory, self.json)
+        return int(any(entry.state == "damaged" for entry in found))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prune(_OnDisk):
+    """Throw away what is damaged and what killed builds left; if asked for, what is old."""
+
+    older_than_days: float | None = None
+    """Also what was not used for so long."""
+    keep_gb: float | None = None
+    """Also the least recently used, until no more than this is taken."""
+
+    def __call__(self) -> int:
+        from kd_keras.cache import shelf
+
+        kept = None if self.keep_gb is None else int(self.keep_gb * GIGABYTE)
+        removed = shelf.prune(self.directory, older_than_days=self.older_than_days, keep_bytes=kept)
+        if self.json:
+            print_json([_plain(entry) for entry in removed])
+            return 0
+        for entry in removed:
+            print(f"removed {entry.key} ({_state(entry)}), {byte_count(entry.bytes)}")
+        left = shelf.entries(self.directory)
+        freed, taken = (byte_count(sum(entry.bytes for entry in some)) for some in (removed, left))
+        print(f"{len(removed)} removed, {freed} freed; {len(left)} left, {taken}")
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cache:
+    """List, build, verify or prune the teacher's answers that are stored on disk."""
+
+    action: (
+        Annotated[ListStored, tyro.conf.subcommand("list", prefix_name=False)]
+        | Annotated[Build, tyro.conf.subcommand("build", prefix_name=False)]
+        | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
+        | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
+    )
+    """What to do."""
+
+    def __call__(self) -> int:
+        return self.action()
+
+
+def _show(entries: list, directory: Path, as_json: bool) -> None:
+    if as_json:
+        print_json([_plain(entry) for entry in entries])
+        return
+    if not entries:
+        print(f"nothing is stored in {directory}")
+        return
+    head = ["key", "data", "taps", "rows", "size", "used", "state"]
+    print(aligned([head, *[_line(entry) for entry in entries]], left=(0, 1, 2, 6)))
+    total = byte_count(sum(entry.bytes for entry in entries))
+    print(f"\n{len(entries)} in {directory}, {total}")
+
+
+def _line(entry: Any) -> list[str]:
+    taps = ", ".join(f"{tap} {kind}" for tap, kind in entry.storage.items())
+    days = (time.time() - entry.last_used) / DAY
+    used = "today" if days < 1 else f"{days:.0f} days ago"
+    rows = f"{entry.rows:,}" if entry.rows else "-"
+    return [entry.key, entry.name or "-", taps or "-", rows, byte_count(entry.bytes), used,
+            _state(entry)]  # fmt: skip
+
+
+def _state(entry: Any) -> str:
+    return f"{entry.state}: {entry.problem}" if entry.problem else entry.state
+
+
+def _plain(entry: Any) -> dict[str, Any]:
+    return {**dataclasses.asdict(entry), "folder": str(entry.folder)}

@@ -1,0 +1,154 @@
+"""From the words of a command line to a command, and from what it raises to an exit code.
+
+Logs and progress go to standard error, results to standard output. Exit codes: 0 done, 1 failed,
+2 the words or the data given are wrong.
+"""
+
+import importlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from kd_keras.checks import lookup
+from kd_keras.cli.benchmark import Benchmark
+from kd_keras.cli.cache import Cache
+from kd_keras.cli.files import Evaluate, Export, List, Report
+from kd_keras.cli.sweeps import Compare, Study
+from kd_keras.cli.training import Distill, Train
+from kd_keras.config import DistillConfig
+from kd_keras.recipes.presets import PRESETS, as_compare, as_study
+
+log = logging.getLogger("kd_keras")
+
+
+COMMANDS: dict[str, type] = {
+    "distill": Distill,
+    "study": Study,
+    "compare": Compare,
+    "train": Train,
+    "evaluate": Evaluate,
+    "export": Export,
+    "report": Report,
+    "cache": Cache,
+    "benchmark": Benchmark,
+    "list": List,
+}
+
+# the commands whose defaults come from a preset, and how
+FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
+    "distill": lambda config, smoke: config,
+    "study": as_study,
+    "compare": as_compare,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _log_to_stderr()
+    try:
+        command = _parse(arguments)
+        _import_tensorflow_quietly()
+        return command() or 0
+    except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        return _failed(error, code=2)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ArithmeticError, OSError, RuntimeError) as error:
+        return _failed(error, code=1)
+    except KeyboardInterrupt:
+        print("kd-keras: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parse(arguments: list[str]) -> Any:
+    """The command object; its defaults are those of the preset that the arguments name."""
+    if arguments and not arguments[0].startswith("-"):
+        lookup("command", COMMANDS, arguments[0])
+    commands: Any = None
+    for name, command in COMMANDS.items():
+        default = _preset(name, arguments) if name in FROM_PRESET else tyro.MISSING_NONPROP
+        entry: Any = Annotated[
+            command,  # type: ignore[valid-type]
+            tyro.conf.subcommand(name, default=default, prefix_name=False),
+        ]
+        commands = entry if commands is None else commands | entry
+    return tyro.cli(
+        commands,
+        args=arguments,
+        prog="kd-keras",
+        description="Knowledge distillation for lightweight image classifiers.",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+
+
+def _preset(command: str, arguments: list[str]) -> Any:
+    """A command's defaults: the preset's settings, in their small form where asked."""
+    chosen = argparse_value(arguments, "--preset") or "digits-kd"
+    smoke = "--smoke" in arguments
+    config = FROM_PRESET[command](lookup("preset", PRESETS, chosen)(smoke), smoke)
+    return COMMANDS[command](**vars(config), preset=chosen, smoke=False)
+
+
+def argparse_value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of `flag` among the arguments, written `--flag value` or `--flag=value`."""
+    for place, word in enumerate(arguments):
+        if word == flag and place + 1 < len(arguments):
+            return arguments[place + 1]
+        if word.startswith(f"{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _failed(error: BaseException, *, code: int) -> int:
+    if os.environ.get("KD_KERAS_TRACEBACK"):
+        raise error
+    print(f"kd-keras: {error}", file=sys.stderr)
+    return code
+
+
+def _import_tensorflow_quietly() -> None:
+    """Import TensorFlow without its greetings, unless the user has set its log level.
+
+    They are written by C++ before any Python setting is heard, so that the file descriptor of
+    standard error is turned away meanwhile. If the import fails, they are shown.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as greetings:
+        os.dup2(greetings.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        except BaseException:
+            greetings.seek(0)
+            os.write(kept, greetings.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _log_to_stderr() -> None:
+    if not log.handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    warnings.showwarning = lambda message, *where: log.warning("%s", message)
+    # TensorFlow counts the functions of all models as one, and takes a new model for a retracing
+    logging.getLogger("tensorflow").addFilter(_is_no_retracing)
+    log.propagate = False  # a package we use may have given the root logger a handler
+
+
+def _is_no_retracing(record: logging.LogRecord) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()

@@ -1,0 +1,108 @@
+"""The commands on files that are there already, and the list of all names."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kd_keras.checks import lookup
+from kd_keras.cli.output import print_json
+from kd_keras.config import TrainConfig
+from kd_keras.recipes.presets import PRESETS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Judge a saved model on a task's test split, and measure what it costs."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A .keras file that returns logits."""
+    task: str = "digits"
+    """Data set: digits, mnist, mhist, or folder."""
+    data_dir: Path | None = None
+    """Where the data lies."""
+    image_size: int | None = None
+    """Resize images to this height and width (mhist, folder)."""
+    teacher: Path | None = None
+    """A .keras file to measure the agreement with."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        from kd_keras import table
+        from kd_keras.recipes import supervised
+
+        data = TrainConfig(task=self.task, data_dir=self.data_dir, image_size=self.image_size)
+        results = supervised.judge(self.model, data, teacher=self.teacher)
+        print_json(results) if self.json else print(table.as_text(results))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """Export a saved model, load the export in a new process, and compare their answers."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A .keras file that returns logits."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder to write."""
+    format: str = "saved_model"
+    """Format; `kd-keras list` shows them."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        from kd_keras import export
+        from kd_keras.recipes import setup
+
+        write = lookup("format", export.FORMATS, self.format)
+        done = dataclasses.asdict(write(setup.read_model(self.model), self.out))
+        if self.json:
+            print_json(done)
+            return
+        print(
+            f"{done['path']}: {done['bytes']} bytes, signature {done['signature']!r}, loaded in a "
+            f"new process and compared on {done['examples']} drawn images: logits differ by at "
+            f"most {done['max_abs_difference']:.2g}"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Report:
+    """Make one HTML page with plots from run folders."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
+    """Run folders."""
+    out: Path | None = None
+    """Folder to write; `report` in the first run folder where not given."""
+
+    def __call__(self) -> None:
+        from kd_keras import report
+
+        if not self.runs:
+            raise ValueError("Name at least one run folder, such as runs/digits-kd.")
+        print(report.build(self.runs, self.out or self.runs[0] / "report"))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class List:
+    """List the tasks, models, methods, export formats and presets."""
+
+    json: bool = False
+    """Print the list as JSON."""
+
+    def __call__(self) -> None:
+        from kd_keras import data, export, methods, models
+
+        names = {
+            "tasks": list(data.TASKS),
+            "models": list(models.MODELS),
+            "methods": list(methods.METHODS),
+            "formats": list(export.FORMATS),
+            "presets": list(PRESETS),
+        }
+        if self.json:
+            print_json(names)
+            return
+        for kind, known in names.items():
+            print(f"{kind:<8} {', '.join(known)}")

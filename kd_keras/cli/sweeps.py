@@ -1,0 +1,54 @@
+"""The commands that train many students on one teacher."""
+
+import dataclasses
+
+from kd_keras.cli.output import config_of, print_json
+from kd_keras.config import CompareConfig, StudyConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(StudyConfig):
+    """Find the temperature and the alpha of one method and one student, on one teacher.
+
+    The best setting is chosen on validation; it and the student alone are judged on test.
+    """
+
+    preset: str = "digits-kd"
+    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    smoke: bool = False
+    """A quick look: a few examples, one epoch, one seed, two temperatures."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        _run(config_of(StudyConfig, self), as_json=self.json)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(CompareConfig):
+    """Compare methods and students, each beside its student alone, on one teacher."""
+
+    preset: str = "digits-kd"
+    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    smoke: bool = False
+    """A quick look: a few examples, one epoch, one seed."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        _run(config_of(CompareConfig, self), as_json=self.json)
+
+
+def _run(config: StudyConfig | CompareConfig, *, as_json: bool) -> None:
+    from kd_keras import report, table
+    from kd_keras.recipes import sweep
+    from kd_keras.recipes.progress import Progress
+
+    results = sweep.run(config, Progress())
+    page = report.build([config.folder], config.folder / "report")
+    if as_json:
+        print_json(results)
+        return
+    print(f"run in {config.folder}, report in {page}")
+    print()
+    print(table.as_text(results))

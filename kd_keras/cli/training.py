@@ -1,0 +1,60 @@
+"""The commands that train one comparison or one model."""
+
+import dataclasses
+
+from kd_keras.cli.output import config_of, print_json
+from kd_keras.config import DistillConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill(DistillConfig):
+    """Train a teacher, the student alone and the distilled student; compare, export, report.
+
+    Without arguments: the embedded digits, CNN to a small MLP, over three seeds.
+    """
+
+    preset: str = "digits-kd"
+    """Study whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    smoke: bool = False
+    """A quick look: a few examples, one epoch, one seed, small images."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        from kd_keras import report, table
+        from kd_keras.recipes import distill
+        from kd_keras.recipes.progress import Progress
+
+        config = config_of(DistillConfig, self)
+        results = distill.run(config, Progress())
+        page = report.build([config.folder], config.folder / "report")
+        if self.json:
+            print_json(results)
+            return
+        print(f"student exported to {config.export_folder}")
+        print(f"run in {config.folder}, report in {page}")
+        print()
+        print(table.as_text(results))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train(TrainConfig):
+    """Train one model on labels alone, over seeds; the best on validation is kept."""
+
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> None:
+        from kd_keras import report, table
+        from kd_keras.recipes import supervised
+        from kd_keras.recipes.progress import Progress
+
+        config = config_of(TrainConfig, self)
+        results = supervised.run(config, Progress())
+        page = report.build([config.folder], config.folder / "report")
+        if self.json:
+            print_json(results)
+            return
+        print(f"model saved to {config.folder / 'model.keras'}, report in {page}")
+        print()
+        print(table.as_text(results))

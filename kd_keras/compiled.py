@@ -1,0 +1,139 @@
+"""What is compiled: optimizer, loss and metrics, and how the steps of a training are run."""
+
+import logging
+
+import keras
+
+from kd_keras import execution as running
+from kd_keras import objective
+from kd_keras.logs import Logged
+
+log = logging.getLogger(__name__)
+
+
+class Compiled(Logged):
+    """A Keras model that runs its steps as is fastest here, unless `compile` is told how."""
+
+    _execution = running.KERAS
+
+    @property
+    def execution(self) -> running.Execution:
+        """How steps are run: what `fit` chose last, or was told to `compile`."""
+        return self._execution
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=None,
+        jit_compile=None,
+        auto_scale_loss=True,
+        execution=None,
+    ):
+        """Configure training, as for any Keras model.
+
+        Args:
+            optimizer, metrics, weighted_metrics, run_eagerly, auto_scale_loss: as in
+                `keras.Model.compile`.
+            loss: the loss on the labels, from logits; by default cross-entropy, for class
+                numbers or soft labels alike.
+            steps_per_execution, jit_compile: as in `keras.Model.compile`; None leaves them to
+                `kd_keras.execution`, which logs at `fit` what it chose.
+            execution: an `execution.Execution` to use instead of what would be chosen.
+
+        Raises:
+            ValueError: for a loss that expects probabilities.
+        """
+        self._label_loss = objective.label_loss(loss)
+        self._words = {"steps": steps_per_execution, "jit": jit_compile, "all": execution}
+        self._loss_given, self._execution = loss, running.KERAS
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
+            jit_compile="auto" if jit_compile is None else jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+        self._optimizer_config = keras.optimizers.serialize(self.optimizer)
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        **rest,
+    ):
+        """As in `keras.Model.evaluate`."""
+        self._one_by_one(steps)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, **rest)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As in `keras.Model.predict`."""
+        self._one_by_one(steps)
+        return super().predict(x, batch_size, verbose, steps, callbacks)
+
+    def _choose(self, trained: keras.Model, steps, callbacks, one_by_one: bool) -> None:
+        """How steps are run from here on; the words given to `compile` win."""
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        chosen = running.choose(
+            trained,
+            self.optimizer,
+            steps=steps,
+            callbacks=callbacks,
+            replicas=replicas,
+            one_by_one=one_by_one,
+        )
+        chosen = running.with_words(chosen, **self._words, eager=self.run_eagerly)
+        if chosen != self._execution:
+            log.info("%s is trained with %s.", trained.name, chosen)
+            self._execution, self.train_function = chosen, None
+        self._at_once(chosen.steps_per_execution)
+
+    def _at_once(self, steps: int) -> None:
+        """Run so many steps a call of TensorFlow, of whatever kind."""
+        if self.steps_per_execution != steps:  # type: ignore[has-type]
+            self.steps_per_execution = steps
+            self.train_function = self.test_function = self.predict_function = None
+
+    def _one_by_one(self, steps: int | None) -> None:
+        """Take as many steps as were asked for: Keras runs calls of several to their end."""
+        if steps is not None and self._words["all"] is None and self._words["steps"] is None:
+            self._at_once(1)
+
+    def _build_state(self, labels, classes: int) -> None:
+        """Make the optimizer's and the metrics' variables: a step that makes them is traced twice,
+        which for a large student takes as long as many steps."""
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        self.build_metrics(labels, classes)
+
+    def get_compile_config(self):
+        known = super().get_compile_config()
+        if not known:  # not compiled
+            return known
+        known.pop("loss_weights", None)
+        words = {"steps_per_execution": self._words["steps"], "jit_compile": self._words["jit"]}
+        return {**known, **words, "loss": keras.saving.serialize_keras_object(self._loss_given)}
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def restart_optimizer(self) -> None:
+        """Make the optimizer as new, learning rate included; nothing is traced again."""
+        if not self.optimizer.built:
+            return
+        fresh = keras.optimizers.deserialize(self._optimizer_config)
+        fresh.build(self.trainable_variables)
+        for ours, new in zip(self.optimizer.variables, fresh.variables, strict=True):
+            ours.assign(new)

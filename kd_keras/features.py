@@ -1,0 +1,124 @@
+"""What is frozen is computed once: a model's frozen part, and the rest that is trained.
+
+In the first phase of transfer learning the backbone stays as it is, so that its pooled features of
+an image never change. They are kept like a teacher's answers, and only what comes after them runs.
+"""
+
+import dataclasses
+import weakref
+
+import keras
+
+from kd_keras.models import taps
+from kd_keras.objective import FEATURES
+from kd_keras.teachers import LiveTeacher
+
+# by model, and by the tensor where it is cut: building a half again would add to the layers' graph
+_halves: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenPart:
+    """A model cut in two where its frozen part ends. Both halves are made of its own layers.
+
+    Attributes:
+        trunk: from images to features, shape `(batch, ...)`: what training leaves as it is.
+        head: from features to logits: what is trained.
+    """
+
+    trunk: keras.Model
+    head: keras.Model
+
+
+class FeatureSource(LiveTeacher):
+    """A trunk as a source of stored answers, under one tap, `FEATURES`."""
+
+    def __init__(self, trunk: keras.Model):
+        def view(images, training):
+            return {FEATURES: trunk(images, training=training)}
+
+        self._set(trunk, view, {FEATURES: taps.output_shape(trunk)}, "float32")
+
+
+def cut(model: keras.Model) -> FrozenPart | None:
+    """The model in two parts, where its frozen part ends in a single tensor; else None.
+
+    A layer is of the frozen part where training neither changes it nor makes it act otherwise: its
+    `trainable` is off, or it has no weights and no randomness, and all that enters it is frozen.
+
+    Args:
+        model: functional or sequential, each layer used once; others are not cut.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> model = kd.models.build("mobilenetv2", input_shape=(32, 32, 3), classes=10)
+        >>> cut(model) is None
+        True
+        >>> from kd_keras.models import freezing
+        >>> freezing.freeze(model)
+        >>> cut(model).trunk.output_shape
+        (None, 1280)
+    """
+    graph = getattr(model, "_functional", model)
+    if graph is None or not hasattr(graph, "_nodes_by_depth"):
+        return None
+    if sum(map(len, graph._nodes_by_depth.values())) != len(graph.operations):
+        return None  # a layer that is used twice has no one place
+    edge = _edge(graph)
+    if edge is None:
+        return None
+    known = _halves.setdefault(model, {})
+    if id(edge) not in known:
+        trunk = keras.Model(graph.input, edge, name=f"{model.name}_trunk")
+        known[id(edge)] = FrozenPart(trunk, keras.Model(edge, graph.output, name=model.name))
+    return known[id(edge)]
+
+
+def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None:
+    """A student's frozen part as a source of features, and the view of what is trained.
+
+    None where there is no frozen part, or where a tap that is asked for lies in it.
+    """
+    frozen = cut(student.model)
+    if frozen is None:
+        return None
+    if not all(taps.has_tap(frozen.head, tap, student.model) for tap in student.taps):
+        return None
+    return FeatureSource(frozen.trunk), taps.TapView(frozen.head, student.taps)
+
+
+def _edge(graph) -> keras.KerasTensor | None:
+    """The one tensor that leaves the frozen part, if that has weights."""
+    frozen = {id(tensor) for tensor in graph.inputs}
+    weighted, leaving = False, {}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):  # from input to output
+        for node in graph._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            inputs, layer = node.input_tensors, node.operation
+            if is_frozen(layer) and all(id(x) in frozen for x in inputs):
+                frozen.update(id(x) for x in node.output_tensors)
+                weighted = weighted or bool(getattr(layer, "weights", ()))
+            else:
+                leaving.update({id(x): x for x in inputs if id(x) in frozen})
+    return next(iter(leaving.values())) if weighted and len(leaving) == 1 else None
+
+
+def is_frozen(layer) -> bool:
+    """Whether training neither changes a layer nor makes it act otherwise, as far as can be known:
+    a layer of one's own without weights may hold any randomness, and does not count."""
+    if isinstance(layer, keras.Model):
+        inner = [x for x in layer.layers if not isinstance(x, keras.layers.InputLayer)]
+        graph = type(layer).call.__module__.startswith("keras.")  # and not code of one's own
+        return graph and all(map(is_frozen, inner))
+    keras_own = type(layer).__module__.startswith("keras.")
+    if not isinstance(layer, keras.layers.Layer):
+        return keras_own  # an operation, such as `x + 3`
+    if isinstance(layer, keras.layers.Lambda):
+        return False
+    random = any("seed_generator" in variable.path for variable in layer.variables)
+    if random or getattr(layer, "activity_regularizer", None) is not None:
+        return False
+    if layer.weights:
+        return not layer.trainable or isinstance(layer, keras.layers.Normalization)
+    return keras_own

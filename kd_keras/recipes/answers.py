@@ -1,0 +1,131 @@
+"""The teacher's answers in a run: on which images, kept where, joined to the pipeline or not."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd_keras import cache, precision
+from kd_keras.cache.build import check_limit
+from kd_keras.cache.request import Request, make_request
+from kd_keras.cache.transfer import check_views
+from kd_keras.config import CacheConfig
+from kd_keras.data.task import Task
+from kd_keras.teachers import LiveTeacher, TeacherSource, as_source
+
+log = logging.getLogger(__name__)
+
+GIGABYTE = 10**9
+PROBE = 32  # images on which a precision is chosen
+LONG_PASS = 30.0  # seconds
+BLOCK = 8192  # rows that a method is shown at a time
+
+
+def check_words(config: Any) -> None:
+    """Raise `ValueError` for a storage that is not known, and views of images that stay the same.
+
+    Args:
+        config: a `CacheConfig` that also says `augmentation`.
+    """
+    cache.as_storage(config.cache_storage)
+    if config.teacher_precision != "auto":
+        precision.check(config.teacher_precision)
+    if config.views is not None:
+        check_views(config.views, None if config.augmentation == "none" else config.augmentation)
+
+
+def transfer_set(config: Any, task: Task) -> cache.SplitViews | None:
+    """The training images that the students see, or None where each epoch draws new ones.
+
+    The views are drawn by the seed of the split, and not by that of a training: they are the same
+    for all seeds and all students.
+
+    Args:
+        config: says `augmentation`, `views` and `split_seed`.
+        task: whose training split it is.
+    """
+    views = getattr(config, "views", None)
+    if config.augmentation != "none" and views is None:
+        return None
+    return cache.SplitViews(
+        task.train,
+        fingerprint=f"{task.fingerprint}/train",
+        augmentation=config.augmentation,
+        views=views or 1,
+        seed=config.split_seed,
+        name=f"{task.name}, train",
+    )
+
+
+def place(config: CacheConfig) -> cache.Cache:
+    """Where a config says that answers are kept, and how."""
+    limit = None if config.cache_limit_gb is None else int(config.cache_limit_gb * GIGABYTE)
+    return cache.Cache(config.cache_dir, storage=config.cache_storage, limit=limit)
+
+
+def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> TeacherSource:
+    """A teacher as a source, in the precision that the config asks for.
+
+    With `auto` it is bfloat16 where the pass over the training images would take more than 30
+    seconds in float32, and where `precision.measure` chooses it on some of them. A teacher that
+    runs live stays in float32.
+    """
+    images = transfer_set(config, task)
+    if not isinstance(teacher, keras.Model) or images is None:
+        return as_source(teacher, taps)
+    chosen = config.teacher_precision
+    if chosen == "auto":
+        chosen, some = "float32", next(iter(images.batches()))[:PROBE]
+        start = time.perf_counter()
+        teacher(some, training=False)
+        each = (time.perf_counter() - start) / len(some)
+        if each * images.views * len(task.train) > LONG_PASS:
+            chosen = precision.measure(teacher, some).chosen
+    return LiveTeacher(teacher, taps, chosen)
+
+
+def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
+    """What is going to be asked of a teacher, or None where it runs live.
+
+    Raises:
+        ValueError: for answers that take more than `cache_limit_gb`, or that the storage cannot
+            keep.
+    """
+    images = transfer_set(config, task)
+    if images is None:
+        return None
+    if any(None in shape[1:] for shape in source.shapes.values()):
+        log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")
+        return None
+    request = make_request(source, images, config.cache_storage)
+    check_limit(request, place(config).limit)
+    return request
+
+
+def stored(source: TeacherSource, config: Any, task: Task) -> cache.Stored | None:
+    """The teacher's answers on the training images, or None where it runs live.
+
+    Without a `cache_dir`, answers that `kd-keras cache build` has put in the default directory are
+    opened there; others are kept in memory, if they fit.
+
+    Raises:
+        ValueError, OSError: as `cache.Cache.open`.
+    """
+    request = plan(source, config, task)
+    if request is None:
+        return None
+    where = place(config)
+    if where.directory is None and (cache.default_directory() / request.key).is_dir():
+        where = dataclasses.replace(where, directory=cache.default_directory())
+    return where.open(source, request.transfer_set)
+
+
+def blocks(answers: cache.Stored) -> Iterator[dict[str, np.ndarray]]:
+    """All answers, some thousand at a time: dicts from tap to array."""
+    for start in range(0, answers.count, BLOCK):
+        rows = np.arange(start, min(start + BLOCK, answers.count))
+        yield {tap: values.numpy() for tap, values in answers.gather(rows).items()}

@@ -1,0 +1,116 @@
+"""The settings of a sweep: which student learns by which method, temperature and alpha."""
+
+import dataclasses
+import itertools
+
+from kd_keras import methods
+from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
+from kd_keras.methods import METHODS, Method
+
+Sweep = StudyConfig | CompareConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A model or a method in a word: its name, its knobs, and pretrained weights."""
+
+    name: str
+    knobs: tuple[str, ...] = ()
+    weights: str | None = None
+
+    def __str__(self) -> str:
+        weights = () if self.weights is None else (f"weights={self.weights}",)
+        return ":".join((self.name, *self.knobs, *weights))
+
+
+def parse_spec(argument: str, text: str) -> Spec:
+    """`"mlp:hidden=64,64"` as a name and its knobs.
+
+    Raises:
+        ValueError: for a part behind the name that is not `name=value`.
+
+    Example:
+        >>> parse_spec("students", "mobilenetv2:width=0.5:weights=imagenet")
+        Spec(name='mobilenetv2', knobs=('width=0.5',), weights='imagenet')
+    """
+    name, *rest = text.split(":")
+    parse_knobs(argument, tuple(rest))
+    weights = [knob.partition("=")[2] for knob in rest if knob.startswith("weights=")]
+    knobs = tuple(knob for knob in rest if not knob.startswith("weights="))
+    return Spec(name, knobs, weights[-1] if weights else None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One row of a sweep; trained once for each seed.
+
+    Attributes:
+        student: which model learns.
+        method: by what.
+        temperature: None leaves it to the method.
+        alpha: the weight of the labels.
+        label: what tells it from the other rows.
+    """
+
+    student: Spec
+    method: Spec
+    temperature: float | None
+    alpha: float
+    label: str
+
+
+def students(config: Sweep) -> list[Spec]:
+    """The students of a sweep, in order."""
+    if isinstance(config, StudyConfig):
+        return [Spec(config.student, config.student_knobs, config.student_weights)]
+    return [parse_spec("students", text) for text in config.students]
+
+
+def teaching(config: Sweep) -> list[Spec]:
+    """The methods of a sweep, in order; `all` stands for every method there is."""
+    if isinstance(config, StudyConfig):
+        return [Spec(config.method, config.method_knobs)]
+    named = [name for text in config.methods for name in (METHODS if text == "all" else [text])]
+    return [parse_spec("methods", text) for text in dict.fromkeys(named)]
+
+
+def settings(config: Sweep) -> list[Setting]:
+    """The product of students, methods, temperatures and alphas; those that share most, in a row.
+
+    Raises:
+        ValueError: for a spec that cannot be read.
+
+    Example:
+        >>> from kd_keras.config import StudyConfig
+        >>> study = StudyConfig(temperatures=(1.0, 4.0), alphas=(0.1,))
+        >>> [setting.label for setting in settings(study)]
+        ['T=1 alpha=0.1', 'T=4 alpha=0.1']
+    """
+    found = []
+    product = itertools.product(
+        students(config), teaching(config), config.temperatures or (None,), config.alphas
+    )
+    for student, method, temperature, alpha in product:
+        parts = [] if isinstance(config, StudyConfig) else [str(student), str(method)]
+        parts += [] if temperature is None else [f"T={temperature:g}"]
+        if isinstance(config, StudyConfig) or len(config.alphas) > 1:
+            parts.append(f"alpha={alpha:g}")
+        found.append(Setting(student, method, temperature, alpha, " ".join(parts)))
+    return found
+
+
+def alone(config: Sweep, student: Spec) -> str:
+    """The label of a student that learns from labels alone."""
+    return "alone" if isinstance(config, StudyConfig) else f"{student} alone"
+
+
+def method_of(setting: Setting) -> Method:
+    """A new method with the setting's knobs and temperature.
+
+    Raises:
+        ValueError: for an unknown method or knob; one that has no temperature.
+    """
+    knobs = parse_knobs("methods", setting.method.knobs)
+    if setting.temperature is not None:
+        knobs["temperature"] = setting.temperature
+    return methods.get(setting.method.name, **knobs)

@@ -1,0 +1,62 @@
+"""Compute a teacher's answers ahead of the runs that need them: `kd-keras cache build`."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from kd_keras.cache import default_directory
+from kd_keras.config import CacheConfig, DataConfig
+from kd_keras.recipes import answers, setup
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnswersConfig(CacheConfig, DataConfig):
+    """Which answers: `distill` with the same settings opens them."""
+
+    teacher: str
+    """A .keras file that returns logits."""
+    taps: tuple[str, ...] = ("logits",)
+    """What to keep of it: names of taps, or paths of layers."""
+    augmentation: str = "none"
+    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+
+
+def run(config: AnswersConfig) -> dict[str, Any]:
+    """Compute a teacher's answers on the training images onto disk; what is there is kept.
+
+    Rows, bytes and place are logged before the first is computed.
+
+    Args:
+        config: which teacher, which images, and where to.
+
+    Returns:
+        `key`, `folder`, `rows`, `bytes` and `seconds`.
+
+    Raises:
+        ValueError, FileNotFoundError: bad settings, teacher or data; more than the limit.
+        OSError: the disk is too small, or filled up.
+    """
+    setup.check_data(config)
+    if config.augmentation != "none" and config.views is None:
+        raise ValueError(
+            f"With `augmentation`={config.augmentation!r} the images are others every epoch: give "
+            "`views`, the number of versions of each image that are to be answered."
+        )
+    task = setup.load_task(config)
+    teacher = setup.load_model(config.teacher, task)
+    source = answers.source_of(teacher, config.taps, config, task)
+    request = answers.plan(source, config, task)
+    if request is None:
+        raise ValueError(f"The shapes of the taps are not fixed. Received: {source.shapes}")
+    where = answers.place(config)
+    folder = Path(where.directory or default_directory()) / request.key
+    start = time.perf_counter()
+    stored = dataclasses.replace(where, directory=folder.parent).open(source, request.transfer_set)
+    return {
+        "key": request.key,
+        "folder": str(folder),
+        "rows": stored.count,
+        "bytes": stored.count * request.row_bytes,
+        "seconds": round(time.perf_counter() - start, 3),
+    }

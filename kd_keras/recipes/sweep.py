@@ -1,0 +1,181 @@
+"""One teacher, many students: methods, temperatures, alphas, students and seeds in one run.
+
+The teacher is trained, and answers, once. Trainings that share student and method share a
+Distiller, whose step is traced once; between them it is put back to its start.
+"""
+
+import logging
+from typing import Any
+
+import keras
+import numpy as np
+
+from kd_keras.data.task import Task
+from kd_keras.evaluation import cost, quality
+from kd_keras.methods import Roles
+from kd_keras.recipes import grid, learners, results, setup, sweep_results
+from kd_keras.recipes.grid import Setting, Spec, Sweep
+from kd_keras.recipes.learners import Bench
+from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.saving import save
+from kd_keras.recipes.training import WEIGHTS, Learner, Outcome, finished, folder_of, train
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
+    """Train every setting for every seed, and each student alone, on the answers of one teacher.
+
+    A `StudyConfig` looks for the temperature and the alpha of a method: the best setting is chosen
+    by the mean over the seeds on validation, and it and the student alone are judged on test. A
+    `CompareConfig` compares methods and students: every row is judged on test. Epochs are chosen
+    on validation in both.
+
+    Args:
+        config: what to run. The teacher is a `.keras` file, or is trained with the first seed.
+        progress: shows bars; None shows nothing.
+
+    Returns:
+        What `results.json` holds; `student.keras`, of the best setting and its best seed, and
+        `teacher.keras` lie beside it. A run that was finished before is not repeated, unless
+        `config.overwrite`.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
+        BlockingIOError: another process has a run in the folder.
+        Diverged: a loss became NaN or infinite.
+
+    Example:
+        >>> import tempfile, kd_keras as kd
+        >>> from pathlib import Path
+        >>> from kd_keras.config import StudyConfig
+        >>> folder = Path(tempfile.mkdtemp()) / "study"
+        >>> config = StudyConfig(temperatures=(1.0, 4.0), alphas=(0.1,), epochs=1, seeds=(0,),
+        ...                      limit=64, out=folder)
+        >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
+        ['T=1 alpha=0.1', 'T=4 alpha=0.1']
+    """
+    setup.check(config)
+    task = setup.load_task(config)
+    setup.check_models(config, task)
+    with RunFolder(config, setup.digests(config, task)) as folder:
+        if folder.results is not None:
+            return folder.results
+        found = _Sweep(config, task, folder, progress or Progress(show=False)).run()
+        folder.finish(found)
+    return found
+
+
+class _Sweep:
+    """The trainings of a sweep, and their judging."""
+
+    def __init__(self, config: Sweep, task: Task, folder: RunFolder, progress: Progress):
+        self.config, self.task, self.folder, self.progress = config, task, folder, progress
+        self.settings = grid.settings(config)
+        self.outcomes: dict[tuple[str, int], Outcome] = {}
+
+    def run(self) -> dict[str, Any]:
+        seed = self.config.seeds[0]
+        self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
+        self._keep("teacher", seed, outcome)
+        save(self.teacher, self.folder.path / "teacher.keras")
+        for student in grid.students(self.config):
+            self._alone(student)
+            for method in grid.teaching(self.config):
+                self._distilled(student, method)
+        return self._judged()
+
+    def _alone(self, student: Spec) -> None:
+        bench, role = Bench(self.config, self.task), grid.alone(self.config, student)
+        for seed in self.config.seeds:
+            if not self._known(role, seed):
+                learner = bench.alone(role, seed, self._new(student, seed))
+                self._keep(role, seed, self._train(learner))
+
+    def _distilled(self, student: Spec, method: Spec) -> None:
+        """All settings of one student and one method."""
+        bench = Bench(self.config, self.task)
+        for seed in self.config.seeds:
+            for setting in self.settings:
+                if (setting.student, setting.method) != (student, method):
+                    continue
+                if not self._known(setting.label, seed):
+                    self._keep(setting.label, seed, self._taught(bench, setting, seed))
+
+    def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
+        method = grid.method_of(setting)
+        plan = method.plan(Roles(self._new(setting.student, seed), self.teacher))
+        for stage in plan[:-1]:  # before the last, students and teachers may be of any kind
+            role = f"{setting.label} {stage.name}"
+            alpha = setting.alpha if stage.alpha is None else stage.alpha
+            learner = Bench(self.config, self.task).distilled(role, seed, stage, alpha)
+            self._train(learner, stage.epochs)
+        last = plan[-1]
+        alpha = setting.alpha if last.alpha is None else last.alpha
+        shared = bench if len(plan) == 1 else Bench(self.config, self.task)
+        return self._train(shared.distilled(setting.label, seed, last, alpha), last.epochs)
+
+    def _new(self, student: Spec, seed: int) -> keras.Model:
+        return setup.build_model(student.name, student.knobs, student.weights, self.task, seed)
+
+    def _known(self, role: str, seed: int) -> bool:
+        """Whether a training was finished before a kill; its outcome is then taken over."""
+        outcome = finished(self.folder, role, seed)
+        if outcome is not None:
+            self.outcomes[role, seed] = outcome
+        return outcome is not None
+
+    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
+        total = self.config.head_epochs + (epochs or self.config.epochs)
+        with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
+            return train(
+                learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
+            )
+
+    def _keep(self, role: str, seed: int, outcome: Outcome) -> None:
+        self.outcomes[role, seed] = outcome
+        log.info("seed %d: %s, %s", seed, role, outcome.text(self.task.metric))
+
+    def _judged(self) -> dict[str, Any]:
+        """Choose on validation; look at test, once; measure costs."""
+        self.progress.say("judging on the test split, measuring costs")
+        found = sweep_results.validation(self.config, self.task.metric, self.outcomes)
+        models = {"teacher": self._teacher_entry()}
+        judged = sweep_results.judged(self.config, found)
+        for student in grid.students(self.config):
+            models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
+        self._save_best(found["chosen"])
+        return sweep_results.assembled(self.config, results.task_facts(self.task), found, models)
+
+    def _teacher_entry(self) -> dict[str, Any]:
+        seed = self.config.seeds[0]
+        self.theirs = Predictor(self.teacher)(self.task.test)
+        test = quality.evaluate(self.theirs, self.task.test.labels)
+        entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
+        return results.model_entry(self.config.teacher, cost.describe(self.teacher), [entry])
+
+    def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
+        """The entries of a student's trainings in the results, by the names they have there."""
+        model = self._new(student, self.config.seeds[0])
+        predict, costs, entries = Predictor(model), cost.describe(model), {}
+        for name, (role, _) in judged.items():
+            seeds = []
+            for seed in self.config.seeds:
+                model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
+                test = self._test(predict(self.task.test))
+                seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
+            entries[name] = results.model_entry(str(student), costs, seeds)
+        return entries
+
+    def _test(self, logits: np.ndarray) -> dict[str, Any]:
+        return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)
+
+    def _save_best(self, label: str) -> None:
+        """The chosen setting's student, of the seed that is best on validation."""
+        setting = next(setting for setting in self.settings if setting.label == label)
+        seed = max(self.config.seeds, key=lambda seed: self.outcomes[label, seed].score)
+        model = self._new(setting.student, seed)
+        model.load_weights(folder_of(self.folder, label, seed) / WEIGHTS)
+        save(model, self.folder.path / "student.keras")

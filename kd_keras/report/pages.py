@@ -1,0 +1,189 @@
+"""A report from run folders alone: one HTML page, and its plots as PNG files beside it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from kd_keras import page
+from kd_keras.files import whole_folder
+from kd_keras.report import plots, sweeps
+from kd_keras.report.folders import History, Run, load
+from kd_keras.table import (
+    CHOSEN,
+    COMPARED,
+    QUALITY,
+    baselines,
+    comparison_lines,
+    lines,
+    rows,
+    study_lines,
+    verdict,
+)
+
+
+def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
+    """Write the report of one or several runs, whole or not at all.
+
+    Args:
+        runs: run folders, each with a `results.json`; `metrics.jsonl` (learning curves),
+            `config.json` and `environment.json` are shown where they are there.
+        out: the folder to write; an earlier report there is replaced.
+
+    Returns:
+        The path of the page, `out/index.html`. The plots lie beside it as PNG files, and are
+        also inside the page, which can be moved or mailed alone.
+
+    Raises:
+        FileNotFoundError: a run folder without `results.json`.
+        FileExistsError: `out` is a file, or a folder that holds something else.
+        ValueError: no run, or a file of a run that is not JSON.
+
+    Example:
+        ```python
+        build(["runs/mnist-kd", "runs/mnist-rkd"], "runs/report")
+        ```
+    """
+    if not runs:
+        raise ValueError("`runs` must name at least one run folder.")
+    loaded = [load(Path(run)) for run in runs]
+    target = Path(out)
+    if target.is_dir() and any(target.iterdir()) and not (target / "index.html").exists():
+        raise FileExistsError(f"`out` is a folder that holds something else: {target}")
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"`out` is a file, and a folder is to be written: {target}")
+    with whole_folder(target) as folder:
+        title = _title(loaded[0]) if len(loaded) == 1 else f"{len(loaded)} runs"
+        sections = [page.heading(title, level=1)]
+        for number, run in enumerate(loaded, start=1):
+            prefix = f"{number}-" if len(loaded) > 1 else ""
+            if prefix:
+                sections.append(page.heading(f"{run['name']}: {_title(run)}", level=2))
+            sections += _section(run, folder, prefix)
+        (folder / "index.html").write_text(page.document(title, sections), encoding="utf-8")
+    return target / "index.html"
+
+
+def _section(run: Run, folder: Path, prefix: str) -> list[str]:
+    """One run: verdict, table, plots, settings."""
+    results = run["results"]
+    found = results.get("verdict")
+    parts = [
+        page.paragraph(_about(run), "about"),
+        page.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
+        *_tables(results),
+    ]
+    for name, heading, caption, figure in _figures(run):
+        path = folder / f"{prefix}{name}.png"
+        figure.savefig(path, dpi=130, bbox_inches="tight")
+        parts += [page.heading(heading), page.image(path, caption)]
+    parts += [
+        page.heading("How it was made"),
+        page.folded("Configuration", run["config"]),
+        page.folded("Environment", run["environment"]),
+        page.folded("Export", results.get("export")),
+    ]
+    return [part for part in parts if part]
+
+
+def _tables(results: dict[str, Any]) -> list[str]:
+    found, test = results.get("sweep"), page.heading("Comparison on the test split")
+    if found is None:
+        return [test, page.table(lines(results))]
+    if _is_comparison(results):
+        return [test, page.table(comparison_lines(results)), page.paragraph(COMPARED, "about")]
+    return [
+        page.heading("Every setting on validation"),
+        page.table(study_lines(results)),
+        page.paragraph(baselines(results), "about"),
+        page.heading("The chosen setting on the test split"),
+        page.table(lines(results)),
+        page.paragraph(CHOSEN, "about"),
+    ]
+
+
+def _sweep_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
+    """Of a sweep alone, before what it has in common with other runs."""
+    found = results.get("sweep")
+    if found is None:
+        return []
+    if found["command"] == "study":
+        caption = "Validation split. Points: mean over the seeds; bars and bands: standard \
+deviation. Dashed: the student trained alone, and the teacher."
+        return [("study", "Temperature and alpha", caption, sweeps.study(found))]
+    caption = "Test split. Small dots: seeds; large ones: their mean; bars: standard deviation. \
+Dashed: the teacher."
+    return [("comparison", "Methods and students", caption, sweeps.comparison(results))]
+
+
+def _figures(run: Run) -> list[tuple[str, str, str, Figure]]:
+    """File name, heading, caption and figure of each plot that the run has numbers for."""
+    results, history = run["results"], _history(run)
+    models = {k: m for k, m in results["models"].items() if any(s.get("test") for s in m["seeds"])}
+    figures, compared = _sweep_figures(results), _is_comparison(results)
+    if compared:  # of so many models the plots below would be a thicket
+        models, history = {}, []
+    if history:
+        caption = "Bold: mean over the seeds, as long as all of them train; thin: each seed. \
+The losses of different models are not on one scale."
+        figure = plots.curves(history, _metric(results))
+        figures.append(("curves", "Learning curves", caption, figure))
+    if models:
+        caption = "Test split, all seeds together; a row is a true class, its shade the share of \
+the row."
+        names = (results.get("task") or {}).get("class_names")
+        figures.append(("confusion", "Confusion", caption, plots.confusions(models, names)))
+        caption = "Test split, all seeds together. Below the diagonal a model is more sure than \
+right; a larger dot is more examples."
+        figures.append(("reliability", "Reliability", caption, plots.reliability(models)))
+    points = sweeps.points(results) if compared else rows(results)
+    points = [row for row in points if row["parameters"] and row[_metric(results)]]
+    if points:
+        caption = "Bars: standard deviation over the seeds. Latency: median of warm inferences of \
+one image, on the machine of the run."
+        figures.append(
+            ("cost", "Quality against cost", caption, plots.cost(points, _metric(results)))
+        )
+    return figures
+
+
+def _history(run: Run) -> History:
+    """The epochs of the models in the results: of a study's settings, the chosen one."""
+    found = run["results"].get("sweep")
+    if found is None or found["command"] != "study":
+        return run["history"]
+    shown = {"teacher": "teacher", "alone": "alone", found["chosen"]: "distilled"}
+    return [
+        {**line, "model": shown[line["model"]]} for line in run["history"] if line["model"] in shown
+    ]
+
+
+def _is_comparison(results: dict[str, Any]) -> bool:
+    return (results.get("sweep") or {}).get("command") == "compare"
+
+
+def _metric(results: dict[str, Any]) -> str:
+    return (results.get("task") or {}).get("metric") or "accuracy"
+
+
+def _title(run: Run) -> str:
+    task = run["results"].get("task") or {}
+    what = "Knowledge distillation" if "distilled" in run["results"]["models"] else "Training"
+    found = run["results"].get("sweep")
+    if found is not None:
+        study = found["command"] == "study"
+        what = "Temperature and alpha" if study else "Methods and students"
+    return f"{what} on {task['name']}" if task else run["name"]
+
+
+def _about(run: Run) -> str:
+    task = run["results"].get("task") or {}
+    sizes = [f"{task[k]:,} {k}" for k in ("train", "validation", "test") if k in task]
+    facts = [f"Run {run['name']}"]
+    facts += [f"{task['classes']} classes"] if "classes" in task else []
+    facts += [", ".join(sizes) + " examples"] if sizes else []
+    facts += [f"judged by {QUALITY.get(_metric(run['results']), _metric(run['results']))}"]
+    facts += [f"data fingerprint {task['fingerprint']}"] if "fingerprint" in task else []
+    return " · ".join(facts)

@@ -1,0 +1,146 @@
+"""The plots of a report: learning curves, confusion, reliability, quality against cost."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from kd_keras.report.folders import History
+from kd_keras.table import QUALITY, count
+
+# colours that the colour-blind can tell apart (Okabe and Ito), and shades of grey too
+COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "model": "#0072b2"}
+OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")
+MOST_CLASSES = 12  # of a confusion matrix whose cells hold numbers
+
+
+def new_figure(
+    columns: int, *, width: float = 4.6, height: float = 3.5
+) -> tuple[Figure, list[Axes]]:
+    """Axes side by side, in the style of the report."""
+    figure = Figure(figsize=(width * columns, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(color="#e7e9eb", linewidth=0.8)
+        ax.set_axisbelow(True)
+    return figure, list(axes)
+
+
+def colour_of(model: str) -> str:
+    """That of a model, by its key in the results."""
+    return COLOURS.get(model) or OTHERS[sum(model.encode()) % len(OTHERS)]
+
+
+def curves(history: History, metric: str) -> Figure:
+    """The task's metric on the validation split, and the training loss, by epoch."""
+    figure, (left, right) = new_figure(2)
+    for model in dict.fromkeys(line["model"] for line in history):
+        own = [line for line in history if line["model"] == model]
+        _curve(left, model, own, lambda line: (line.get("validation") or {}).get(metric))
+        _curve(right, model, own, lambda line: line.get("loss"))
+    left.set_title(f"validation {QUALITY.get(metric, metric)}", fontsize=10)
+    right.set_title("training loss", fontsize=10)
+    for ax in (left, right):
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if left.lines:
+        left.legend(frameon=False)
+    return figure
+
+
+def _curve(ax: Axes, model: str, history: History, value: Any) -> None:
+    """Thin lines of the seeds, and their mean over the epochs that all of them reached."""
+    seeds = [
+        {line["epoch"]: value(line) for line in history if line.get("seed") == seed}
+        for seed in dict.fromkeys(line.get("seed") for line in history)
+    ]
+    seeds = [{epoch: y for epoch, y in seed.items() if y is not None} for seed in seeds]
+    if len(seeds) > 1:
+        for seed in seeds:
+            ax.plot(list(seed), list(seed.values()), color=colour_of(model), lw=0.8, alpha=0.35)
+    shared = sorted(set.intersection(*map(set, seeds)))
+    if shared:
+        means = [np.mean([seed[epoch] for seed in seeds]) for epoch in shared]
+        marker = "o" if len(shared) == 1 else None
+        ax.plot(shared, means, color=colour_of(model), lw=2, label=model, marker=marker)
+
+
+def _tests(model: dict[str, Any]) -> list[dict[str, Any]]:
+    return [seed["test"] for seed in model["seeds"] if seed.get("test")]
+
+
+def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
+    """A matrix a model, all seeds together."""
+    figure, axes = new_figure(len(models), width=3.4, height=3.9)
+    for ax, (key, model) in zip(axes, models.items(), strict=True):
+        counts = np.sum([test["confusion"] for test in _tests(model)], axis=0)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        ax.grid(False)
+        ax.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
+        ax.set_title(key, fontsize=10)
+        ax.set_xlabel("predicted")
+        if len(counts) > MOST_CLASSES:
+            continue
+        ticks = range(len(counts))
+        labels = [str(name).replace("$", r"\$") for name in names or ticks]  # no formula
+        long = max(map(len, labels)) > 3
+        ax.set_xticks(ticks, labels, rotation=45 if long else 0, ha="right" if long else "center")
+        ax.set_yticks(ticks, labels if ax is axes[0] else [""] * len(labels))
+        for (row, column), number in np.ndenumerate(counts):
+            dark = share[row, column] > 0.5
+            colour = "white" if dark else "#1d2329" if number else "#b8bec4"
+            size = 11 if len(counts) <= 4 else 7
+            ax.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
+    axes[0].set_ylabel("true")
+    return figure
+
+
+def reliability(models: dict[str, Any]) -> Figure:
+    """Accuracy by confidence, all seeds together."""
+    figure, (ax,) = new_figure(1, width=4.8, height=3.8)
+    ax.plot([0, 1], [0, 1], color="#9aa5af", lw=1, ls="--")
+    for key, model in models.items():
+        bins = [test["reliability"] for test in _tests(model)]
+        sizes = np.array([b["count"] for b in bins], float)
+        sums = [
+            (np.array([b[name] for b in bins], float) * sizes).sum(axis=0, where=sizes > 0)
+            for name in ("confidence", "accuracy")
+        ]
+        total = sizes.sum(axis=0)
+        used = total > 0
+        x, y = (s[used] / total[used] for s in sums)
+        ax.plot(x, y, color=colour_of(key), lw=1.5, alpha=0.8, label=key)
+        size = 12 + 150 * total[used] / total.sum()
+        ax.scatter(x, y, s=size, color=colour_of(key), zorder=3, alpha=0.8, lw=0)
+    ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="confidence", ylabel="accuracy")
+    ax.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def cost(points: list[dict[str, Any]], metric: str) -> Figure:
+    """The metric against parameters and against latency, both on a logarithmic axis."""
+    axes_of = {"parameters": "parameters", "latency_median_ms": "latency of one image (ms)"}
+    known = {k: label for k, label in axes_of.items() if all(p[k] for p in points)}
+    figure, axes = new_figure(len(known))
+    for ax, (key, label) in zip(axes, known.items(), strict=True):
+        for point in points:
+            value, colour = point[metric], colour_of(point["model"])
+            ax.errorbar(point[key], value["mean"], yerr=value["std"], fmt="o", ms=8,
+                        color=colour, capsize=4, label=point["model"])  # fmt: skip
+            ax.annotate(point.get("text", ""), (point[key], value["mean"]), xytext=(8, 4),
+                        textcoords="offset points", fontsize=8)  # fmt: skip
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(lambda x, _: count(x))
+        ax.margins(x=0.25, y=0.2)
+        ax.set_xlabel(label)
+    axes[0].set_ylabel(QUALITY.get(metric, metric))
+    handles, labels = axes[0].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))  # several students may be alone, or distilled
+    axes[0].legend(once.values(), once.keys(), frameon=False)
+    return figure

@@ -1,0 +1,117 @@
+"""The plots of a sweep: the metric by temperature and alpha, and methods and students in a row."""
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from kd_keras.report.plots import COLOURS, new_figure
+from kd_keras.table import QUALITY, rows
+
+# one a line, dark to light, with a mark of its own: alphas have an order
+LINES = ("#08306b", "#2171b5", "#6baed6", "#41ab5d", "#a1d99b", "#cc79a7")
+MARKS = "osD^vP"
+
+
+def study(found: dict[str, Any]) -> Figure:
+    """The metric on validation over the temperature, a line an alpha; over alpha where one is all.
+
+    The student alone and the teacher are horizontal lines; bands and bars are one standard
+    deviation over the seeds.
+    """
+    rows = found["settings"]
+    temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
+    over, by = ("temperature", "alpha") if len(temperatures) > 1 else ("alpha", "temperature")
+    figure, (ax,) = new_figure(1, width=6.4, height=4.2)
+    lines = list(dict.fromkeys(row[by] for row in rows))
+    for place, value in enumerate(lines):
+        line = sorted((row for row in rows if row[by] == value), key=lambda row: row[over])
+        # bars of lines beside each other would hide each other: each a little aside
+        aside = 1.025 ** (place - (len(lines) - 1) / 2) if over == "temperature" else 1.0
+        _line(ax, line, over, place, aside, "distilled" if value is None else f"{by} {value:g}")
+    for key, label, scores in (
+        ("alone", "student alone", found["alone"][0]["validation"]),
+        ("teacher", "teacher", found["teacher"]["validation"]),
+    ):
+        _level(ax, scores, COLOURS[key], label)
+    if over == "temperature":
+        ax.set_xscale("log", base=2)
+    values = sorted({row[over] for row in rows})
+    ax.set_xticks(values, [f"{value:g}" for value in values])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel(over)
+    ax.set_ylabel(f"validation {QUALITY.get(found['metric'], found['metric'])}")
+    handles, labels = ax.get_legend_handles_labels()
+    order = [*range(2, len(labels)), 0, 1]  # matplotlib puts bars behind lines
+    ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9,
+              loc="center left", bbox_to_anchor=(1.0, 0.5))  # fmt: skip
+    return figure
+
+
+def _line(
+    ax: Axes, rows: list[dict[str, Any]], over: str, place: int, aside: float, label: str
+) -> None:
+    spread = [row["validation"]["std"] or 0.0 for row in rows]
+    mean, x = [row["validation"]["mean"] for row in rows], [row[over] * aside for row in rows]
+    colour, mark = LINES[place % len(LINES)], MARKS[place % len(MARKS)]
+    ax.errorbar(x, mean, yerr=spread, color=colour, marker=mark, ms=6, lw=1.6, elinewidth=0.9,
+                capsize=3, label=label)  # fmt: skip
+
+
+def _level(ax: Axes, scores: dict[str, Any], colour: str, label: str) -> None:
+    mean, std = scores["mean"], scores["std"]
+    ax.axhline(mean, color=colour, lw=1.4, ls="--", label=label, zorder=1)
+    if std:
+        ax.axhspan(mean - std, mean + std, color=colour, alpha=0.12, lw=0, zorder=0)
+
+
+def comparison(results: dict[str, Any]) -> Figure:
+    """The metric on test, a row a student and method, each student alone above its methods.
+
+    Small dots are the seeds, large ones their mean, bars one standard deviation; the vertical
+    line is the teacher.
+    """
+    found, metric = results["sweep"], results["sweep"]["metric"]
+    labels = [
+        row["label"]
+        for baseline in found["alone"]
+        for row in (baseline, *_taught(found, baseline["student"]))
+    ]
+    figure, (ax,) = new_figure(1, width=6.8, height=1.4 + 0.36 * len(labels))
+    teacher = results["models"]["teacher"]["summary"][metric]["mean"]
+    ax.axvline(teacher, color=COLOURS["teacher"], lw=1.4, ls="--", label="teacher")
+    alone = {baseline["label"] for baseline in found["alone"]}
+    for place, label in enumerate(labels):
+        entry = results["models"][label]
+        colour = COLOURS["alone"] if label in alone else COLOURS["distilled"]
+        seeds = [seed["test"][metric] for seed in entry["seeds"]]
+        ax.plot(seeds, [place] * len(seeds), "o", color=colour, ms=4, alpha=0.4, mew=0)
+        value = entry["summary"][metric]
+        ax.errorbar(value["mean"], place, xerr=value["std"], fmt="o", color=colour, ms=8, capsize=4)
+    for first in [labels.index(baseline["label"]) for baseline in found["alone"]][1:]:
+        ax.axhline(first - 0.5, color="#9aa5af", lw=0.8)
+    ax.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
+    ax.invert_yaxis()
+    ax.set_xlabel(f"test {QUALITY.get(metric, metric)}")
+    ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    return figure
+
+
+def points(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a comparison shows against cost: the teacher, each student alone and by its best method.
+
+    Best on validation: all methods of a student cost the same.
+    """
+    found, columns = results["sweep"], {row["model"]: row for row in rows(results)}
+    shown = [{**columns["teacher"], "text": ""}]
+    for alone in found["alone"]:
+        taught = _taught(found, alone["student"])
+        best = max(taught, key=lambda row: row["validation"]["mean"])
+        for key, label in (("alone", alone["label"]), ("distilled", best["label"])):
+            shown.append({**columns[label], "model": key, "text": label})
+    return shown
+
+
+def _taught(found: dict[str, Any], student: str) -> list[dict[str, Any]]:
+    return [row for row in found["settings"] if row["student"] == student]

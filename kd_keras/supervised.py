@@ -1,0 +1,220 @@
+"""`Supervised`: a Keras model that trains a classifier on labels, as fast as this machine can.
+
+It is what a `Distiller` is without a teacher: the same step, the same execution, the same stored
+features of a frozen part. So a student that is trained alone is compared like with like.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from kd_keras import arrays, cache, objective
+from kd_keras.compiled import Compiled
+from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
+from kd_keras.models.taps import TapView
+from kd_keras.objective import FEATURES
+from kd_keras.teachers import TeacherSource
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class Supervised(Compiled):
+    """Trains a classifier on labels.
+
+    Args:
+        student: a built Keras model that returns logits.
+        teacher_cache: where what never changes is kept, here the features of a frozen part:
+            `"auto"` in memory where it fits, `"off"` nowhere, or a `cache.Cache`.
+        name: the name of the Keras model.
+
+    Raises:
+        ValueError: the student ends in softmax, or has a single logit.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> train = kd.data.load("digits").train
+        >>> student = kd.models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,))
+        >>> trainer = Supervised(student=student)
+        >>> trainer.compile(optimizer="adam", metrics=["accuracy"])
+        >>> sorted(trainer.fit(train.images, train.labels, verbose=0).history)
+        ['accuracy', 'loss']
+    """
+
+    def __init__(self, *, student, teacher_cache="auto", name=None):
+        super().__init__(name=name)
+        if not isinstance(student, keras.Model):
+            raise ValueError(f"`student` must be a Keras model. Received: {type(student).__name__}")
+        refuse_probabilities("student", student)
+        self.student = student
+        self.teacher_cache = teacher_cache
+        cache.as_cache(teacher_cache)  # refuses what is none; it may be changed before `fit`
+        self._watch(())
+        refuse_single_logit("student", self._student_view.shapes["logits"])
+        self._joined = arrays.Joined()
+        self.built = True
+
+    def _watch(self, taps) -> None:
+        """Look at these taps of the student in training, beside its logits."""
+        self._student_view = TapView(self.student, dict.fromkeys((*taps, "logits")))
+
+    @property
+    def view(self) -> TapView:
+        """The student, as training looks at it."""
+        return self._student_view
+
+    @property
+    def classes(self) -> int:
+        """How many classes the student tells apart."""
+        return int(self._student_view.shapes["logits"][-1])  # type: ignore[arg-type]
+
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
+        """Train the student; the arguments are those of `keras.Model.fit`, in their order.
+
+        A dataset yields images, or dicts that hold them under `"image"` beside `"index"`.
+
+        Raises:
+            ValueError: for labels outside the student's classes, missing labels where they are
+                needed, or a student without trainable weights.
+        """
+        self._check(x, y)
+        if not self.trainable_weights:
+            raise ValueError("The student has no trainable weights: every layer is frozen.")
+        x = self._with_stored(x, kwargs, batch_size or 32)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
+        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: self._begin_epoch(e))
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.callbacks.insert(0, clock)
+            others = callbacks.callbacks[1:]
+        else:
+            others = keras.tree.flatten(callbacks or [])
+            callbacks = [clock, *others]
+        each = objective.steps_an_epoch(x, batch_size or 32, kwargs)
+        steps = None if each is None else each * (epochs - kwargs.get("initial_epoch", 0))
+        counted = kwargs.get("steps_per_epoch") or kwargs.get("validation_steps")
+        self._choose(self._joined.trained or self.student, steps, others, one_by_one=bool(counted))
+        self._build_state(objective.first_labels(x, y), self.classes)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def call(self, inputs, training=False):
+        """The student's logits, shape `(batch, classes)`."""
+        return self.student(objective.images_of(inputs), training=training)
+
+    def train_step(self, data):
+        batch, weight = objective.as_batch(data)
+        self._check_batch(batch)
+        for name, stored in self._joined.late.items():
+            batch[name] = stored.gather(batch["index"])
+        batch |= self._views(batch)
+        parts, logits = self._execution.compiled(self._learn)(batch, weight)
+        return self._logs(parts, batch, logits, weight)
+
+    def _learn(self, batch, weight):
+        """One step of the optimizer: the parts of the loss, each a mean, and the logits."""
+        with self._execution.running(self.student, self.optimizer):
+            return self._optimize(batch, weight)
+
+    def _optimize(self, batch, weight):
+        with tf.GradientTape() as tape:
+            student = self._look(batch, training=True)
+            each = self._losses_of(batch, student)
+            parts = {name: objective.weighted_mean(part, weight) for name, part in each.items()}
+            parts["loss"] += self._regularisation()
+            # Keras adds up the gradients of all replicas: each takes its share of the mean
+            shared = parts["loss"] / tf.distribute.get_strategy().num_replicas_in_sync
+            scaled = self.optimizer.scale_loss(shared)
+        gradients = tape.gradient(scaled, self.trainable_weights)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        return parts, student["logits"]
+
+    def _look(self, batch, training: bool) -> dict[str, Any]:
+        """The student's taps; from the features of its frozen part where these are stored."""
+        view, seen = self._student_view, batch.get("image")
+        if self._joined.head is not None and FEATURES in batch:
+            view, seen = self._joined.head, batch[FEATURES][FEATURES]
+        return view(seen, training=training)
+
+    def test_step(self, data):
+        batch, weight = objective.as_batch(data)
+        if "label" not in batch:
+            raise ValueError("Evaluating the student takes labels. Received: y=None")
+        logits = self._look(batch, training=False)["logits"]
+        hard = objective.weighted_mean(self._label_loss(batch["label"], logits), weight)
+        parts = {"loss": hard + self._regularisation()}
+        if "student_loss" in self.parts:
+            parts["student_loss"] = hard
+        return self._logs(parts, batch, logits, weight)
+
+    def restart(self, like: keras.Model) -> None:
+        """Back to before training: the student as `like`, the optimizer as new. No retracing.
+
+        Args:
+            like: a model of the student's architecture, whose variables are copied, those that
+                decide on dropout included.
+        """
+        objective.copy_variables(like, self.student)
+        self.restart_optimizer()
+        self.stop_training = False
+
+    def _with_stored(self, x, options, batch_size):
+        """Arrays joined with what is stored of them; anything else as it is."""
+        before, self._joined = self._joined, arrays.Joined()
+        if arrays.is_array(x):
+            kept = cache.as_cache(self.teacher_cache)
+            join = arrays.Joiner(self._student_view, self._sources(), kept, batch_size)
+            self._joined = join(x)
+            join.validation(self._joined, options)
+            x = self._joined.batch
+        elif FEATURES in objective.names_in(x):
+            self._joined = arrays.of_features(self._student_view)
+        if before.late or self._joined.late or before.trained is not self._joined.trained:
+            self.train_function = self.test_function = None  # they hold what they were traced with
+        return x
+
+    def _check(self, x, y) -> None:
+        """Raise `ValueError` for arrays that cannot be learned from."""
+        if not arrays.is_array(x):
+            return
+        objective.check_images(x, self._models())
+        if arrays.is_array(y):
+            objective.check_labels(np.asarray(y), self.classes, len(x))
+
+    def _models(self) -> dict[str, keras.Model]:
+        """The models that see the images, by role."""
+        return {"student": self.student}
+
+    def _check_batch(self, batch) -> None:
+        if "label" not in batch:
+            raise ValueError("Training on labels takes labels. Received: y=None")
+
+    def _sources(self) -> dict[str, TeacherSource]:
+        """Whose answers are joined with arrays that are given to `fit`, by name."""
+        return {}
+
+    def _views(self, batch) -> dict[str, Any]:
+        """What is computed at a step, outside of the student, and added to the batch."""
+        return {}
+
+    def _losses_of(self, batch, student) -> dict[str, Any]:
+        """`loss` and its logged parts, each of shape `(batch,)`."""
+        return {"loss": self._label_loss(batch["label"], student["logits"])}
+
+    def _begin_epoch(self, epoch: int) -> None:
+        pass
+
+    def _regularisation(self):
+        return sum((ops.cast(loss, "float32") for loss in self.losses), 0.0)
+
+    def get_config(self):
+        kept = self.teacher_cache if isinstance(self.teacher_cache, str) else "auto"
+        student = keras.saving.serialize_keras_object(self.student)
+        return {"student": student, "teacher_cache": kept, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        student = keras.saving.deserialize_keras_object(config["student"], custom_objects)
+        return cls(**{**config, "student": student})
