@@ -120,7 +120,8 @@ class Joiner:
         """Add the features of the frozen part to a batch, if memory holds them."""
         if self._features is None or not cache.fits(self._features, len(batch["index"])):
             return False
-        stored = self._kept.open(self._features, images)
+        # always in memory and exact: how the teacher's answers are kept is said for them alone
+        stored = cache.Cache().open(self._features, images)
         batch[FEATURES] = dict(stored.arrays())
         if not self._sees:
             del batch["image"]  # nothing looks at it any more

@@ -26,7 +26,6 @@ from kd_keras.kernels import (
     nested,
 )
 
-
 LOOP = 16  # steps a call of TensorFlow, where a step is short
 SMALL_IMAGE = 32 * 32
 # what XLA compiles on a CPU without loss: matrix products and element-wise operations
