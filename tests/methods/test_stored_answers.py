@@ -1,0 +1,56 @@
+"""For every method: training on stored answers is training on the teacher."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kd_keras as kd
+from kd_keras import cache, methods
+
+
+def history(data, x, method, **options):
+    """The losses of three epochs, and the student's last answers."""
+    keras.utils.set_random_seed(0)
+    teacher = kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
+    student = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
+    distiller = kd.Distiller(
+        student=student, teacher=teacher, method=methods.get(method), **options
+    )
+    distiller.compile(optimizer=keras.optimizers.Adam(1e-2))
+    fit = {"epochs": 3, "shuffle": False, "verbose": 0}
+    if callable(data):
+        logs = distiller.fit(data(teacher), **fit).history
+    else:
+        logs = distiller.fit(*data, batch_size=16, **fit).history
+    return np.array([logs["loss"], logs["distillation_loss"]]), student.predict(x, verbose=0)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_stored_answers_train_as_the_teacher_does(name, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (48, 8, 8, 1)).astype("uint8")
+    y = rng.integers(0, 10, 48)
+    pairs = tf.data.Dataset.from_tensor_slices((x, y))
+
+    live, answers = history((x, y), x, name, teacher_cache="off")
+    sides = {
+        "in memory": history((x, y), x, name),
+        "on disk": history((x, y), x, name, teacher_cache=cache.Cache(tmp_path)),
+        "mapped": history((x, y), x, name, teacher_cache=cache.Cache(tmp_path, memory_share=0.0)),
+    }
+    for side, (losses, ours) in sides.items():
+        np.testing.assert_allclose(losses, live, rtol=1e-5, err_msg=side)
+        np.testing.assert_allclose(ours, answers, atol=1e-4, err_msg=side)
+
+    # a pipeline in another order: each example must have its own teacher's answer
+    def looked_up(teacher):
+        ordered = pairs.shuffle(48, seed=1, reshuffle_each_iteration=False).batch(16)
+        return cache.attach(ordered, teacher, taps=methods.get(name).teacher_taps)
+
+    def run_live(teacher):
+        return pairs.shuffle(48, seed=1, reshuffle_each_iteration=False).batch(16)
+
+    np.testing.assert_allclose(
+        history(looked_up, x, name)[0], history(run_live, x, name)[0], rtol=1e-5
+    )
