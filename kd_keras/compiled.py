@@ -93,7 +93,7 @@ class Compiled(Logged):
         )
         chosen = running.with_words(chosen, **self._words, eager=self.run_eagerly)
         if chosen != self._execution:
-            log.info("%s is trained with %s.", trained.name, chosen)
+            log.info("%s: %s", trained.name, chosen)
             self._execution, self.train_function = chosen, None
         self._at_once(chosen.steps_per_execution)
 
