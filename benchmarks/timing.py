@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from kd_keras.recipes.benchmark import Clock
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -30,21 +32,6 @@ class Settings:
         return self.rounds or (2 if self.quick else usual)
 
 
-class EpochClock(keras.callbacks.Callback):
-    """The seconds of each epoch, from the making of its iterator to its logs."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds: list[float] = []
-        self._start = 0.0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(time.perf_counter() - self._start)
-
-
 Side = Callable[[], list[float]]
 
 
@@ -56,7 +43,7 @@ def steady_epochs(model: keras.Model, x, y, *, batch_size: int, epochs: int = 2)
     """
 
     def run() -> list[float]:
-        clock = EpochClock()
+        clock = Clock()
         model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0, callbacks=[clock])
         return clock.seconds
 

@@ -28,7 +28,7 @@ from kd_keras.kernels import (
 
 LOOP = 16  # steps a call of TensorFlow, where a step is short
 SMALL_IMAGE = 32 * 32
-# what XLA compiles on a CPU without loss: matrix products and element-wise operations
+# matrix products and element-wise operations: steps are short, and XLA compiles them without loss
 DENSE_LAYERS = (
     "Activation",
     "Add",
@@ -176,7 +176,7 @@ def _sees_small_images(model: keras.Model) -> bool:
 
 
 def is_dense(model: keras.Model) -> bool:
-    """Whether every layer is one that XLA runs well on a CPU, in float32."""
+    """Whether every layer is a matrix product or element-wise, in float32."""
     if not all(type(x).call.__module__.startswith("keras.") for x in (model, *nested(model))):
         return False  # code of one's own, which XLA may not know how to compile
     return bool(model.layers) and all(

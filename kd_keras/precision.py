@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.checks import lookup
+from kd_keras.kernels import leaves
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def computing(model: keras.Model, precision: str) -> Iterator[None]:
         yield
         return
     with _lock:
-        layers = [layer for layer in _leaves(model)[:-1] if layer.dtype_policy.name == "float32"]
+        layers = [layer for layer in leaves(model)[:-1] if layer.dtype_policy.name == "float32"]
         kept = [layer.dtype_policy for layer in layers]
         try:
             for layer in layers:
@@ -66,13 +67,6 @@ def computing(model: keras.Model, precision: str) -> Iterator[None]:
         finally:
             for layer, own in zip(layers, kept, strict=True):
                 layer.dtype_policy = own
-
-
-def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    found: list[keras.layers.Layer] = []
-    for layer in model.layers:
-        found.extend(_leaves(layer) if isinstance(layer, keras.Model) else [layer])
-    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from kd_keras.checks import lookup
 from kd_keras.files import fingerprint
+from kd_keras.kernels import leaves
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.precision import check, computing
@@ -123,7 +124,8 @@ class LiveTeacher(TeacherSource):
     @property
     def rounding(self) -> float:
         """More, where a layer computes in half precision."""
-        kinds = {self.precision, *_precisions(self.model)}
+        layers = (self.model, *leaves(self.model))
+        kinds = {self.precision, *(layer.compute_dtype for layer in layers)}
         return max(ROUNDING.get(kind, ROUNDING["float32"]) for kind in kinds)
 
 
@@ -132,14 +134,6 @@ def _architecture(model: keras.Model) -> str | None:
         return model.to_json()
     except NotImplementedError:  # a subclassed model without a configuration
         return None
-
-
-def _precisions(model: keras.Model) -> set[str]:
-    """The types in which the layers compute, nested ones too."""
-    nested = (
-        _precisions(x) if isinstance(x, keras.Model) else {x.compute_dtype} for x in model.layers
-    )
-    return {model.compute_dtype}.union(*nested)
 
 
 class CachedTeacher(TeacherSource):

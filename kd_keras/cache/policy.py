@@ -180,7 +180,6 @@ def _remembered(request: Request, limit: int | None) -> InMemory:
         known.pop(place, None)
         stored = _of_a_twin(place, teacher)
         if stored is None:
-            build.check_limit(request, limit)
             stored = build.in_memory(request, limit)
         known[place] = teacher, stored
     return stored

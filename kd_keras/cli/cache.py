@@ -50,6 +50,8 @@ class Build(_OnDisk, DataConfig):
     """What to keep of it: names of taps, or paths of layers."""
     storage: str = "float32"
     """How: float32, float16, or top10 (the ten largest classes; any number)."""
+    teacher_precision: str = "float32"
+    """Of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain from it)."""
     augmentation: str = "none"
     """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
     views: int | None = None
@@ -65,6 +67,7 @@ class Build(_OnDisk, DataConfig):
                 **vars(config_of(DataConfig, self)),
                 teacher=str(self.teacher),
                 taps=self.taps,
+                teacher_precision=self.teacher_precision,
                 augmentation=self.augmentation,
                 views=self.views,
                 cache_dir=self.directory,

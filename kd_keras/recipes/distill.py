@@ -57,10 +57,8 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
         >>> sorted(kd.recipes.distill.run(config)["models"])
         ['alone', 'distilled', 'teacher']
     """
-    setup.check(config)
     export.check_target(config.export_folder)
-    task = setup.load_task(config)
-    setup.check_models(config, task)
+    task = setup.open_task(config)
     progress = progress or Progress(show=False)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is None:

@@ -80,7 +80,6 @@ class Bench:
 
     def _learner(self, role: str, seed: int) -> Learner:
         trainer, stored = self._trainer, self._stored
-        assert trainer is not None
         views = getattr(self._config, "views", None)
 
         def compile_with(optimizer, **options):

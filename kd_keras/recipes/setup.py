@@ -112,6 +112,18 @@ def load_task(config: Any) -> Task:
     return Task(**{**vars(task), **splits})
 
 
+def open_task(config: Any) -> Task:
+    """The task of a config, after all that can be wrong with its words, data and models.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: as `check`, `load_task`, `check_models`.
+    """
+    check(config)
+    task = load_task(config)
+    check_models(config, task)
+    return task
+
+
 def digests(config: Any, task: Task) -> dict[str, str]:
     """What the data and the named files hold, so that no run goes on with others under its name."""
     found = {"data": task.fingerprint}

@@ -31,9 +31,7 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
         BlockingIOError: another process has a run in the folder.
         Diverged: a loss became NaN or infinite.
     """
-    setup.check(config)
-    task = setup.load_task(config)
-    setup.check_models(config, task)
+    task = setup.open_task(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results

@@ -57,9 +57,7 @@ def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    setup.check(config)
-    task = setup.load_task(config)
-    setup.check_models(config, task)
+    task = setup.open_task(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results
