@@ -3,6 +3,7 @@
 import logging
 
 import keras
+import tensorflow as tf
 
 from kd_keras import execution as running
 from kd_keras import objective
@@ -15,6 +16,7 @@ class Compiled(Logged):
     """A Keras model that runs its steps as is fastest here, unless `compile` is told how."""
 
     _execution = running.KERAS
+    _left: tf.Variable | None = None  # steps of this epoch that are still to be run, if counted
 
     @property
     def execution(self) -> running.Execution:
@@ -97,6 +99,12 @@ class Compiled(Logged):
             self._execution, self.train_function = chosen, None
         self._at_once(chosen.steps_per_execution)
 
+    def _count(self, steps: int | None) -> None:
+        """Let an epoch have so many steps, though its data have no end; None does not count."""
+        if (steps is None) != (self._left is None):
+            self._left = None if steps is None else tf.Variable(0, trainable=False)
+            self.train_function = None
+
     def _at_once(self, steps: int) -> None:
         """Run so many steps a call of TensorFlow, of whatever kind."""
         if self.steps_per_execution != steps:  # type: ignore[has-type]
@@ -107,6 +115,43 @@ class Compiled(Logged):
         """Take as many steps as were asked for: Keras runs calls of several to their end."""
         if steps is not None and self._words["all"] is None and self._words["steps"] is None:
             self._at_once(1)
+
+    def make_train_function(self, force=False):
+        """As in Keras; where the steps of an epoch are counted, several of a call stop at its end.
+
+        Keras runs a call of several steps to its end, into the next epoch.
+        """
+        if self._left is None or self.steps_per_execution == 1:
+            return super().make_train_function(force)
+        if self.train_function is None or force:
+            make = self._counting_eagerly if self.run_eagerly else self._counting
+            self.train_function = make(self._left)
+        return self.train_function
+
+    def _counting_eagerly(self, left: tf.Variable):
+        def several(iterator):
+            count = min(int(left), self.steps_per_execution)
+            left.assign_sub(count)
+            return [self.train_step(next(iterator)) for _ in range(count)][-1]
+
+        return several
+
+    def _counting(self, left: tf.Variable):
+        step = tf.function(self.train_step, reduce_retracing=True, jit_compile=self.jit_compile)
+
+        @tf.function(reduce_retracing=True)
+        def several(iterator):
+            # traced before the loop, which has to know what a step logs
+            logs = step.get_concrete_function(iterator.element_spec).structured_outputs
+            logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), logs)
+            count = tf.minimum(left, self.steps_per_execution)
+            left.assign_sub(count)
+            _, logs = tf.while_loop(
+                lambda i, _: i < count, lambda i, _: (i + 1, step(next(iterator))), (0, logs)
+            )
+            return logs
+
+        return several
 
     def _build_state(self, labels, classes: int) -> None:
         """Make the optimizer's and the metrics' variables: a step that makes them is traced twice,

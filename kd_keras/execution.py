@@ -144,8 +144,8 @@ def choose(
         steps: training steps that are ahead; None where not known.
         callbacks: those of `fit`; one that acts on single batches is called for each of them.
         replicas: of the distribution strategy.
-        one_by_one: whether steps are counted, by `steps_per_epoch`: Keras would not stop within
-            a call of several.
+        one_by_one: whether steps are counted by Keras, which does not stop within a call of
+            several.
 
     Example:
         >>> import kd_keras as kd

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kd_keras import arrays, cache, objective
+from kd_keras import arrays, cache, feed, objective
 from kd_keras.compiled import Compiled
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView
@@ -83,21 +83,30 @@ class Supervised(Compiled):
         self._check(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
+        first = objective.first_labels(x, y)
         x = self._with_stored(x, kwargs, batch_size or 32)
+        x, y = self._fed(x, y, batch_size or 32, kwargs)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
-        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda e, _: self._begin_epoch(e))
+        each = objective.steps_an_epoch(x, batch_size or 32, kwargs)
+
+        def begin(epoch, logs=None):
+            self._begin_epoch(epoch)
+            if self._left is not None:
+                self._left.assign(each)
+
+        clock = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.callbacks.insert(0, clock)
             others = callbacks.callbacks[1:]
         else:
             others = keras.tree.flatten(callbacks or [])
             callbacks = [clock, *others]
-        each = objective.steps_an_epoch(x, batch_size or 32, kwargs)
         steps = None if each is None else each * (epochs - kwargs.get("initial_epoch", 0))
-        counted = kwargs.get("steps_per_epoch") or kwargs.get("validation_steps")
-        self._choose(self._joined.trained or self.student, steps, others, one_by_one=bool(counted))
-        self._build_state(objective.first_labels(x, y), self.classes)
+        uncounted = kwargs.get("steps_per_epoch") and self._left is None
+        counted = bool(uncounted or kwargs.get("validation_steps"))
+        self._choose(self._joined.trained or self.student, steps, others, one_by_one=counted)
+        self._build_state(first, self.classes)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def call(self, inputs, training=False):
@@ -174,6 +183,21 @@ class Supervised(Compiled):
         if before.late or self._joined.late or before.trained is not self._joined.trained:
             self.train_function = self.test_function = None  # they hold what they were traced with
         return x
+
+    def _fed(self, x, y, batch_size: int, options):
+        """Arrays as one endless pipeline, where Keras is asked for nothing else to do to them."""
+        single = self.distribute_strategy.num_replicas_in_sync == 1
+        keras_own = ("validation_split", "class_weight", "steps_per_epoch")
+        given = (x, y, options.get("sample_weight"))
+        plain = feed.takes(given) and not any(options.get(name) for name in keras_own)
+        if plain and single and options.get("shuffle", True) in (True, False):
+            options.pop("sample_weight", None)
+            shuffle = options.pop("shuffle", True)
+            fed = feed.Feed.of(*given, batch_size=batch_size, shuffle=shuffle)
+            x, y, options["steps_per_epoch"] = fed.dataset, None, fed.steps
+        endless = isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY
+        self._count(options.get("steps_per_epoch") if endless and single else None)
+        return x, y
 
     def _check(self, x, y) -> None:
         """Raise `ValueError` for arrays that cannot be learned from."""

@@ -17,7 +17,7 @@ LAYERS = (
     {"teachers"},
     {"cache", "objective"},
     {"features"},
-    {"arrays", "compiled"},
+    {"arrays", "compiled", "feed"},
     {"supervised"},
     {"distiller"},
     {"evaluation"},
