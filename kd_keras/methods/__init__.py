@@ -1,6 +1,6 @@
 """The distillation methods, by name.
 
-A new method is a formula in `losses.py`, a class in one of these files, one line in `METHODS`,
+A new method is a formula in `losses`, a class in one of these files, one line in `METHODS`,
 its tests and one row in the docs.
 """
 
@@ -10,10 +10,12 @@ from typing import Any
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
 from kd_keras.methods.compose import Sum
-from kd_keras.methods.response import KD
+from kd_keras.methods.response import KD, LogitRegression, ProbabilityRegression
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
+    "logit_regression": LogitRegression,  # Ba and Caruana 2014
+    "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
 }
 
 
@@ -59,4 +61,16 @@ def knobs_of(name: str) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in own}
 
 
-__all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "as_method", "get", "knobs_of"]
+__all__ = [
+    "KD",
+    "LogitRegression",
+    "METHODS",
+    "Method",
+    "ProbabilityRegression",
+    "Roles",
+    "Stage",
+    "Sum",
+    "as_method",
+    "get",
+    "knobs_of",
+]

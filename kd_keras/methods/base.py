@@ -93,6 +93,7 @@ class Method(keras.layers.Layer):
 
         The value is `self.knob(name)` in a graph. `check(name, value)` refuses bad ones.
         """
+        value = schedules.restored(value)
         first = check(name, schedules.value_at(value, 0))
         variable = self.add_weight(
             shape=(), name=name, trainable=False, initializer=keras.initializers.Constant(first)
@@ -100,7 +101,7 @@ class Method(keras.layers.Layer):
         self._knobs[name] = _Knob(value, check, variable)
 
     def knob(self, name: str):
-        """The variable behind a knob."""
+        """The variable behind a knob, for use in a graph."""
         return self._knobs[name].variable
 
     def knob_now(self, name: str) -> float:
@@ -116,6 +117,9 @@ class Method(keras.layers.Layer):
         knob = self._knobs[name]
         knob.variable.assign(knob.check(name, schedules.value_at(value, 0)))
         knob.value = value
+
+    def get_config(self):
+        return {**super().get_config(), **{name: self.knob_value(name) for name in self._knobs}}
 
     def take(self, other: "Method") -> None:
         """Take over the knobs and the weights of a method of the same settings; retraces nothing.
@@ -143,6 +147,14 @@ class Method(keras.layers.Layer):
         for name, knob in self._knobs.items():
             if callable(knob.value):
                 knob.variable.assign(knob.check(name, schedules.value_at(knob.value, epoch)))
+
+
+def knob_property(name: str) -> property:
+    """A knob as an attribute: reading gives the number it stands at; a number or a schedule may be
+    assigned, which retraces nothing."""
+    return property(
+        lambda method: method.knob_now(name), lambda method, value: method.set_knob(name, value)
+    )
 
 
 @dataclasses.dataclass

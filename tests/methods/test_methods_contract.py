@@ -1,6 +1,7 @@
 """What every method of the registry must keep, whatever it matches."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ from kd_keras.methods import METHODS
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import LiveTeacher
 
+DOCS = Path(__file__).parents[2] / "docs" / "methods"
 CLASSES = 5
 # student and teacher differ in every width, as they do in life
 WIDTHS = {"student": {"embedding": 6, "stage": 3}, "teacher": {"embedding": 9, "stage": 4}}
@@ -178,3 +180,26 @@ def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=f"Unknown knob of method '{name}'.*'no_such'"):
         methods.get(name, no_such=1)
+
+
+def test_it_is_written_about(name):
+    row = [line for line in (DOCS / "README.md").read_text().splitlines() if f"[`{name}`]" in line]
+    assert len(row) == 1
+    assert f"`kd.methods.{METHODS[name].__name__}`" in row[0]
+    page = DOCS / row[0].partition("](")[2].partition(")")[0]
+    assert f"kd.methods.{METHODS[name].__name__}" in page.read_text()
+
+
+def test_a_weight_of_zero_takes_an_example_out_of_the_others_losses_too(name):
+    method = built(name)
+    student, teacher, known = random_batch(method)
+    kept = np.array([0, 1, 3, 4, 6])
+    weight = np.isin(np.arange(8), kept).astype("float32")
+    among = method(student, teacher, {**known, "weight": tf.constant(weight)}, training=False)
+    few = [
+        {tap: tf.gather(view, kept) for tap, view in views.items()}
+        for views in (student, teacher, known)
+    ]
+    np.testing.assert_allclose(
+        np.asarray(among)[kept], method(*few, training=False), rtol=1e-5, atol=1e-6
+    )

@@ -26,7 +26,10 @@ def history(data, x, method, **options):
     return np.array([logs["loss"], logs["distillation_loss"]]), student.predict(x, verbose=0)
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize(
+    "name",
+    ["kd", *(pytest.param(n, marks=pytest.mark.slow) for n in methods.METHODS if n != "kd")],
+)
 def test_stored_answers_train_as_the_teacher_does(name, tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (48, 8, 8, 1)).astype("uint8")
