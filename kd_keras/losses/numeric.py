@@ -26,6 +26,12 @@ def safe_sqrt(x):
     return ops.where(positive, ops.sqrt(ops.where(positive, x, 1)), 0)
 
 
+def varies(x, centred, axis):
+    """Whether `x` differs from its mean by more than rounding, along `axis`; keeps the axis."""
+    spread = ops.sum(ops.square(centred), axis=axis, keepdims=True)
+    return spread > 1e-12 * ops.sum(ops.square(x), axis=axis, keepdims=True)
+
+
 def unit(x, axis=-1):
     """`x` scaled to a Euclidean length of 1 along `axis`; zero where it has (nearly) no length.
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kd_keras.losses.numeric import alike, at_least_float32, safe_sqrt
+from kd_keras.losses.numeric import alike, at_least_float32, safe_sqrt, varies
 
 
 def softened_kl(student_logits, teacher_logits, *, temperature):
@@ -139,8 +139,7 @@ def standardised(logits):
     logits = at_least_float32(logits)
     centred = logits - ops.mean(logits, axis=-1, keepdims=True)
     variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / (logits.shape[-1] - 1)
-    spread = variance > 0
-    return ops.where(spread, centred / (1e-7 + safe_sqrt(variance)), 0)
+    return ops.where(varies(logits, centred, -1), centred / (1e-7 + safe_sqrt(variance)), 0)
 
 
 def cross_entropy(labels, logits):

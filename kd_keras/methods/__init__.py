@@ -9,13 +9,24 @@ from typing import Any
 
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
-from kd_keras.methods.compose import Sum
-from kd_keras.methods.response import KD, LogitRegression, ProbabilityRegression
+from kd_keras.methods.compose import LogitStandardisation, Sum
+from kd_keras.methods.response import (
+    DIST,
+    DKD,
+    KD,
+    LogitRegression,
+    ProbabilityRegression,
+    TwoTemperatures,
+)
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
     "logit_regression": LogitRegression,  # Ba and Caruana 2014
     "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
+    "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
+    "dkd": DKD,  # Zhao et al. 2022
+    "dist": DIST,  # Huang et al. 2022
+    "logit_standardisation": LogitStandardisation,  # Sun et al. 2024
 }
 
 
@@ -62,14 +73,18 @@ def knobs_of(name: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "DIST",
+    "DKD",
     "KD",
     "LogitRegression",
+    "LogitStandardisation",
     "METHODS",
     "Method",
     "ProbabilityRegression",
     "Roles",
     "Stage",
     "Sum",
+    "TwoTemperatures",
     "as_method",
     "get",
     "knobs_of",

@@ -1,45 +1,30 @@
-"""`Sum`: several methods at once."""
+"""Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
+
+from collections.abc import Mapping
 
 import keras
 
-from kd_keras import schedules
-from kd_keras.methods.base import Method
+from kd_keras import losses, schedules
+from kd_keras.checks import positive
+from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.response import KD
 
 
-@keras.saving.register_keras_serializable("kd_keras")
-class Sum(Method):
-    """A weighted sum of methods.
+class Composed(Method):
+    """Base of what holds other methods: it sees what they see, and hands on what it is told.
 
     Args:
-        methods: dict from a name of your choice to a `Method`.
-        weights: dict from the same names to numbers; 1 for those left out.
-
-    Example:
-        >>> import kd_keras as kd
-        >>> both = kd.methods.Sum({"warm": kd.methods.KD(4.0), "cold": kd.methods.KD(1.0)},
-        ...                       weights={"cold": 0.5})
-        >>> both.weights_by_name
-        {'warm': 1.0, 'cold': 0.5}
+        methods: dict from a name to a `Method`, or to a method's configuration.
     """
 
-    def __init__(self, methods, weights=None, **kwargs):
+    def __init__(self, methods: Mapping[str, Method], **kwargs):
         super().__init__(**kwargs)
-        if not methods:
-            raise ValueError("`methods` must name at least one method. Received: none")
         self.methods = {name: schedules.restored(method) for name, method in methods.items()}
         for name, method in self.methods.items():
             if not isinstance(method, Method):
                 raise ValueError(
                     f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
                 )
-        foreign = set(weights or {}) - set(self.methods)
-        if foreign:
-            raise ValueError(
-                f"`weights` names {sorted(foreign)}, but `methods` holds {sorted(self.methods)}."
-            )
-        self.weights_by_name = {
-            name: float((weights or {}).get(name, 1.0)) for name in self.methods
-        }
         parts = self.methods.values()
         self.student_taps = _union(part.student_taps for part in parts)
         self.teacher_taps = _union(part.teacher_taps for part in parts)
@@ -57,12 +42,6 @@ class Sum(Method):
         for method in self.methods.values():
             method.adapt(views)
 
-    def call(self, student, teacher, batch, training=False):
-        return sum(
-            self.weights_by_name[name] * method(student, teacher, batch, training=training)
-            for name, method in self.methods.items()
-        )
-
     def take(self, other):
         super().take(other)
         for name, method in self.methods.items():
@@ -70,12 +49,51 @@ class Sum(Method):
 
     def _settings(self):
         parts = {name: method._settings() for name, method in self.methods.items()}
-        return {"class": "Sum", "methods": parts, "weights": self.weights_by_name}
+        return {"class": type(self).__name__, "methods": parts}
 
     def on_epoch_begin(self, epoch):
         super().on_epoch_begin(epoch)
         for method in self.methods.values():
             method.on_epoch_begin(epoch)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class Sum(Composed):
+    """A weighted sum of methods.
+
+    Args:
+        methods: dict from a name of your choice to a `Method`.
+        weights: dict from the same names to numbers; 1 for those left out.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> both = kd.methods.Sum({"warm": kd.methods.KD(4.0), "cold": kd.methods.KD(1.0)},
+        ...                       weights={"cold": 0.5})
+        >>> both.weights_by_name
+        {'warm': 1.0, 'cold': 0.5}
+    """
+
+    def __init__(self, methods, weights=None, **kwargs):
+        if not methods:
+            raise ValueError("`methods` must name at least one method. Received: none")
+        super().__init__(methods, **kwargs)
+        foreign = set(weights or {}) - set(self.methods)
+        if foreign:
+            raise ValueError(
+                f"`weights` names {sorted(foreign)}, but `methods` holds {sorted(self.methods)}."
+            )
+        self.weights_by_name = {
+            name: float((weights or {}).get(name, 1.0)) for name in self.methods
+        }
+
+    def call(self, student, teacher, batch, training=False):
+        return sum(
+            self.weights_by_name[name] * method(student, teacher, batch, training=training)
+            for name, method in self.methods.items()
+        )
+
+    def _settings(self):
+        return {**super()._settings(), "weights": self.weights_by_name}
 
     def get_config(self):
         return {
@@ -86,6 +104,58 @@ class Sum(Method):
             },
             "weights": dict(self.weights_by_name),
         }
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class LogitStandardisation(Composed):
+    """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
+
+    The student is freed from the size and the offset of the teacher's logits, and has to match how
+    they relate.
+
+    Args:
+        method: a `Method` that sees the logits; soft targets at temperature 2 if not given.
+        weight: of its loss, positive.
+
+    Raises:
+        ValueError: a method that does not see the logits of both.
+
+    Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.LogitStandardisation(kd.methods.DKD(temperature=2.0), weight=1.0)
+        >>> method.needs_labels
+        True
+    """
+
+    def __init__(self, method=None, weight=9.0, **kwargs):
+        super().__init__({"inner": KD(2.0) if method is None else method}, **kwargs)
+        self.add_knob("weight", weight, positive)
+        if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
+            raise ValueError(
+                "`method` must see the logits of student and teacher. Received: "
+                f"{type(self.inner).__name__}, which sees {self.student_taps} of the student and "
+                f"{self.teacher_taps} of the teacher"
+            )
+
+    weight = knob_property("weight")
+
+    @property
+    def inner(self) -> Method:
+        """The method that sees the standardised logits."""
+        return self.methods["inner"]
+
+    def call(self, student, teacher, batch, training=False):
+        student, teacher = (
+            {**views, "logits": losses.standardised(views["logits"])}
+            for views in (student, teacher)
+        )
+        return self.knob("weight") * self.inner(student, teacher, batch, training=training)
+
+    def get_config(self):
+        kept = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "method": kept}
 
 
 def _union(groups) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ class Case:
         zero: whether it is zero where both agree.
         whole_batch: whether an example's share depends on the others; then it takes `present`.
         labelled: whether it also takes `labels`, class numbers.
+        collapsed: whether it is also zero where all examples of both are alike.
     """
 
     call: Callable
@@ -34,6 +35,7 @@ class Case:
     zero: bool = True
     whole_batch: bool = False
     labelled: bool = False
+    collapsed: bool = True
 
 
 CASES = {
@@ -55,6 +57,23 @@ CASES = {
             losses.standardised(s), losses.standardised(t), temperature=2.0
         ),
         (4,),
+    ),
+}
+CASES |= {
+    "target_kl": Case(
+        lambda s, t, labels: losses.target_kl(s, t, labels, temperature=3.0), (4,), labelled=True
+    ),
+    "other_kl": Case(
+        lambda s, t, labels: losses.other_kl(s, t, labels, temperature=3.0), (4,), labelled=True
+    ),
+    "inter_class_distance": Case(
+        lambda s, t: losses.inter_class_distance(s, t, temperature=2.0), (4,), collapsed=False
+    ),
+    "intra_class_distance": Case(
+        lambda s, t, **present: losses.intra_class_distance(s, t, temperature=2.0, **present),
+        (4,),
+        whole_batch=True,
+        collapsed=False,
     ),
 }
 
