@@ -7,6 +7,13 @@ mean of the shares is the term. Such a term takes `present`, which leaves exampl
 
 from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
 from kd_keras.losses.decoupled import other_kl, target_kl
+from kd_keras.losses.feature import (
+    attention_difference,
+    attention_map,
+    gaussian_nll,
+    hint_distance,
+    mean_squared_difference,
+)
 from kd_keras.losses.response import (
     are_class_numbers,
     class_numbers,
@@ -20,11 +27,16 @@ from kd_keras.losses.response import (
 
 __all__ = [
     "are_class_numbers",
+    "attention_difference",
+    "attention_map",
     "class_numbers",
     "cross_entropy",
+    "gaussian_nll",
+    "hint_distance",
     "inter_class_distance",
     "intra_class_distance",
     "logit_regression",
+    "mean_squared_difference",
     "other_kl",
     "probability_regression",
     "soft_cross_entropy",

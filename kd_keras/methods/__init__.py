@@ -10,6 +10,8 @@ from typing import Any
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
 from kd_keras.methods.compose import LogitStandardisation, Sum
+from kd_keras.methods.feature import VID, AttentionTransfer, Hint
+from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.response import (
     DIST,
     DKD,
@@ -27,6 +29,10 @@ METHODS: dict[str, type[Method]] = {
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
     "logit_standardisation": LogitStandardisation,  # Sun et al. 2024
+    "hint": Hint,  # FitNets in a single stage
+    "fitnets": FitNets,  # Romero et al. 2015
+    "at": AttentionTransfer,  # Zagoruyko and Komodakis 2017
+    "vid": VID,  # Ahn et al. 2019
 }
 
 
@@ -73,8 +79,12 @@ def knobs_of(name: str) -> dict[str, Any]:
 
 
 __all__ = [
+    "AttentionTransfer",
     "DIST",
     "DKD",
+    "FitNets",
+    "Hint",
+    "HintStage",
     "KD",
     "LogitRegression",
     "LogitStandardisation",
@@ -85,6 +95,7 @@ __all__ = [
     "Stage",
     "Sum",
     "TwoTemperatures",
+    "VID",
     "as_method",
     "get",
     "knobs_of",

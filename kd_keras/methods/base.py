@@ -28,6 +28,8 @@ class Stage:
         method: what is matched.
         alpha: the weight of the labels, a number or a schedule; None takes the run's own.
         epochs: how long; None takes the run's own.
+        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
+            `"last"`, where the student's answers are not yet what is trained.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Stage:
     method: "Method"
     alpha: float | Callable[[int], float] | None = None
     epochs: int | None = None
+    keep: str = "best"
 
 
 class Method(keras.layers.Layer):
@@ -155,6 +158,36 @@ def knob_property(name: str) -> property:
     return property(
         lambda method: method.knob_now(name), lambda method, value: method.set_knob(name, value)
     )
+
+
+def tap_pairs(student, teacher=None, *, one: bool = False):
+    """The taps of both as tuples of the same length.
+
+    Args:
+        student, teacher: a name, several joined by commas, or a sequence of names; the teacher's
+            are the student's where it is None.
+        one: whether there must be exactly one.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    pair = []
+    for role, given in (("student", student), ("teacher", student if teacher is None else teacher)):
+        names = given.split(",") if isinstance(given, str) else given
+        names = tuple(names) if isinstance(names, (list, tuple)) else ()
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"Taps of the {role} must be given by name. Received: {given!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"Each tap of the {role} may be named once. Received: {given!r}")
+        pair.append(names)
+    if one and max(map(len, pair)) > 1:
+        raise ValueError(f"One tap of each is compared. Received: {pair[0]} and {pair[1]}")
+    if len(pair[0]) != len(pair[1]):
+        raise ValueError(
+            "Taps are compared pair by pair: name as many of the student as of the teacher. "
+            f"Received: {pair[0]} and {pair[1]}"
+        )
+    return pair
 
 
 @dataclasses.dataclass

@@ -73,7 +73,7 @@ class Bench:
             self._trainer.alpha = alpha
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
-        return self._learner(role, seed)
+        return dataclasses.replace(self._learner(role, seed), keep=stage.keep)
 
     def _begin(self, trainer: Supervised) -> None:
         self._trainer, self._predict = trainer, Predictor(trainer.student)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import methods, models
+from kd_keras.distiller import Distiller
 from kd_keras.methods import METHODS
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import LiveTeacher
@@ -43,8 +44,9 @@ def build(method):
         {tap: (None, *tap_shape(role, tap)) for tap in getattr(method, f"{role}_taps")}
         for role in ("student", "teacher")
     ]
-    method.build(*shapes)
-    method.built = True
+    if not method.built:  # one that comes from a configuration is
+        method.build(*shapes)
+        method.built = True
     return method
 
 
@@ -174,6 +176,23 @@ def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
     exact = {tap: tf.cast(view, "float32") for tap, view in student.items()}
     np.testing.assert_allclose(loss, method(exact, teacher, known, training=True), rtol=1e-6)
     assert all(v.dtype == "float32" for v in method.trainable_variables)
+
+
+def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    keras.utils.set_random_seed(0)
+    teacher, student = (
+        models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", "lenet5")
+    )
+    weights = [v.path for v in student.weights]
+    distiller = Distiller(student=student, teacher=teacher, method=name)
+    distiller.compile()
+    distiller.fit(images, np.arange(16) % 10, batch_size=8, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    for ours, theirs in zip(again.method.variables, distiller.method.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+    assert [v.path for v in distiller.student.weights] == weights
 
 
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
