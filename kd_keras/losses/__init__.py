@@ -14,6 +14,12 @@ from kd_keras.losses.feature import (
     hint_distance,
     mean_squared_difference,
 )
+from kd_keras.losses.relation import (
+    angle_difference,
+    distance_difference,
+    neighbour_divergence,
+    similarity_difference,
+)
 from kd_keras.losses.response import (
     are_class_numbers,
     class_numbers,
@@ -26,19 +32,23 @@ from kd_keras.losses.response import (
 )
 
 __all__ = [
+    "angle_difference",
     "are_class_numbers",
     "attention_difference",
     "attention_map",
     "class_numbers",
     "cross_entropy",
+    "distance_difference",
     "gaussian_nll",
     "hint_distance",
     "inter_class_distance",
     "intra_class_distance",
     "logit_regression",
     "mean_squared_difference",
+    "neighbour_divergence",
     "other_kl",
     "probability_regression",
+    "similarity_difference",
     "soft_cross_entropy",
     "softened_kl",
     "standardised",

@@ -12,6 +12,7 @@ from kd_keras.methods.base import Method, Roles, Stage
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
+from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
 from kd_keras.methods.response import (
     DIST,
     DKD,
@@ -32,7 +33,10 @@ METHODS: dict[str, type[Method]] = {
     "hint": Hint,  # FitNets in a single stage
     "fitnets": FitNets,  # Romero et al. 2015
     "at": AttentionTransfer,  # Zagoruyko and Komodakis 2017
+    "sp": SimilarityPreserving,  # Tung and Mori 2019
+    "pkt": PKT,  # Passalis and Tefas 2018
     "vid": VID,  # Ahn et al. 2019
+    "rkd": RKD,  # Park et al. 2019
 }
 
 
@@ -90,8 +94,11 @@ __all__ = [
     "LogitStandardisation",
     "METHODS",
     "Method",
+    "PKT",
     "ProbabilityRegression",
+    "RKD",
     "Roles",
+    "SimilarityPreserving",
     "Stage",
     "Sum",
     "TwoTemperatures",

@@ -88,6 +88,19 @@ CASES |= {
 }
 
 
+def related(formula):
+    """The case of a formula on how the examples of a batch relate."""
+    return Case(formula, (3,), whole_batch=True)
+
+
+CASES |= {
+    "similarity_difference": related(losses.similarity_difference),
+    "neighbour_divergence": related(losses.neighbour_divergence),
+    "distance_difference": related(losses.distance_difference),
+    "angle_difference": related(losses.angle_difference),
+}
+
+
 def softmax(z):
     """Along the last axis."""
     e = np.exp(z - z.max(axis=-1, keepdims=True))
