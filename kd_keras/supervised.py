@@ -14,7 +14,7 @@ from keras import ops
 from kd_keras import arrays, cache, objective
 from kd_keras.compiled import Compiled
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import TapView, output_shape
 from kd_keras.objective import FEATURES
 from kd_keras.teachers import TeacherSource
 
@@ -65,9 +65,14 @@ class Supervised(Compiled):
         return self._student_view
 
     @property
+    def deployed(self) -> keras.Model:
+        """What is deployed, judged and saved: the student, or a model around its layers."""
+        return self.student
+
+    @property
     def classes(self) -> int:
         """How many classes the student tells apart."""
-        return int(self._student_view.shapes["logits"][-1])  # type: ignore[arg-type]
+        return int(output_shape(self.deployed)[-1])  # type: ignore[arg-type]
 
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
@@ -102,7 +107,7 @@ class Supervised(Compiled):
 
     def call(self, inputs, training=False):
         """The student's logits, shape `(batch, classes)`."""
-        return self.student(objective.images_of(inputs), training=training)
+        return self.deployed(objective.images_of(inputs), training=training)
 
     def train_step(self, data):
         batch, weight = objective.as_batch(data)
@@ -129,7 +134,7 @@ class Supervised(Compiled):
             scaled = self.optimizer.scale_loss(shared)
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return parts, student["logits"]
+        return parts, self._answer(student)
 
     def _look(self, batch, training: bool) -> dict[str, Any]:
         """The student's taps; from the features of its frozen part where these are stored."""
@@ -138,11 +143,15 @@ class Supervised(Compiled):
             view, seen = self._joined.head, batch[FEATURES][FEATURES]
         return view(seen, training=training)
 
+    def _answer(self, student):
+        """The logits of what is deployed, from the student's taps."""
+        return student["logits"]
+
     def test_step(self, data):
         batch, weight = objective.as_batch(data)
         if "label" not in batch:
             raise ValueError("Evaluating the student takes labels. Received: y=None")
-        logits = self._look(batch, training=False)["logits"]
+        logits = self._answer(self._look(batch, training=False))
         hard = objective.weighted_mean(self._label_loss(batch["label"], logits), weight)
         parts = {"loss": hard + self._regularisation()}
         if "student_loss" in self.parts:

@@ -5,6 +5,12 @@ given, but never below float32. A term over the whole batch gives each example's
 mean of the shares is the term. Such a term takes `present`, which leaves examples out of it.
 """
 
+from kd_keras.losses.causal import (
+    class_similarity_difference,
+    relative_distance,
+    true_class_probability,
+    weighted_class_sums,
+)
 from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
 from kd_keras.losses.decoupled import other_kl, target_kl
 from kd_keras.losses.feature import (
@@ -30,13 +36,16 @@ from kd_keras.losses.response import (
     softened_kl,
     standardised,
 )
+from kd_keras.losses.subclass import class_logits, subclass_spread, subclass_teacher_loss
 
 __all__ = [
     "angle_difference",
     "are_class_numbers",
     "attention_difference",
     "attention_map",
+    "class_logits",
     "class_numbers",
+    "class_similarity_difference",
     "cross_entropy",
     "distance_difference",
     "gaussian_nll",
@@ -48,9 +57,14 @@ __all__ = [
     "neighbour_divergence",
     "other_kl",
     "probability_regression",
+    "relative_distance",
     "similarity_difference",
     "soft_cross_entropy",
     "softened_kl",
     "standardised",
+    "subclass_spread",
+    "subclass_teacher_loss",
     "target_kl",
+    "true_class_probability",
+    "weighted_class_sums",
 ]

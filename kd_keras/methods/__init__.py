@@ -9,6 +9,7 @@ from typing import Any
 
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
+from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
@@ -21,6 +22,7 @@ from kd_keras.methods.response import (
     ProbabilityRegression,
     TwoTemperatures,
 )
+from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
@@ -37,6 +39,8 @@ METHODS: dict[str, type[Method]] = {
     "pkt": PKT,  # Passalis and Tefas 2018
     "vid": VID,  # Ahn et al. 2019
     "rkd": RKD,  # Park et al. 2019
+    "cid": CID,  # Deng and Zhang 2021
+    "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
 }
 
 
@@ -84,6 +88,7 @@ def knobs_of(name: str) -> dict[str, Any]:
 
 __all__ = [
     "AttentionTransfer",
+    "CID",
     "DIST",
     "DKD",
     "FitNets",
@@ -100,6 +105,8 @@ __all__ = [
     "Roles",
     "SimilarityPreserving",
     "Stage",
+    "Subclass",
+    "SubclassTeacherLoss",
     "Sum",
     "TwoTemperatures",
     "VID",

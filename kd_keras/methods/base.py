@@ -49,7 +49,8 @@ class Method(keras.layers.Layer):
     dtype is.
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, trainings before or between are `plan`.
+    statistics of the teacher are `adapt`, trainings before or between are `plan`, what of the
+    student is deployed is `answer` and `deploy`.
 
     Attributes:
         student_taps, teacher_taps: the taps it wants to see.
@@ -86,6 +87,35 @@ class Method(keras.layers.Layer):
             that the mean is the term.
         """
         raise TypeError(f"{type(self).__name__} must override `call`.")
+
+    @property
+    def changes_answer(self) -> bool:
+        """Whether something else than the student is deployed."""
+        return type(self).answer is not Method.answer
+
+    def answer(self, student):
+        """The logits that labels and metrics see: those of what is deployed.
+
+        Args:
+            student: dict from tap to tensor, as in `call`.
+
+        Returns:
+            Shape `(batch, classes)`; by default the student's own logits.
+        """
+        return student["logits"]
+
+    def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
+        """What is deployed of the student: itself, or a model around its layers.
+
+        Such a model shares the student's weights, answers as `answer` does, and is made of Keras'
+        own layers, so that it can be loaded without this library.
+
+        Args:
+            student: the model that is trained.
+            tensor_of: gives the symbolic tensor of a tap in the student; raises `ValueError` where
+                there is none.
+        """
+        return student
 
     def plan(self, roles: Roles) -> list[Stage]:
         """The trainings of which this method consists."""

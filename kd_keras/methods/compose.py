@@ -30,6 +30,27 @@ class Composed(Method):
         self.teacher_taps = _union(part.teacher_taps for part in parts)
         self.needs_index = any(part.needs_index for part in parts)
         self.needs_labels = any(part.needs_labels for part in parts)
+        deciding = [name for name, part in self.methods.items() if part.changes_answer]
+        if len(deciding) > 1:
+            raise ValueError(
+                "`methods` may hold one that decides on what is deployed. "
+                f"Received: {', '.join(deciding)}"
+            )
+        self._deciding = deciding[:1]
+
+    @property
+    def changes_answer(self):
+        return bool(self._deciding)
+
+    def answer(self, student):
+        for name in self._deciding:
+            return self.methods[name].answer(student)
+        return super().answer(student)
+
+    def deploy(self, student, tensor_of):
+        for name in self._deciding:
+            return self.methods[name].deploy(student, tensor_of)
+        return super().deploy(student, tensor_of)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         for method in self.methods.values():

@@ -79,6 +79,11 @@ class Learner:
     predict: Predictor | None = None
     keep: str = "best"
 
+    @property
+    def student(self) -> keras.Model:
+        """The model whose layers a phase freezes."""
+        return getattr(self.trainer, "student", self.model)
+
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
     """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
@@ -188,7 +193,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        phase.prepare(learner.model)
+        phase.prepare(learner.student)
         if done > phase.last_epoch:
             continue
         learner.compile(

@@ -99,6 +99,27 @@ CASES |= {
     "distance_difference": related(losses.distance_difference),
     "angle_difference": related(losses.angle_difference),
 }
+CASES |= {
+    "relative_distance": Case(losses.relative_distance, (3,)),
+    "class_similarity_difference": Case(
+        losses.class_similarity_difference, (3,), whole_batch=True, labelled=True
+    ),
+    "subclass_spread": Case(
+        lambda s, t, **present: losses.subclass_spread(s, temperature=0.5, **present),
+        (4,),
+        zero=False,
+        whole_batch=True,
+    ),
+    "subclass_teacher_loss": Case(
+        lambda s, t, labels, **present: losses.subclass_teacher_loss(
+            labels % 2, s, subclasses=2, weight=0.5, **present
+        ),
+        (4,),
+        zero=False,
+        whole_batch=True,
+        labelled=True,
+    ),
+}
 
 
 def softmax(z):
