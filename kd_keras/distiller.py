@@ -131,6 +131,9 @@ class Distiller(Supervised):
             method.built = True
         self.method.take(method)
 
+    def _meet(self, labels):
+        self.method.meet(labels)
+
     def _check(self, x, y):
         super()._check(x, y)
         if is_array(x) and y is None:
@@ -143,6 +146,11 @@ class Distiller(Supervised):
     def _check_batch(self, batch):
         if "label" not in batch:
             objective.check_unlabelled(self.method, self._alpha_given)
+        if self.method.needs_index and "index" not in batch:
+            raise ValueError(
+                f"{type(self.method).__name__} needs to know which example is which. Give arrays "
+                'to fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
+            )
 
     def _sources(self) -> dict[str, TeacherSource]:
         return {"teacher": self._teacher}

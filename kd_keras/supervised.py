@@ -4,6 +4,7 @@ It is what a `Distiller` is without a teacher: the same step, the same execution
 features of a frozen part. So a student that is trained alone is compared like with like.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -88,6 +89,9 @@ class Supervised(Compiled):
         self._check(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
+        if arrays.is_array(x) and arrays.is_array(y):
+            held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
+            self._meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
         x = self._with_stored(x, kwargs, batch_size or 32)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
@@ -183,6 +187,9 @@ class Supervised(Compiled):
         if before.late or self._joined.late or before.trained is not self._joined.trained:
             self.train_function = self.test_function = None  # they hold what they were traced with
         return x
+
+    def _meet(self, labels: np.ndarray) -> None:
+        """Look at the labels of all training examples, before training."""
 
     def _check(self, x, y) -> None:
         """Raise `ValueError` for arrays that cannot be learned from."""

@@ -11,6 +11,7 @@ from kd_keras.losses.causal import (
     true_class_probability,
     weighted_class_sums,
 )
+from kd_keras.losses.contrastive import contrastive_loss, contrastive_normaliser, moved
 from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
 from kd_keras.losses.decoupled import other_kl, target_kl
 from kd_keras.losses.feature import (
@@ -46,6 +47,8 @@ __all__ = [
     "class_logits",
     "class_numbers",
     "class_similarity_difference",
+    "contrastive_loss",
+    "contrastive_normaliser",
     "cross_entropy",
     "distance_difference",
     "gaussian_nll",
@@ -54,6 +57,7 @@ __all__ = [
     "intra_class_distance",
     "logit_regression",
     "mean_squared_difference",
+    "moved",
     "neighbour_divergence",
     "other_kl",
     "probability_regression",

@@ -11,6 +11,7 @@ from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
+from kd_keras.methods.contrastive import CRD
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
@@ -40,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "vid": VID,  # Ahn et al. 2019
     "rkd": RKD,  # Park et al. 2019
     "cid": CID,  # Deng and Zhang 2021
+    "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
 }
 
@@ -89,6 +91,7 @@ def knobs_of(name: str) -> dict[str, Any]:
 __all__ = [
     "AttentionTransfer",
     "CID",
+    "CRD",
     "DIST",
     "DKD",
     "FitNets",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from kd_keras import schedules
 
@@ -49,8 +50,8 @@ class Method(keras.layers.Layer):
     dtype is.
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, trainings before or between are `plan`, what of the
-    student is deployed is `answer` and `deploy`.
+    statistics of the teacher are `adapt`, of the labels `meet`, trainings before or between are
+    `plan`, what of the student is deployed is `answer` and `deploy`.
 
     Attributes:
         student_taps, teacher_taps: the taps it wants to see.
@@ -72,6 +73,14 @@ class Method(keras.layers.Layer):
 
     def adapt(self, views):
         """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
+
+    def meet(self, labels: np.ndarray) -> None:
+        """Look at the classes of the training examples before training, where they are known.
+
+        Args:
+            labels: class numbers, shape `(examples,)`, or distributions, shape
+                `(examples, classes)`; row k belongs to the example of index k.
+        """
 
     def call(self, student, teacher, batch, training=False):
         """The loss of every example.

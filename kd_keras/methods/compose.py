@@ -63,6 +63,10 @@ class Composed(Method):
         for method in self.methods.values():
             method.adapt(views)
 
+    def meet(self, labels):
+        for method in self.methods.values():
+            method.meet(labels)
+
     def take(self, other):
         super().take(other)
         for name, method in self.methods.items():

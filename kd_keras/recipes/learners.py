@@ -71,6 +71,7 @@ class Bench:
         else:
             self._trainer.restart(stage.student, stage.method)
             self._trainer.alpha = alpha
+        self._trainer.method.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         return dataclasses.replace(self._learner(role, seed), keep=stage.keep)

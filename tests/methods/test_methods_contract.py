@@ -14,6 +14,8 @@ from kd_keras.methods import METHODS
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import LiveTeacher
 
+# under which nothing is left to chance, which XLA draws otherwise
+NO_DRAWS = {"crd": {"examples": 16}}
 DOCS = Path(__file__).parents[2] / "docs" / "methods"
 CLASSES = 5
 # student and teacher differ in every width, as they do in life
@@ -86,6 +88,28 @@ def test_the_loss_of_a_batch_is_the_same_in_a_graph(name):
     eager = method(student, teacher, known, training=False)
     graph = tf.function(lambda *views: method(*views, training=False))(student, teacher, known)
     np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_step_is_the_same_compiled_by_xla(name):
+    """As it is on a GPU: the loss, its gradients and what training leaves behind."""
+    found = []
+    for compiled in (False, True):
+        method = built(name, **NO_DRAWS.get(name, {}))
+        student, teacher, known = random_batch(method)
+        known.pop("image")
+
+        @tf.function(jit_compile=compiled)
+        def step(student, teacher, known, method=method):
+            with tf.GradientTape() as tape:
+                tape.watch(student)
+                loss = method(student, teacher, known, training=True)
+            return loss, tape.gradient(loss, student, unconnected_gradients="zero")
+
+        results = step(student, teacher, known)
+        found.append([np.asarray(x) for x in (*tf.nest.flatten(results), *method.variables)])
+    for plain, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5 * max(1, np.abs(plain).max()))
 
 
 def test_a_method_comes_back_from_its_configuration(name):
@@ -174,7 +198,8 @@ def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
     loss = method(student, teacher, known, training=True)
     assert loss.dtype == tf.float32
     exact = {tap: tf.cast(view, "float32") for tap, view in student.items()}
-    np.testing.assert_allclose(loss, method(exact, teacher, known, training=True), rtol=1e-6)
+    twin = built(name)  # training may have changed a state
+    np.testing.assert_allclose(loss, twin(exact, teacher, known, training=True), rtol=1e-6)
     assert all(v.dtype == "float32" for v in method.trainable_variables)
 
 
