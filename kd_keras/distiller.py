@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from kd_keras import methods, objective, schedules
+from kd_keras import losses, methods, objective, schedules
 from kd_keras.arrays import is_array
 from kd_keras.checks import within
 from kd_keras.models.taps import symbolic
@@ -164,7 +164,7 @@ class Distiller(Supervised):
         if "label" not in batch:
             return {"loss": (1.0 - self._alpha) * soft, "distillation_loss": soft}
         hard = self._label_loss(batch["label"], self._answer(student))
-        mixed = self._alpha * hard + (1.0 - self._alpha) * soft
+        mixed = losses.mixed(hard, soft, alpha=self._alpha)
         return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
 
     def _answer(self, student):

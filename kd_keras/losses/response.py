@@ -142,6 +142,21 @@ def standardised(logits):
     return ops.where(varies(logits, centred, -1), centred / (1e-7 + safe_sqrt(variance)), 0)
 
 
+def mixed(hard, soft, *, alpha):
+    """The labels' term and the teacher's: `alpha * hard + (1 - alpha) * soft`.
+
+    Args:
+        hard, soft: shape `(batch,)`.
+        alpha: the weight of the labels, in [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> mixed(np.array([1.0]), np.array([3.0]), alpha=0.25).tolist()
+        [2.5]
+    """
+    return alpha * hard + (1.0 - alpha) * soft
+
+
 def cross_entropy(labels, logits):
     """Cross-entropy of logits against class numbers or soft labels.
 

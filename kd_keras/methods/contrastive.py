@@ -36,7 +36,8 @@ class CRD(Method):
         seed: of the draws.
 
     Raises:
-        ValueError: for features of unknown size; for more training examples than `examples`.
+        ValueError: for features of unknown size; for more training examples than `examples`; under
+            a strategy with several replicas.
 
     Source: Tian et al., *Contrastive Representation Distillation* (2020).
 
@@ -78,10 +79,17 @@ class CRD(Method):
             "momentum": within("momentum", momentum, 0.0, 1.0),
             "seed": int(seed),
         }
+        self._there = examples  # as far as is known when a step is traced
 
     weight = knob_property("weight")
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:
+            raise ValueError(
+                "CRD remembers every example in one place, and trains on one device. "
+                f"Received: a strategy with {replicas} replicas"
+            )
         (ours,), (theirs,) = self.student_taps, self.teacher_taps
         shapes = student_shape[ours], teacher_shape[theirs]
         adapters.checked(f"CRD on {ours!r} and {theirs!r}", *shapes)
@@ -131,6 +139,7 @@ class CRD(Method):
         known[: len(labels)] = labels if labels.ndim == 1 else labels.argmax(axis=-1)
         self.classes.assign(known)
         self.count.assign(len(labels))
+        self._there = len(labels)
 
     def call(self, student, teacher, batch, training=False):
         index = self._checked(batch["index"])
@@ -175,7 +184,7 @@ class CRD(Method):
         # of the example's own class
         keys = tf.random.stateless_uniform([most], seed)
         keys += ops.cast(tf.range(most) >= self.count, keys.dtype)
-        order = tf.argsort(keys)[: min(most, 2 * wanted)]
+        order = tf.argsort(keys)[: min(self._there, 2 * wanted)]
         theirs = ops.take(self.classes, order, axis=0)[None, :]
         # of an unknown class all but the example itself may be another
         ours = _numbers(labels)[:, None]

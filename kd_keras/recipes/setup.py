@@ -82,11 +82,18 @@ def check_models(config: Any, task: Task) -> None:
     source = LiveTeacher(teacher, tuple(wanted))
     answers.plan(source, config, task)
     for stage in stages:
-        if not stage.method.built:
-            view = taps.TapView(
-                stage.student, dict.fromkeys((*stage.method.student_taps, "logits"))
-            )
-            stage.method.build(view.shapes, source.shapes)
+        _check_stage(stage, source)
+
+
+def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
+    """Build the method of a stage, once, for its student and the teacher's taps."""
+    if stage.method.built:
+        return
+    try:
+        view = taps.TapView(stage.student, dict.fromkeys((*stage.method.student_taps, "logits")))
+        stage.method.build(view.shapes, source.shapes)
+    except ValueError as error:  # which of many, the error cannot know
+        raise ValueError(f"{type(stage.method).__name__}: {error}") from error
 
 
 def taught(config: Any) -> list[tuple]:

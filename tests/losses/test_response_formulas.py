@@ -204,7 +204,7 @@ def test_early_stopped_distillation_is_the_mixed_loss_and_then_the_labels_alone(
     alpha = schedules.Steps((0.1, 1.0), (60,))
     hard = mean(losses.cross_entropy(LABELS, STUDENT))
     soft = kl(STUDENT, TEACHER, 4.0)
-    mixed = [alpha(epoch) * hard + (1 - alpha(epoch)) * soft for epoch in (59, 60)]
+    mixed = [losses.mixed(hard, soft, alpha=alpha(epoch)) for epoch in (59, 60)]
     np.testing.assert_allclose(mixed, [0.47161496, 0.63480038], atol=5e-9)
 
 

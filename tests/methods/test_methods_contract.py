@@ -246,3 +246,30 @@ def test_a_weight_of_zero_takes_an_example_out_of_the_others_losses_too(name):
     np.testing.assert_allclose(
         np.asarray(among)[kept], method(*few, training=False), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.slow
+def test_a_restarted_training_repeats_the_first(name):
+    """As a sweep restarts one trainer: nothing of the method's state stays behind."""
+    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype("uint8")
+    labels = np.arange(32) % 10
+    keras.utils.set_random_seed(0)
+    teacher, student, like = (
+        models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", *["lenet5"] * 2)
+    )
+    first, second = methods.get(name), methods.get(name)
+    source = LiveTeacher(teacher, first.teacher_taps)
+    shapes = TapView(student, dict.fromkeys((*first.student_taps, "logits"))).shapes, source.shapes
+    for method in (first, second):
+        method.build(*shapes)
+        method.built = True
+    second.set_weights(first.get_weights())
+    student.set_weights(like.get_weights())
+    distiller = Distiller(student=student, teacher=source, method=first)
+    distiller.compile(keras.optimizers.Adam(1e-2))
+    fit = {"epochs": 3, "batch_size": 8, "shuffle": False, "verbose": 0}
+    before = distiller.fit(images, labels, **fit).history["loss"]
+    trace = distiller.train_function
+    distiller.restart(like, second)
+    assert distiller.fit(images, labels, **fit).history["loss"] == pytest.approx(before, rel=1e-5)
+    assert distiller.train_function is trace
