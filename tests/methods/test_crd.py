@@ -1,5 +1,8 @@
 """`CRD`: a step against a twin in numpy, its draws, its memory, what it must be told."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -211,3 +214,19 @@ def test_labels_are_needed():
     trained, (x, _) = distiller(), images()
     with pytest.raises(ValueError, match="CRD needs labels"):
         trained.fit(x, verbose=0)
+
+
+@pytest.mark.slow
+def test_several_replicas_are_refused():
+    program = (
+        "import tensorflow as tf, kd_keras as kd\n"
+        "config = tf.config.LogicalDeviceConfiguration\n"
+        "cpu = tf.config.list_physical_devices('CPU')[0]\n"
+        "tf.config.set_logical_device_configuration(cpu, [config(), config()])\n"
+        "with tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']).scope():\n"
+        "    shapes = {'embedding': (None, 3)}\n"
+        "    kd.methods.CRD(examples=8).build(shapes, shapes)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "trains on one device. Received: a strategy with 2 replicas" in done.stderr
