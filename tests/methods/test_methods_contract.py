@@ -203,6 +203,7 @@ def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
     assert all(v.dtype == "float32" for v in method.trainable_variables)
 
 
+@pytest.mark.slow
 def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
     keras.utils.set_random_seed(0)
