@@ -73,7 +73,9 @@ class Supervised(Compiled):
     @property
     def classes(self) -> int:
         """How many classes the student tells apart."""
-        return int(output_shape(self.deployed)[-1])  # type: ignore[arg-type]
+        same = self.deployed is self.student
+        shape = self._student_view.shapes["logits"] if same else output_shape(self.deployed)
+        return int(shape[-1])  # type: ignore[arg-type]
 
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs

@@ -58,6 +58,11 @@ class Composed(Method):
                 method.build(student_shape, teacher_shape, batch_shape)
                 method.built = True
 
+    def plan(self, roles):
+        """What its parts train before, and then itself."""
+        before = [stage for part in self.methods.values() for stage in part.plan(roles)[:-1]]
+        return [*before, *super().plan(roles)]
+
     def adapt(self, views):
         views = list(views)
         for method in self.methods.values():

@@ -210,7 +210,11 @@ def test_early_stopped_distillation_is_the_mixed_loss_and_then_the_labels_alone(
 
 def test_a_hop_of_a_teacher_assistant():
     hard = mean(losses.cross_entropy(LABELS, STUDENT))
-    np.testing.assert_allclose(0.5 * hard + 0.5 * kl(STUDENT, TEACHER, 4.0), 0.54414182, atol=5e-9)
+    soft = kl(STUDENT, TEACHER, 4.0)
+    np.testing.assert_allclose(losses.mixed(hard, soft, alpha=0.5), 0.54414182, atol=5e-9)
+    # a mean over the classes too, as in the authors' code, is not the formula
+    np.testing.assert_allclose([soft / 16, soft / 48], [0.02834270, 0.00944757], atol=5e-9)
+    np.testing.assert_allclose(0.5 * hard + 0.5 * soft / 3, 0.39298067, atol=1e-7)
 
 
 def test_mutual_learning_of_two_peers():

@@ -125,6 +125,26 @@ def test_training_on_features_lowers_their_loss(method, tolerance):
     assert losses_by_epoch[-1] < tolerance * losses_by_epoch[0]
 
 
+def test_a_tap_may_be_a_path_into_a_nested_model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 1))
+    student = keras.Model(inputs, small()(inputs), name="outer")
+    teacher = kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
+    x = rng.integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    for method in (
+        kd.methods.Hint("lenet5/stage2", "stage2"),
+        kd.methods.AttentionTransfer("lenet5/stage1,lenet5/stage2", "stage1,stage2"),
+        kd.methods.RKD("lenet5/embedding"),
+    ):
+        distiller = kd.Distiller(student=student, teacher=teacher, method=method, alpha=0.5)
+        by_hand = method(distiller.view(x), distiller.teacher({"image": x}), {}, training=False)
+        assert np.std(by_hand) > 0
+        distiller.compile()
+        distiller.fit(x, np.arange(16) % 10, verbose=0)
+        after = method(distiller.view(x), distiller.teacher({"image": x}), {}, training=False)
+        assert not np.allclose(by_hand, after, rtol=1e-3)
+
+
 # --- FitNets ---
 
 
