@@ -77,6 +77,10 @@ def test_the_contexts_are_those_of_the_sheet_and_are_used_in_the_next_epoch():
     np.testing.assert_allclose(expected, want, atol=5e-9)
     method.on_epoch_begin(2)  # nothing was seen since: they stay
     np.testing.assert_allclose(method.context.kernel, CONTEXT, atol=5e-9)
+    views = {"embedding": 3 * FS, "logits": STUDENT}, {"embedding": FT, "logits": TEACHER}
+    method(*views, {"label": LABELS}, training=True)
+    method.on_epoch_begin(3)  # of the last epoch alone
+    np.testing.assert_allclose(method.context.kernel, 3 * np.array(CONTEXT), atol=2e-8)
 
 
 def test_contexts_keep_a_share_and_leave_out_examples_of_weight_zero_and_other_modes():
