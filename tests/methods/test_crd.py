@@ -130,7 +130,7 @@ def test_classes_that_are_not_known_are_learned_as_they_come():
     assert drawn(method, np.array([0]), np.array([1]))[0] == [{1, 3, 4, 5}]
 
 
-def test_an_example_of_weight_zero_leaves_no_trace_in_memory():
+def test_an_example_of_weight_zero_leaves_no_trace():
     method = crd()
     views, before = features(2), [np.array(m) for m in method.memories]
     known = {"index": np.array([3, 4]), "label": np.array([0, 1]), "weight": np.array([0.0, 1.0])}
@@ -138,6 +138,11 @@ def test_an_example_of_weight_zero_leaves_no_trace_in_memory():
     for old, new in zip(before, method.memories, strict=True):
         np.testing.assert_array_equal(new[3], old[3])
         assert np.any(np.array(new[4]) != old[4])
+    alone = crd()  # the same weights, by the seed
+    few = [{"embedding": view["embedding"][1:]} for view in views]
+    alone(*few, {"index": np.array([4]), "label": np.array([1])}, training=True)
+    for ours, theirs in zip(method.normalisers, alone.normalisers, strict=True):
+        np.testing.assert_allclose(float(ours), float(theirs), rtol=1e-9)
 
 
 def test_the_memory_begins_as_in_the_paper():
