@@ -207,7 +207,7 @@ class StudyConfig(StudentConfig, SweepConfig):
 class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
-    methods: tuple[str, ...] = ("all",)
+    methods: tuple[str, ...] = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
     """Methods by name, each with its own options: kd:temperature=2; all of them: all."""
     students: tuple[str, ...] = ("mlp",)
     """Students by name, each with its own options: mlp:hidden=64,64."""

@@ -3,9 +3,10 @@
 import keras
 from keras import ops
 
-from kd_keras import methods, objective, schedules
+from kd_keras import losses, methods, objective, schedules
 from kd_keras.arrays import is_array
 from kd_keras.checks import within
+from kd_keras.models.taps import symbolic
 from kd_keras.supervised import Supervised
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
 
@@ -19,7 +20,8 @@ class Distiller(Supervised):
 
     The loss of an example is `alpha * CE(label, student) + (1 - alpha) * method(student, teacher)`.
     It is weighted and averaged over the batch in one place; the student's own regularisation
-    losses are added. `predict`, `evaluate` and the compiled metrics are the student's alone.
+    losses are added. `predict`, `evaluate` and the compiled metrics are the student's alone, or
+    those of what the method makes of it, which is `deployed`: save and export that.
 
     Args:
         student: a built Keras model that returns logits.
@@ -68,6 +70,12 @@ class Distiller(Supervised):
         if not self.method.built:
             self.method.build(self._student_view.shapes, self.teacher.shapes)
             self.method.built = True
+        deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
+        self.__dict__["_deployed"] = deployed  # past Keras' tracking: its layers are tracked
+
+    @property
+    def deployed(self) -> keras.Model:
+        return self._deployed
 
     @property
     def alpha(self) -> float:
@@ -92,10 +100,11 @@ class Distiller(Supervised):
     @teacher.setter
     def teacher(self, source) -> None:
         theirs = source.shapes.get("logits")
-        if theirs is not None and theirs[-1] != self.classes:
+        ours = self._student_view.shapes["logits"]
+        if theirs is not None and theirs[-1] != ours[-1]:
             raise ValueError(
                 "The student and the teacher must have the same classes. Received: a student "
-                f"with {self.classes} logits and a teacher with {theirs[-1]}."
+                f"with {ours[-1]} logits and a teacher with {theirs[-1]}."
             )
         if getattr(source, "model", None) is self.student:
             raise ValueError("`teacher` must be another model than `student`, which is trained.")
@@ -122,6 +131,9 @@ class Distiller(Supervised):
             method.built = True
         self.method.take(method)
 
+    def _meet(self, labels):
+        self.method.meet(labels)
+
     def _check(self, x, y):
         super()._check(x, y)
         if is_array(x) and y is None:
@@ -134,6 +146,11 @@ class Distiller(Supervised):
     def _check_batch(self, batch):
         if "label" not in batch:
             objective.check_unlabelled(self.method, self._alpha_given)
+        if self.method.needs_index and "index" not in batch:
+            raise ValueError(
+                f"{type(self.method).__name__} needs to know which example is which. Give arrays "
+                'to fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
+            )
 
     def _sources(self) -> dict[str, TeacherSource]:
         return {"teacher": self._teacher}
@@ -146,9 +163,12 @@ class Distiller(Supervised):
         soft = self.method(student, batch["teacher"], known, training=True)
         if "label" not in batch:
             return {"loss": (1.0 - self._alpha) * soft, "distillation_loss": soft}
-        hard = self._label_loss(batch["label"], student["logits"])
-        mixed = self._alpha * hard + (1.0 - self._alpha) * soft
+        hard = self._label_loss(batch["label"], self._answer(student))
+        mixed = losses.mixed(hard, soft, alpha=self._alpha)
         return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
+
+    def _answer(self, student):
+        return self.method.answer(student)
 
     def _begin_epoch(self, epoch):
         self.method.on_epoch_begin(epoch)

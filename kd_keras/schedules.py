@@ -38,6 +38,39 @@ class Linear(_Configured):
 
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
+class Ramp(_Configured):
+    """`start` before epoch `first`, then linearly on, and `end` from epoch `last` on.
+
+    The weight of soft targets in FitNets is `Ramp(4.0, 1.0, first=5, last=400)` on CIFAR and
+    `Ramp(4.0, 0.0, first=5, last=150)` on MNIST (Romero et al., 2015).
+
+    Example:
+        >>> from kd_keras.schedules import Ramp
+        >>> [Ramp(4.0, 0.0, first=1, last=4)(epoch) for epoch in range(6)]
+        [4.0, 3.0, 2.0, 1.0, 0.0, 0.0]
+    """
+
+    start: float
+    end: float
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first <= self.last:
+            raise ValueError(
+                "`first` and `last` must be epochs in order. "
+                f"Received: first={self.first!r}, last={self.last!r}"
+            )
+
+    def __call__(self, epoch: int) -> float:
+        if epoch >= self.last:
+            return self.end
+        done = max(epoch - self.first + 1, 0) / (self.last - self.first + 1)
+        return self.start + (self.end - self.start) * done
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
 class Steps(_Configured):
     """`values[k]` from epoch `boundaries[k - 1]` on: one more value than boundaries.
 

@@ -4,6 +4,7 @@ It is what a `Distiller` is without a teacher: the same step, the same execution
 features of a frozen part. So a student that is trained alone is compared like with like.
 """
 
+import math
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from keras import ops
 from kd_keras import arrays, cache, feed, objective
 from kd_keras.compiled import Compiled
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import TapView, output_shape
 from kd_keras.objective import FEATURES
 from kd_keras.teachers import TeacherSource
 
@@ -65,9 +66,16 @@ class Supervised(Compiled):
         return self._student_view
 
     @property
+    def deployed(self) -> keras.Model:
+        """What is deployed, judged and saved: the student, or a model around its layers."""
+        return self.student
+
+    @property
     def classes(self) -> int:
         """How many classes the student tells apart."""
-        return int(self._student_view.shapes["logits"][-1])  # type: ignore[arg-type]
+        same = self.deployed is self.student
+        shape = self._student_view.shapes["logits"] if same else output_shape(self.deployed)
+        return int(shape[-1])  # type: ignore[arg-type]
 
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
@@ -84,6 +92,9 @@ class Supervised(Compiled):
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
         first = objective.first_labels(x, y)
+        if arrays.is_array(x) and arrays.is_array(y):
+            held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
+            self._meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
         x = self._with_stored(x, kwargs, batch_size or 32)
         x, y = self._fed(x, y, batch_size or 32, kwargs)
         if isinstance(x, tf.data.Dataset):
@@ -111,7 +122,7 @@ class Supervised(Compiled):
 
     def call(self, inputs, training=False):
         """The student's logits, shape `(batch, classes)`."""
-        return self.student(objective.images_of(inputs), training=training)
+        return self.deployed(objective.images_of(inputs), training=training)
 
     def train_step(self, data):
         batch, weight = objective.as_batch(data)
@@ -138,7 +149,7 @@ class Supervised(Compiled):
             scaled = self.optimizer.scale_loss(shared)
         gradients = tape.gradient(scaled, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return parts, student["logits"]
+        return parts, self._answer(student)
 
     def _look(self, batch, training: bool) -> dict[str, Any]:
         """The student's taps; from the features of its frozen part where these are stored."""
@@ -147,11 +158,15 @@ class Supervised(Compiled):
             view, seen = self._joined.head, batch[FEATURES][FEATURES]
         return view(seen, training=training)
 
+    def _answer(self, student):
+        """The logits of what is deployed, from the student's taps."""
+        return student["logits"]
+
     def test_step(self, data):
         batch, weight = objective.as_batch(data)
         if "label" not in batch:
             raise ValueError("Evaluating the student takes labels. Received: y=None")
-        logits = self._look(batch, training=False)["logits"]
+        logits = self._answer(self._look(batch, training=False))
         hard = objective.weighted_mean(self._label_loss(batch["label"], logits), weight)
         parts = {"loss": hard + self._regularisation()}
         if "student_loss" in self.parts:
@@ -198,6 +213,9 @@ class Supervised(Compiled):
         endless = isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY
         self._count(options.get("steps_per_epoch") if endless and single else None)
         return x, y
+
+    def _meet(self, labels: np.ndarray) -> None:
+        """Look at the labels of all training examples, before training."""
 
     def _check(self, x, y) -> None:
         """Raise `ValueError` for arrays that cannot be learned from."""

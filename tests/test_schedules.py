@@ -57,3 +57,23 @@ def test_numbers_of_every_kind_are_their_own_value():
 def test_a_schedule_is_any_callable():
     assert schedules.value_at(lambda epoch: epoch / 10, 3) == 0.3
     assert isinstance(schedules.value_at(lambda epoch: epoch, 3), float)
+
+
+def test_a_ramp_is_the_weight_of_soft_targets_in_fitnets():
+    mnist = schedules.Ramp(4.0, 0.0, first=5, last=150)
+    np.testing.assert_allclose(
+        [mnist(epoch) for epoch in (0, 4, 5, 77, 149, 150, 500)],
+        [4.0, 4.0, 3.97260274, 2.0, 0.02739726, 0.0, 0.0],
+        atol=5e-9,
+    )
+    cifar = schedules.Ramp(4.0, 1.0, first=5, last=400)
+    np.testing.assert_allclose(
+        [cifar(epoch) for epoch in (4, 5, 288, 400)], [4.0, 3.99242424, 1.84848485, 1.0], atol=5e-9
+    )
+    kept = json.loads(json.dumps(keras.saving.serialize_keras_object(cifar)))
+    assert schedules.restored(kept) == cifar
+
+
+def test_a_ramp_that_ends_before_it_begins_is_refused():
+    with pytest.raises(ValueError, match=r"must be epochs in order\. Received: first=5, last=4"):
+        schedules.Ramp(1.0, 0.0, first=5, last=4)

@@ -1,6 +1,6 @@
 """The distillation methods, by name.
 
-A new method is a formula in `losses.py`, a class in one of these files, one line in `METHODS`,
+A new method is a formula in `losses`, a class in one of these files, one line in `METHODS`,
 its tests and one row in the docs.
 """
 
@@ -9,11 +9,40 @@ from typing import Any
 
 from kd_keras.checks import lookup, unknown
 from kd_keras.methods.base import Method, Roles, Stage
-from kd_keras.methods.compose import Sum
-from kd_keras.methods.response import KD
+from kd_keras.methods.causal import CID
+from kd_keras.methods.compose import LogitStandardisation, Sum
+from kd_keras.methods.contrastive import CRD
+from kd_keras.methods.feature import VID, AttentionTransfer, Hint
+from kd_keras.methods.fitnets import FitNets, HintStage
+from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
+from kd_keras.methods.response import (
+    DIST,
+    DKD,
+    KD,
+    LogitRegression,
+    ProbabilityRegression,
+    TwoTemperatures,
+)
+from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
+    "logit_regression": LogitRegression,  # Ba and Caruana 2014
+    "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
+    "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
+    "dkd": DKD,  # Zhao et al. 2022
+    "dist": DIST,  # Huang et al. 2022
+    "logit_standardisation": LogitStandardisation,  # Sun et al. 2024
+    "hint": Hint,  # FitNets in a single stage
+    "fitnets": FitNets,  # Romero et al. 2015
+    "at": AttentionTransfer,  # Zagoruyko and Komodakis 2017
+    "sp": SimilarityPreserving,  # Tung and Mori 2019
+    "pkt": PKT,  # Passalis and Tefas 2018
+    "vid": VID,  # Ahn et al. 2019
+    "rkd": RKD,  # Park et al. 2019
+    "cid": CID,  # Deng and Zhang 2021
+    "crd": CRD,  # Tian et al. 2020
+    "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
 }
 
 
@@ -59,4 +88,32 @@ def knobs_of(name: str) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in own}
 
 
-__all__ = ["KD", "METHODS", "Method", "Roles", "Stage", "Sum", "as_method", "get", "knobs_of"]
+__all__ = [
+    "AttentionTransfer",
+    "CID",
+    "CRD",
+    "DIST",
+    "DKD",
+    "FitNets",
+    "Hint",
+    "HintStage",
+    "KD",
+    "LogitRegression",
+    "LogitStandardisation",
+    "METHODS",
+    "Method",
+    "PKT",
+    "ProbabilityRegression",
+    "RKD",
+    "Roles",
+    "SimilarityPreserving",
+    "Stage",
+    "Subclass",
+    "SubclassTeacherLoss",
+    "Sum",
+    "TwoTemperatures",
+    "VID",
+    "as_method",
+    "get",
+    "knobs_of",
+]

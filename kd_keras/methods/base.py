@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from kd_keras import schedules
 
@@ -28,6 +29,8 @@ class Stage:
         method: what is matched.
         alpha: the weight of the labels, a number or a schedule; None takes the run's own.
         epochs: how long; None takes the run's own.
+        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
+            `"last"`, where the student's answers are not yet what is trained.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Stage:
     method: "Method"
     alpha: float | Callable[[int], float] | None = None
     epochs: int | None = None
+    keep: str = "best"
 
 
 class Method(keras.layers.Layer):
@@ -46,7 +50,8 @@ class Method(keras.layers.Layer):
     dtype is.
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, trainings before or between are `plan`.
+    statistics of the teacher are `adapt`, of the labels `meet`, trainings before or between are
+    `plan`, what of the student is deployed is `answer` and `deploy`.
 
     Attributes:
         student_taps, teacher_taps: the taps it wants to see.
@@ -69,6 +74,14 @@ class Method(keras.layers.Layer):
     def adapt(self, views):
         """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
 
+    def meet(self, labels: np.ndarray) -> None:
+        """Look at the classes of the training examples before training, where they are known.
+
+        Args:
+            labels: class numbers, shape `(examples,)`, or distributions, shape
+                `(examples, classes)`; row k belongs to the example of index k.
+        """
+
     def call(self, student, teacher, batch, training=False):
         """The loss of every example.
 
@@ -84,6 +97,35 @@ class Method(keras.layers.Layer):
         """
         raise TypeError(f"{type(self).__name__} must override `call`.")
 
+    @property
+    def changes_answer(self) -> bool:
+        """Whether something else than the student is deployed."""
+        return type(self).answer is not Method.answer
+
+    def answer(self, student):
+        """The logits that labels and metrics see: those of what is deployed.
+
+        Args:
+            student: dict from tap to tensor, as in `call`.
+
+        Returns:
+            Shape `(batch, classes)`; by default the student's own logits.
+        """
+        return student["logits"]
+
+    def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
+        """What is deployed of the student: itself, or a model around its layers.
+
+        Such a model shares the student's weights, answers as `answer` does, and is made of Keras'
+        own layers, so that it can be loaded without this library.
+
+        Args:
+            student: the model that is trained.
+            tensor_of: gives the symbolic tensor of a tap in the student; raises `ValueError` where
+                there is none.
+        """
+        return student
+
     def plan(self, roles: Roles) -> list[Stage]:
         """The trainings of which this method consists."""
         return [Stage("distill", roles.student, roles.teacher, self)]
@@ -93,6 +135,7 @@ class Method(keras.layers.Layer):
 
         The value is `self.knob(name)` in a graph. `check(name, value)` refuses bad ones.
         """
+        value = schedules.restored(value)
         first = check(name, schedules.value_at(value, 0))
         variable = self.add_weight(
             shape=(), name=name, trainable=False, initializer=keras.initializers.Constant(first)
@@ -100,7 +143,7 @@ class Method(keras.layers.Layer):
         self._knobs[name] = _Knob(value, check, variable)
 
     def knob(self, name: str):
-        """The variable behind a knob."""
+        """The variable behind a knob, for use in a graph."""
         return self._knobs[name].variable
 
     def knob_now(self, name: str) -> float:
@@ -116,6 +159,9 @@ class Method(keras.layers.Layer):
         knob = self._knobs[name]
         knob.variable.assign(knob.check(name, schedules.value_at(value, 0)))
         knob.value = value
+
+    def get_config(self):
+        return {**super().get_config(), **{name: self.knob_value(name) for name in self._knobs}}
 
     def take(self, other: "Method") -> None:
         """Take over the knobs and the weights of a method of the same settings; retraces nothing.
@@ -143,6 +189,44 @@ class Method(keras.layers.Layer):
         for name, knob in self._knobs.items():
             if callable(knob.value):
                 knob.variable.assign(knob.check(name, schedules.value_at(knob.value, epoch)))
+
+
+def knob_property(name: str) -> property:
+    """A knob as an attribute: reading gives the number it stands at; a number or a schedule may be
+    assigned, which retraces nothing."""
+    return property(
+        lambda method: method.knob_now(name), lambda method, value: method.set_knob(name, value)
+    )
+
+
+def tap_pairs(student, teacher=None, *, one: bool = False):
+    """The taps of both as tuples of the same length.
+
+    Args:
+        student, teacher: a name, several joined by commas, or a sequence of names; the teacher's
+            are the student's where it is None.
+        one: whether there must be exactly one.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    pair = []
+    for role, given in (("student", student), ("teacher", student if teacher is None else teacher)):
+        names = given.split(",") if isinstance(given, str) else given
+        names = tuple(names) if isinstance(names, (list, tuple)) else ()
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise ValueError(f"Taps of the {role} must be given by name. Received: {given!r}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"Each tap of the {role} may be named once. Received: {given!r}")
+        pair.append(names)
+    if one and max(map(len, pair)) > 1:
+        raise ValueError(f"One tap of each is compared. Received: {pair[0]} and {pair[1]}")
+    if len(pair[0]) != len(pair[1]):
+        raise ValueError(
+            "Taps are compared pair by pair: name as many of the student as of the teacher. "
+            f"Received: {pair[0]} and {pair[1]}"
+        )
+    return pair
 
 
 @dataclasses.dataclass

@@ -1,13 +1,94 @@
-"""`Sum`: several methods at once."""
+"""Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
+
+from collections.abc import Mapping
 
 import keras
 
-from kd_keras import schedules
-from kd_keras.methods.base import Method
+from kd_keras import losses, schedules
+from kd_keras.checks import positive
+from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.response import KD
+
+
+class Composed(Method):
+    """Base of what holds other methods: it sees what they see, and hands on what it is told.
+
+    Args:
+        methods: dict from a name to a `Method`, or to a method's configuration.
+    """
+
+    def __init__(self, methods: Mapping[str, Method], **kwargs):
+        super().__init__(**kwargs)
+        self.methods = {name: schedules.restored(method) for name, method in methods.items()}
+        for name, method in self.methods.items():
+            if not isinstance(method, Method):
+                raise ValueError(
+                    f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
+                )
+        parts = self.methods.values()
+        self.student_taps = _union(part.student_taps for part in parts)
+        self.teacher_taps = _union(part.teacher_taps for part in parts)
+        self.needs_index = any(part.needs_index for part in parts)
+        self.needs_labels = any(part.needs_labels for part in parts)
+        deciding = [name for name, part in self.methods.items() if part.changes_answer]
+        if len(deciding) > 1:
+            raise ValueError(
+                "`methods` may hold one that decides on what is deployed. "
+                f"Received: {', '.join(deciding)}"
+            )
+        self._deciding = deciding[:1]
+
+    @property
+    def changes_answer(self):
+        return bool(self._deciding)
+
+    def answer(self, student):
+        for name in self._deciding:
+            return self.methods[name].answer(student)
+        return super().answer(student)
+
+    def deploy(self, student, tensor_of):
+        for name in self._deciding:
+            return self.methods[name].deploy(student, tensor_of)
+        return super().deploy(student, tensor_of)
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        for method in self.methods.values():
+            if not method.built:
+                method.build(student_shape, teacher_shape, batch_shape)
+                method.built = True
+
+    def plan(self, roles):
+        """What its parts train before, and then itself."""
+        before = [stage for part in self.methods.values() for stage in part.plan(roles)[:-1]]
+        return [*before, *super().plan(roles)]
+
+    def adapt(self, views):
+        views = list(views)
+        for method in self.methods.values():
+            method.adapt(views)
+
+    def meet(self, labels):
+        for method in self.methods.values():
+            method.meet(labels)
+
+    def take(self, other):
+        super().take(other)
+        for name, method in self.methods.items():
+            method.take(other.methods[name])
+
+    def _settings(self):
+        parts = {name: method._settings() for name, method in self.methods.items()}
+        return {"class": type(self).__name__, "methods": parts}
+
+    def on_epoch_begin(self, epoch):
+        super().on_epoch_begin(epoch)
+        for method in self.methods.values():
+            method.on_epoch_begin(epoch)
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class Sum(Method):
+class Sum(Composed):
     """A weighted sum of methods.
 
     Args:
@@ -23,15 +104,9 @@ class Sum(Method):
     """
 
     def __init__(self, methods, weights=None, **kwargs):
-        super().__init__(**kwargs)
         if not methods:
             raise ValueError("`methods` must name at least one method. Received: none")
-        self.methods = {name: schedules.restored(method) for name, method in methods.items()}
-        for name, method in self.methods.items():
-            if not isinstance(method, Method):
-                raise ValueError(
-                    f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
-                )
+        super().__init__(methods, **kwargs)
         foreign = set(weights or {}) - set(self.methods)
         if foreign:
             raise ValueError(
@@ -40,22 +115,6 @@ class Sum(Method):
         self.weights_by_name = {
             name: float((weights or {}).get(name, 1.0)) for name in self.methods
         }
-        parts = self.methods.values()
-        self.student_taps = _union(part.student_taps for part in parts)
-        self.teacher_taps = _union(part.teacher_taps for part in parts)
-        self.needs_index = any(part.needs_index for part in parts)
-        self.needs_labels = any(part.needs_labels for part in parts)
-
-    def build(self, student_shape, teacher_shape, batch_shape=None):
-        for method in self.methods.values():
-            if not method.built:
-                method.build(student_shape, teacher_shape, batch_shape)
-                method.built = True
-
-    def adapt(self, views):
-        views = list(views)
-        for method in self.methods.values():
-            method.adapt(views)
 
     def call(self, student, teacher, batch, training=False):
         return sum(
@@ -63,19 +122,8 @@ class Sum(Method):
             for name, method in self.methods.items()
         )
 
-    def take(self, other):
-        super().take(other)
-        for name, method in self.methods.items():
-            method.take(other.methods[name])
-
     def _settings(self):
-        parts = {name: method._settings() for name, method in self.methods.items()}
-        return {"class": "Sum", "methods": parts, "weights": self.weights_by_name}
-
-    def on_epoch_begin(self, epoch):
-        super().on_epoch_begin(epoch)
-        for method in self.methods.values():
-            method.on_epoch_begin(epoch)
+        return {**super()._settings(), "weights": self.weights_by_name}
 
     def get_config(self):
         return {
@@ -86,6 +134,58 @@ class Sum(Method):
             },
             "weights": dict(self.weights_by_name),
         }
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class LogitStandardisation(Composed):
+    """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
+
+    The student is freed from the size and the offset of the teacher's logits, and has to match how
+    they relate.
+
+    Args:
+        method: a `Method` that sees the logits; soft targets at temperature 2 if not given.
+        weight: of its loss, positive.
+
+    Raises:
+        ValueError: a method that does not see the logits of both.
+
+    Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.LogitStandardisation(kd.methods.DKD(temperature=2.0), weight=1.0)
+        >>> method.needs_labels
+        True
+    """
+
+    def __init__(self, method=None, weight=9.0, **kwargs):
+        super().__init__({"inner": KD(2.0) if method is None else method}, **kwargs)
+        self.add_knob("weight", weight, positive)
+        if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
+            raise ValueError(
+                "`method` must see the logits of student and teacher. Received: "
+                f"{type(self.inner).__name__}, which sees {self.student_taps} of the student and "
+                f"{self.teacher_taps} of the teacher"
+            )
+
+    weight = knob_property("weight")
+
+    @property
+    def inner(self) -> Method:
+        """The method that sees the standardised logits."""
+        return self.methods["inner"]
+
+    def call(self, student, teacher, batch, training=False):
+        student, teacher = (
+            {**views, "logits": losses.standardised(views["logits"])}
+            for views in (student, teacher)
+        )
+        return self.knob("weight") * self.inner(student, teacher, batch, training=training)
+
+    def get_config(self):
+        kept = keras.saving.serialize_keras_object(self.inner)
+        return {**super().get_config(), "method": kept}
 
 
 def _union(groups) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ import keras
 
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
-from kd_keras.methods.base import Method
+from kd_keras.methods.base import Method, knob_property
+
+_WARM_UP = schedules.Linear(0.05, 1.0, epochs=20)
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -28,21 +30,203 @@ class KD(Method):
 
     def __init__(self, temperature=4.0, **kwargs):
         super().__init__(**kwargs)
-        self.add_knob("temperature", schedules.restored(temperature), positive)
+        self.add_knob("temperature", temperature, positive)
 
-    @property
-    def temperature(self) -> float:
-        """The temperature now. Assigning a number or a schedule retraces nothing."""
-        return self.knob_now("temperature")
-
-    @temperature.setter
-    def temperature(self, value) -> None:
-        self.set_knob("temperature", value)
+    temperature = knob_property("temperature")
 
     def call(self, student, teacher, batch, training=False):
         return losses.softened_kl(
             student["logits"], teacher["logits"], temperature=self.knob("temperature")
         )
 
+
+@keras.saving.register_keras_serializable("kd_keras")
+class TwoTemperatures(Method):
+    """Soft targets with a temperature for each side: `H(map(softmax(t / T_t)), softmax(s / T_s))`.
+
+    One temperature decides three things: how soft the targets are, how soft the student's answer
+    is, and through `T^2` how much both count. Here each is said by itself, the last one by the
+    Distiller's alpha.
+
+    Args:
+        teacher_temperature, student_temperature: positive numbers, or schedules over epochs.
+        transform: a function from the teacher's softened probabilities, shape `(batch, classes)`,
+            to the targets; None leaves them as they are. Register it with Keras to save the
+            method.
+
+    Source: Hinton, Vinyals and Dean (2015), section 2, with its one temperature taken apart.
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> method = kd.methods.TwoTemperatures(4.0, 1.0, transform=lambda p: 0.9 * p + 0.1 / 3)
+        >>> teacher, student = np.array([[4.0, 1.0, 0.0]]), np.array([[2.0, 1.0, 0.0]])
+        >>> method({"logits": student}, {"logits": teacher}, {}).shape
+        TensorShape([1])
+    """
+
+    def __init__(self, teacher_temperature=4.0, student_temperature=1.0, transform=None, **kwargs):
+        super().__init__(**kwargs)
+        self.add_knob("teacher_temperature", teacher_temperature, positive)
+        self.add_knob("student_temperature", student_temperature, positive)
+        self.transform = schedules.restored(transform)
+        if not (self.transform is None or callable(self.transform)):
+            raise ValueError(
+                "`transform` must be a function of the teacher's probabilities, or None. "
+                f"Received: transform={transform!r}"
+            )
+
+    teacher_temperature = knob_property("teacher_temperature")
+    student_temperature = knob_property("student_temperature")
+
+    def call(self, student, teacher, batch, training=False):
+        return losses.soft_cross_entropy(
+            student["logits"],
+            teacher["logits"],
+            student_temperature=self.knob("student_temperature"),
+            teacher_temperature=self.knob("teacher_temperature"),
+            transform=self.transform,
+        )
+
     def get_config(self):
-        return {**super().get_config(), "temperature": self.knob_value("temperature")}
+        kept = keras.saving.serialize_keras_object(self.transform)
+        return {**super().get_config(), "transform": kept}
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class DKD(Method):
+    """Soft targets in two parts: how sure of the true class, and how the others compare.
+
+    In plain soft targets the second part is weighed by the teacher's doubt, and so counts least
+    where the teacher is best.
+
+    Args:
+        temperature: positive number, or a schedule over epochs.
+        target_weight: of the part on the true class, positive.
+        other_weight: of the part on the others, positive. The authors choose it by the pair.
+        weight: of both, positive, a number or a schedule; by default it grows to 1 over the first
+            20 epochs, as the authors' does.
+
+    Source: Zhao et al., *Decoupled Knowledge Distillation* (2022).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> teacher, student = np.array([[4.0, 1.0, 0.0]]), np.array([[2.0, 1.0, 0.0]])
+        >>> method = kd.methods.DKD(other_weight=2.0, weight=1.0)
+        >>> method({"logits": student}, {"logits": teacher}, {"label": np.array([0])}).shape
+        TensorShape([1])
+    """
+
+    needs_labels = True
+
+    def __init__(
+        self,
+        temperature=4.0,
+        target_weight=1.0,
+        other_weight=8.0,
+        weight=_WARM_UP,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        for name, value in (
+            ("temperature", temperature),
+            ("target_weight", target_weight),
+            ("other_weight", other_weight),
+            ("weight", weight),
+        ):
+            self.add_knob(name, value, positive)
+
+    temperature = knob_property("temperature")
+    target_weight = knob_property("target_weight")
+    other_weight = knob_property("other_weight")
+    weight = knob_property("weight")
+
+    def call(self, student, teacher, batch, training=False):
+        views = student["logits"], teacher["logits"], batch["label"]
+        target, other = (
+            part(*views, temperature=self.knob("temperature"))
+            for part in (losses.target_kl, losses.other_kl)
+        )
+        both = self.knob("target_weight") * target + self.knob("other_weight") * other
+        return self.knob("weight") * both
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class DIST(Method):
+    """Correlation in place of equality: of an example's answers, and of a class's in the batch.
+
+    A student need not give the teacher's probabilities, only rank and space them alike; made for
+    teachers that are much stronger than the student.
+
+    Args:
+        temperature: positive number, or a schedule over epochs. The authors take 4 on CIFAR-100
+            and 1 on ImageNet.
+        inter_weight, intra_weight: of the two terms, positive.
+        weight: of their sum, positive; it is also multiplied by the temperature squared.
+
+    Source: Huang et al., *Knowledge Distillation from A Stronger Teacher* (2022).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> logits = {"logits": np.random.default_rng(0).normal(size=(8, 3))}
+        >>> bool(abs(np.mean(kd.methods.DIST()(logits, logits, {}))) < 1e-3)
+        True
+    """
+
+    def __init__(self, temperature=4.0, inter_weight=1.0, intra_weight=1.0, weight=2.0, **kwargs):
+        super().__init__(**kwargs)
+        for name, value in (
+            ("temperature", temperature),
+            ("inter_weight", inter_weight),
+            ("intra_weight", intra_weight),
+            ("weight", weight),
+        ):
+            self.add_knob(name, value, positive)
+
+    temperature = knob_property("temperature")
+    inter_weight = knob_property("inter_weight")
+    intra_weight = knob_property("intra_weight")
+    weight = knob_property("weight")
+
+    def call(self, student, teacher, batch, training=False):
+        views, t = (student["logits"], teacher["logits"]), self.knob("temperature")
+        inter = losses.inter_class_distance(*views, temperature=t)
+        intra = losses.intra_class_distance(*views, temperature=t, present=batch.get("weight"))
+        both = self.knob("inter_weight") * inter + self.knob("intra_weight") * intra
+        return self.knob("weight") * t**2 * both
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class LogitRegression(Method):
+    """The teacher's logits as targets of a regression: `1/2 |student - teacher|^2`.
+
+    Softmax does not see what is added to all logits of an example; this does, so that the student
+    learns the teacher's offset too.
+
+    Source: Ba and Caruana, *Do Deep Nets Really Need to be Deep?* (2014).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> teacher, student = np.array([[4.0, 1.0, 0.0]]), np.array([[2.0, 1.0, 0.0]])
+        >>> kd.methods.LogitRegression()({"logits": student}, {"logits": teacher}, {}).numpy()
+        array([2.], dtype=float32)
+    """
+
+    def call(self, student, teacher, batch, training=False):
+        return losses.logit_regression(student["logits"], teacher["logits"])
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class ProbabilityRegression(Method):
+    """The teacher's probabilities as targets of a regression: their mean squared difference.
+
+    Source: Bucila, Caruana and Niculescu-Mizil, *Model Compression* (2006), for two classes.
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> teacher, student = np.log([[3.0, 1.0]]), np.zeros((1, 2))
+        >>> kd.methods.ProbabilityRegression()({"logits": student}, {"logits": teacher}, {}).numpy()
+        array([0.0625], dtype=float32)
+    """
+
+    def call(self, student, teacher, batch, training=False):
+        return losses.probability_regression(student["logits"], teacher["logits"])

@@ -105,6 +105,24 @@ def output_shape(model: keras.Model) -> tuple[int | None, ...]:
     return (None, *answer.shape[1:])
 
 
+def symbolic(model: keras.Model, tap: str):
+    """The symbolic tensor of a tap, of which another model can be made.
+
+    Raises:
+        ValueError: where the model is not functional, or the tap lies within a nested one.
+    """
+    probe = None if tap == "logits" else _resolve(model, tap)
+    flat = probe is None or any(probe.layer is layer for layer in model.layers)
+    if not getattr(model, "outputs", None) or not flat:
+        raise ValueError(
+            f"No other model can be made of tap {tap!r} of {model.name!r}: that takes a functional "
+            "model, and a layer of its own, not of a model nested in it."
+        )
+    if probe is None:
+        return model.outputs[0]
+    return probe.layer.input if probe.at_input else probe.layer.output
+
+
 def layer_paths(model: keras.Model) -> list[str]:
     """The paths of all layers, nested ones as `outer/inner`."""
     paths = []

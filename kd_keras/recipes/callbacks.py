@@ -41,6 +41,7 @@ class Validation(keras.callbacks.Callback):
         metric: a metric of `evaluation.quality`, larger is better.
         best: kept up to date.
         journal: called with the epoch's numbers.
+        last: keep the last epoch's weights instead of the best one's.
     """
 
     def __init__(
@@ -52,12 +53,13 @@ class Validation(keras.callbacks.Callback):
         metric: str,
         best: Best,
         journal: Callable,
+        last: bool = False,
     ):
         super().__init__()
         self._role = role
         self._judged, self._split, self._metric = model, split, metric
         self._best, self._journal = best, journal
-        self._predict = predict
+        self._predict, self._last = predict, last
         self._start = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -70,7 +72,7 @@ class Validation(keras.callbacks.Callback):
             step = self.params["steps"]
             raise _diverged(self._role, "an answer on validation", epoch, step, self.model)
         score = quality.score(self._metric, logits, self._split.labels)
-        if score > self._best.score:
+        if score > self._best.score or self._last:
             self._best.epoch, self._best.score = epoch + 1, score
             self._best.weights = self._judged.get_weights()
         numbers = {name: float(value) for name, value in (logs or {}).items()}

@@ -148,7 +148,7 @@ class _Trial:
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
             bench = learners.Bench(config, self.task)
             learner = bench.distilled(role, self.seed, stage, alpha)
-            self._keep(role, stage.student, self._train(learner, stage.epochs))
+            self._keep(role, learner.model, self._train(learner, stage.epochs))
 
     def _student(self) -> keras.Model:
         config = self.config

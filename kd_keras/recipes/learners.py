@@ -71,12 +71,13 @@ class Bench:
         else:
             self._trainer.restart(stage.student, stage.method)
             self._trainer.alpha = alpha
+        self._trainer.method.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
-        return self._learner(role, seed)
+        return dataclasses.replace(self._learner(role, seed), keep=stage.keep)
 
     def _begin(self, trainer: Supervised) -> None:
-        self._trainer, self._predict = trainer, Predictor(trainer.student)
+        self._trainer, self._predict = trainer, Predictor(trainer.deployed)
 
     def _learner(self, role: str, seed: int) -> Learner:
         trainer, stored = self._trainer, self._stored
@@ -90,7 +91,7 @@ class Bench:
         return Learner(
             role=role,
             seed=seed,
-            model=trainer.student,
+            model=trainer.deployed,
             trainer=trainer,
             compile=compile_with,
             join=lambda epochs: self._joined(trainer, stored, epochs),

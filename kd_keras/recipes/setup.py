@@ -58,25 +58,42 @@ def check_model(name: str, knobs: tuple[str, ...]) -> None:
 
 
 def check_models(config: Any, task: Task) -> None:
-    """Build or load every model once, and drop it: a fault shows now, and not between trainings.
+    """Build or load every model and method once, and drop it: a fault shows now, and not between
+    trainings.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: knobs, weights or blocks that a model does
-            not have, a file of another shape, answers that take more than the limit.
+        ValueError, FileNotFoundError, ConnectionError: knobs, weights, blocks or taps that a model
+            does not have, a file of another shape, features that a method cannot bring together,
+            answers that take more than the limit.
     """
     if isinstance(config, configs.TrainConfig):
         _check_built(config, task, config.model, config.model_knobs, config.weights)
         return
-    wanted: dict[str, None] = {}
-    for name, knobs, weights, learning in taught(config):
-        _check_built(config, task, name, knobs, weights)
-        wanted |= dict.fromkeys(learning.teacher_taps)
     if is_file(config.teacher):
         teacher = load_model(config.teacher, task)
     else:
         words = (config.teacher, config.teacher_knobs, config.teacher_weights)
         teacher = _check_built(config, task, *words)
-    answers.plan(LiveTeacher(teacher, tuple(wanted)), config, task)
+    stages = []
+    for name, knobs, weights, learning in taught(config):
+        student = _check_built(config, task, name, knobs, weights)
+        stages += learning.plan(methods.Roles(student, teacher))
+    wanted = dict.fromkeys(tap for stage in stages for tap in stage.method.teacher_taps)
+    source = LiveTeacher(teacher, tuple(wanted))
+    answers.plan(source, config, task)
+    for stage in stages:
+        _check_stage(stage, source)
+
+
+def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
+    """Build the method of a stage, once, for its student and the teacher's taps."""
+    if stage.method.built:
+        return
+    try:
+        view = taps.TapView(stage.student, dict.fromkeys((*stage.method.student_taps, "logits")))
+        stage.method.build(view.shapes, source.shapes)
+    except ValueError as error:  # which of many, the error cannot know
+        raise ValueError(f"{type(stage.method).__name__}: {error}") from error
 
 
 def taught(config: Any) -> list[tuple]:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from kd_keras.data.task import Task
+from kd_keras.distiller import Distiller
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Roles
 from kd_keras.recipes import grid, learners, results, setup, sweep_results
@@ -156,24 +157,42 @@ class _Sweep:
 
     def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
         """The entries of a student's trainings in the results, by the names they have there."""
-        model = self._new(student, self.config.seeds[0])
-        predict, costs, entries = Predictor(model), cost.describe(model), {}
+        model, entries = self._new(student, self.config.seeds[0]), {}
+        judges: dict[Spec | None, tuple] = {}  # by method
+        judges[None] = model, Predictor(model), cost.describe(model)
         for name, (role, _) in judged.items():
+            method = self._settings[role].method if role in self._settings else None
+            if method not in judges:
+                made = self._deployed(role, model)
+                same = made is model
+                judges[method] = (
+                    judges[None] if same else (made, Predictor(made), cost.describe(made))
+                )
+            deployed, predict, costs = judges[method]
             seeds = []
             for seed in self.config.seeds:
-                model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
+                deployed.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
                 test = self._test(predict(self.task.test))
                 seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
             entries[name] = results.model_entry(str(student), costs, seeds)
         return entries
+
+    @property
+    def _settings(self) -> dict[str, Setting]:
+        return {setting.label: setting for setting in self.settings}
+
+    def _deployed(self, label: str, student: keras.Model) -> keras.Model:
+        """What a setting's method makes of a student: often itself."""
+        method = grid.method_of(self._settings[label])
+        return Distiller(student=student, teacher=self.teacher, method=method).deployed
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)
 
     def _save_best(self, label: str) -> None:
         """The chosen setting's student, of the seed that is best on validation."""
-        setting = next(setting for setting in self.settings if setting.label == label)
+        setting = self._settings[label]
         seed = max(self.config.seeds, key=lambda seed: self.outcomes[label, seed].score)
-        model = self._new(setting.student, seed)
+        model = self._deployed(label, self._new(setting.student, seed))
         model.load_weights(folder_of(self.folder, label, seed) / WEIGHTS)
         save(model, self.folder.path / "student.keras")

@@ -64,6 +64,8 @@ class Learner:
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
         augmentation_seed: of the augmentation; the learner's own where it is None.
         predict: runs the model over a split; a new one where it is None.
+        keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
+            of the `"last"`.
     """
 
     role: str
@@ -75,6 +77,12 @@ class Learner:
     views: int | None = None
     augmentation_seed: int | None = None
     predict: Predictor | None = None
+    keep: str = "best"
+
+    @property
+    def student(self) -> keras.Model:
+        """The model whose layers a phase freezes."""
+        return getattr(self.trainer, "student", self.model)
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
@@ -103,7 +111,7 @@ def train(
     epochs: int | None = None,
     progress: Sequence[keras.callbacks.Callback] = (),
 ) -> Outcome:
-    """Train to the end and leave the best epoch's weights in `learner.model`.
+    """Train to the end and leave the best epoch's weights (or the last's) in `learner.model`.
 
     Goes on where an interrupted run of the same settings stopped; a training that was finished is
     not repeated.
@@ -160,7 +168,14 @@ def _judge(learner: Learner, task: Task, best: Best, run: RunFolder) -> Validati
         return predictor.repeatedly(split, f"{task.fingerprint}/validation")
 
     return Validation(
-        learner.role, learner.model, predict, task.validation, task.metric, best, journal
+        learner.role,
+        learner.model,
+        predict,
+        task.validation,
+        task.metric,
+        best,
+        journal,
+        last=learner.keep == "last",
     )
 
 
@@ -178,7 +193,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        phase.prepare(learner.model)
+        phase.prepare(learner.student)
         if done > phase.last_epoch:
             continue
         learner.compile(

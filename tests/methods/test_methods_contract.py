@@ -1,6 +1,7 @@
 """What every method of the registry must keep, whatever it matches."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import methods, models
+from kd_keras.distiller import Distiller
 from kd_keras.methods import METHODS
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import LiveTeacher
 
+# under which nothing is left to chance, which XLA draws otherwise
+NO_DRAWS = {"crd": {"examples": 16}}
+DOCS = Path(__file__).parents[2] / "docs" / "methods"
 CLASSES = 5
 # student and teacher differ in every width, as they do in life
 WIDTHS = {"student": {"embedding": 6, "stage": 3}, "teacher": {"embedding": 9, "stage": 4}}
@@ -33,13 +38,17 @@ def views_of(method, role, value):
 
 def built(name, **settings):
     keras.utils.set_random_seed(0)
-    method = methods.get(name, **settings)
+    return build(methods.get(name, **settings))
+
+
+def build(method):
     shapes = [
         {tap: (None, *tap_shape(role, tap)) for tap in getattr(method, f"{role}_taps")}
         for role in ("student", "teacher")
     ]
-    method.build(*shapes)
-    method.built = True
+    if not method.built:  # one that comes from a configuration is
+        method.build(*shapes)
+        method.built = True
     return method
 
 
@@ -81,18 +90,36 @@ def test_the_loss_of_a_batch_is_the_same_in_a_graph(name):
     np.testing.assert_allclose(graph, eager, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
+def test_a_step_is_the_same_compiled_by_xla(name):
+    """As it is on a GPU: the loss, its gradients and what training leaves behind."""
+    found = []
+    for compiled in (False, True):
+        method = built(name, **NO_DRAWS.get(name, {}))
+        student, teacher, known = random_batch(method)
+        known.pop("image")
+
+        @tf.function(jit_compile=compiled)
+        def step(student, teacher, known, method=method):
+            with tf.GradientTape() as tape:
+                tape.watch(student)
+                loss = method(student, teacher, known, training=True)
+            return loss, tape.gradient(loss, student, unconnected_gradients="zero")
+
+        results = step(student, teacher, known)
+        found.append([np.asarray(x) for x in (*tf.nest.flatten(results), *method.variables)])
+    for plain, fused in zip(*found, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-5 * max(1, np.abs(plain).max()))
+
+
 def test_a_method_comes_back_from_its_configuration(name):
     method = built(name)
     kept = json.loads(json.dumps(keras.saving.serialize_keras_object(method)))
     twin = keras.saving.deserialize_keras_object(kept)
     assert type(twin) is METHODS[name]
-    assert twin.get_config() == method.get_config()
     student, teacher, known = random_batch(method)
-    shapes = [
-        {tap: tuple(view.shape) for tap, view in views.items()} for views in (student, teacher)
-    ]
-    twin.build(*shapes)
-    twin.built = True
+    build(twin)
+    assert json.dumps(twin.get_config()) == json.dumps(method.get_config())
     twin.set_weights(method.get_weights())
     np.testing.assert_array_equal(
         twin(student, teacher, known, training=False),
@@ -171,10 +198,79 @@ def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
     loss = method(student, teacher, known, training=True)
     assert loss.dtype == tf.float32
     exact = {tap: tf.cast(view, "float32") for tap, view in student.items()}
-    np.testing.assert_allclose(loss, method(exact, teacher, known, training=True), rtol=1e-6)
+    twin = built(name)  # training may have changed a state
+    np.testing.assert_allclose(loss, twin(exact, teacher, known, training=True), rtol=1e-6)
     assert all(v.dtype == "float32" for v in method.trainable_variables)
+
+
+@pytest.mark.slow
+def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    keras.utils.set_random_seed(0)
+    teacher, student = (
+        models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", "lenet5")
+    )
+    weights = [v.path for v in student.weights]
+    distiller = Distiller(student=student, teacher=teacher, method=name)
+    distiller.compile()
+    distiller.fit(images, np.arange(16) % 10, batch_size=8, verbose=0)
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    for ours, theirs in zip(again.method.variables, distiller.method.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+    assert [v.path for v in distiller.student.weights] == weights
 
 
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=f"Unknown knob of method '{name}'.*'no_such'"):
         methods.get(name, no_such=1)
+
+
+def test_it_is_written_about(name):
+    row = [line for line in (DOCS / "README.md").read_text().splitlines() if f"[`{name}`]" in line]
+    assert len(row) == 1
+    assert f"`kd.methods.{METHODS[name].__name__}`" in row[0]
+    page = DOCS / row[0].partition("](")[2].partition(")")[0]
+    assert f"kd.methods.{METHODS[name].__name__}" in page.read_text()
+
+
+def test_a_weight_of_zero_takes_an_example_out_of_the_others_losses_too(name):
+    method = built(name)
+    student, teacher, known = random_batch(method)
+    kept = np.array([0, 1, 3, 4, 6])
+    weight = np.isin(np.arange(8), kept).astype("float32")
+    among = method(student, teacher, {**known, "weight": tf.constant(weight)}, training=False)
+    few = [
+        {tap: tf.gather(view, kept) for tap, view in views.items()}
+        for views in (student, teacher, known)
+    ]
+    np.testing.assert_allclose(
+        np.asarray(among)[kept], method(*few, training=False), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.slow
+def test_a_restarted_training_repeats_the_first(name):
+    """As a sweep restarts one trainer: nothing of the method's state stays behind."""
+    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype("uint8")
+    labels = np.arange(32) % 10
+    keras.utils.set_random_seed(0)
+    teacher, student, like = (
+        models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", *["lenet5"] * 2)
+    )
+    first, second = methods.get(name), methods.get(name)
+    source = LiveTeacher(teacher, first.teacher_taps)
+    shapes = TapView(student, dict.fromkeys((*first.student_taps, "logits"))).shapes, source.shapes
+    for method in (first, second):
+        method.build(*shapes)
+        method.built = True
+    second.set_weights(first.get_weights())
+    student.set_weights(like.get_weights())
+    distiller = Distiller(student=student, teacher=source, method=first)
+    distiller.compile(keras.optimizers.Adam(1e-2))
+    fit = {"epochs": 3, "batch_size": 8, "shuffle": False, "verbose": 0}
+    before = distiller.fit(images, labels, **fit).history["loss"]
+    trace = distiller.train_function
+    distiller.restart(like, second)
+    assert distiller.fit(images, labels, **fit).history["loss"] == pytest.approx(before, rel=1e-5)
+    assert distiller.train_function is trace

@@ -113,6 +113,20 @@ def test_every_part_looks_at_all_views_even_of_an_iterator():
     assert both.methods["one"].seen == both.methods["two"].seen == [3, 6]
 
 
+def test_it_trains_first_what_its_parts_train_first():
+    hints = kd.methods.FitNets(hint_epochs=2)
+    both = kd.methods.Sum({"fitnets": hints, "more": kd.methods.Sum({"cold": kd.methods.KD(1.0)})})
+    first, last = both.plan(kd.methods.Roles(student="a student", teacher="a teacher"))
+    assert (first.name, first.epochs, type(first.method)) == ("hint", 2, kd.methods.HintStage)
+    assert last.method is both
+
+
+def test_it_tells_its_parts_of_the_labels(batch):
+    crd = kd.methods.CRD(examples=9, size=2)
+    build(kd.methods.Sum({"crd": crd, "kd": kd.methods.KD()}), batch).meet(np.array([2, 0, 1]))
+    np.testing.assert_array_equal(crd.classes[:4], [2, 0, 1, -1])
+
+
 def test_it_comes_back_from_its_configuration(batch):
     cool = kd.schedules.Linear(8.0, 2.0, epochs=3)
     both = kd.methods.Sum({"cool": kd.methods.KD(cool), "hint": Hint()}, {"hint": 0.5})

@@ -6,29 +6,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from formula_cases import ZS as STUDENT
+from formula_cases import ZT as TEACHER
+from formula_cases import Y as LABELS
+from formula_cases import softmax, value_and_gradient
 from keras import ops
 
-from kd_keras import losses
-
-# the tensors of methods.md, section 0
-TEACHER = np.array([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
-STUDENT = np.array([[2.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-LABELS = np.array([0, 1])
+from kd_keras import losses, schedules
 
 rng = np.random.default_rng(0)
-
-
-def softmax(z):
-    e = np.exp(z - z.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def value_and_gradient(function, student):
-    student = tf.constant(student)
-    with tf.GradientTape() as tape:
-        tape.watch(student)
-        value = function(student)
-    return np.asarray(value), np.asarray(tape.gradient(value, student))
 
 
 def slow_softened_kl(student, teacher, temperature):
@@ -201,3 +187,68 @@ def test_cross_entropy_of_confidently_wrong_logits_does_not_saturate():
 )
 def test_labels_are_told_apart_by_their_shape(labels, classes, numbers):
     assert losses.are_class_numbers(np.zeros(labels), np.zeros((4, classes))) is numbers
+
+
+# --- the sheet's compositions: schedules, chains and peers that are sums of these formulas ---
+
+
+def mean(values):
+    return float(np.mean(np.asarray(values)))
+
+
+def kl(student, teacher, temperature):
+    return mean(losses.softened_kl(student, teacher, temperature=temperature))
+
+
+def test_early_stopped_distillation_is_the_mixed_loss_and_then_the_labels_alone():
+    alpha = schedules.Steps((0.1, 1.0), (60,))
+    hard = mean(losses.cross_entropy(LABELS, STUDENT))
+    soft = kl(STUDENT, TEACHER, 4.0)
+    mixed = [losses.mixed(hard, soft, alpha=alpha(epoch)) for epoch in (59, 60)]
+    np.testing.assert_allclose(mixed, [0.47161496, 0.63480038], atol=5e-9)
+
+
+def test_a_hop_of_a_teacher_assistant():
+    hard = mean(losses.cross_entropy(LABELS, STUDENT))
+    soft = kl(STUDENT, TEACHER, 4.0)
+    np.testing.assert_allclose(losses.mixed(hard, soft, alpha=0.5), 0.54414182, atol=5e-9)
+    # a mean over the classes too, as in the authors' code, is not the formula
+    np.testing.assert_allclose([soft / 16, soft / 48], [0.02834270, 0.00944757], atol=5e-9)
+    np.testing.assert_allclose(0.5 * hard + 0.5 * soft / 3, 0.39298067, atol=1e-7)
+
+
+def test_mutual_learning_of_two_peers():
+    one = mean(losses.cross_entropy(LABELS, STUDENT)) + kl(STUDENT, TEACHER, 1.0)
+    two = mean(losses.cross_entropy(LABELS, TEACHER)) + kl(TEACHER, STUDENT, 1.0)
+    np.testing.assert_allclose([one, two], [0.87906481, 0.59576733], atol=5e-9)
+
+
+def test_own_teacher_with_three_exits():
+    exits, t = [np.array([[1.0, 0, 0], [0, 1, 0]]), STUDENT], 3.0
+    hard = sum(mean(losses.cross_entropy(LABELS, z)) for z in (*exits, TEACHER))
+    temperatures = {"student_temperature": t, "teacher_temperature": t}
+    soft = sum(t**2 * mean(losses.soft_cross_entropy(z, TEACHER, **temperatures)) for z in exits)
+    np.testing.assert_allclose([hard, soft], [1.42299003, 18.82121249], atol=5e-9)
+    np.testing.assert_allclose(0.9 * hard + 0.1 * soft, 3.16281228, atol=5e-9)
+
+
+def test_a_student_friendly_teacher_with_two_branches():
+    branches = [np.array([[3.0, 1, 0], [0, 1, 1]]), STUDENT]
+    own = mean(losses.cross_entropy(LABELS, TEACHER))
+    towards = sum(kl(branch, TEACHER, 1.0) for branch in branches)
+    away = sum(kl(TEACHER, branch, 1.0) for branch in branches)
+    hard = sum(mean(losses.cross_entropy(LABELS, branch)) for branch in branches)
+    np.testing.assert_allclose(
+        [own, towards, away, hard], [0.23674493, 0.32418016, 0.44679015, 1.15072080], atol=5e-9
+    )
+    np.testing.assert_allclose(own + 3 * towards + hard, 2.36000621, atol=5e-9)
+    np.testing.assert_allclose(own + (3 * towards + hard) / 2, 1.29837556, atol=5e-9)
+
+
+def test_a_targets_list_of_the_largest_and_an_even_rest():
+    """TinyViT's form of a teacher's answer; what is left is shared among the other classes."""
+    targets = np.full((1, 5), (1 - 0.8) / 3)
+    targets[0, [3, 0]] = 0.6, 0.2
+    np.testing.assert_allclose(targets, [[0.2, 0.0667, 0.0667, 0.6, 0.0667]], atol=5e-5)
+    got = losses.cross_entropy(targets, np.array([[0.0, 0, 0, 1, 0]]))
+    np.testing.assert_allclose(got, 1.30483244, atol=5e-9)

@@ -1,0 +1,76 @@
+"""Formulas of distillation: pure functions, student first, one number per example.
+
+None of them reduces over the batch, weighs, or holds state. They compute in the dtype they are
+given, but never below float32. A term over the whole batch gives each example's share of it: the
+mean of the shares is the term. Such a term takes `present`, which leaves examples out of it.
+"""
+
+from kd_keras.losses.causal import (
+    class_similarity_difference,
+    relative_distance,
+    true_class_probability,
+    weighted_class_sums,
+)
+from kd_keras.losses.contrastive import contrastive_loss, contrastive_normaliser, moved
+from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
+from kd_keras.losses.decoupled import other_kl, target_kl
+from kd_keras.losses.feature import (
+    attention_difference,
+    attention_map,
+    gaussian_nll,
+    hint_distance,
+    mean_squared_difference,
+)
+from kd_keras.losses.relation import (
+    angle_difference,
+    distance_difference,
+    neighbour_divergence,
+    similarity_difference,
+)
+from kd_keras.losses.response import (
+    are_class_numbers,
+    class_numbers,
+    cross_entropy,
+    logit_regression,
+    mixed,
+    probability_regression,
+    soft_cross_entropy,
+    softened_kl,
+    standardised,
+)
+from kd_keras.losses.subclass import class_logits, subclass_spread, subclass_teacher_loss
+
+__all__ = [
+    "angle_difference",
+    "are_class_numbers",
+    "attention_difference",
+    "attention_map",
+    "class_logits",
+    "class_numbers",
+    "class_similarity_difference",
+    "contrastive_loss",
+    "contrastive_normaliser",
+    "cross_entropy",
+    "distance_difference",
+    "gaussian_nll",
+    "hint_distance",
+    "inter_class_distance",
+    "intra_class_distance",
+    "logit_regression",
+    "mean_squared_difference",
+    "mixed",
+    "moved",
+    "neighbour_divergence",
+    "other_kl",
+    "probability_regression",
+    "relative_distance",
+    "similarity_difference",
+    "soft_cross_entropy",
+    "softened_kl",
+    "standardised",
+    "subclass_spread",
+    "subclass_teacher_loss",
+    "target_kl",
+    "true_class_probability",
+    "weighted_class_sums",
+]

@@ -1,0 +1,111 @@
+"""Formulas on features of student and teacher that have one shape."""
+
+from keras import ops
+
+from kd_keras.losses.numeric import alike, at_least_float32, rows, unit
+
+
+def hint_distance(student, teacher):
+    """Half the squared distance of the features: `1/2 |student - teacher|^2`, over all entries.
+
+    Args:
+        student, teacher: of one shape `(batch, ...)`; the student's after its regressor.
+
+    Returns:
+        Shape `(batch,)`. Zero where they agree.
+
+    Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), equation 3.
+
+    Example:
+        >>> import numpy as np
+        >>> hint_distance(np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])).numpy().tolist()
+        [2.5]
+    """
+    student, teacher = alike(student, teacher)
+    return 0.5 * ops.sum(ops.square(rows(student) - rows(teacher)), axis=-1)
+
+
+def mean_squared_difference(student, teacher):
+    """The mean squared difference of the features, over all entries of an example.
+
+    Args:
+        student, teacher: of one shape `(batch, ...)`; the student's after its regressor.
+
+    Returns:
+        Shape `(batch,)`. Zero where they agree.
+
+    Source: the form of the hint in Tian et al., *Contrastive Representation Distillation* (2020).
+
+    Example:
+        >>> import numpy as np
+        >>> mean_squared_difference(np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]])).numpy().tolist()
+        [2.5]
+    """
+    student, teacher = alike(student, teacher)
+    return ops.mean(ops.square(rows(student) - rows(teacher)), axis=-1)
+
+
+def attention_map(features):
+    """Where a network is active: the mean over the channels of its squared features, as a unit
+    vector over all places.
+
+    Args:
+        features: maps, shape `(batch, height, width, channels)`.
+
+    Returns:
+        Shape `(batch, height * width)`; zeros for an example without any activity.
+
+    Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017).
+
+    Example:
+        >>> import numpy as np
+        >>> attention_map(np.array([[[[1.0, 1.0], [0.0, 0.0]]]])).numpy().tolist()
+        [[1.0, 0.0]]
+    """
+    return unit(rows(ops.mean(ops.square(at_least_float32(features)), axis=-1)))
+
+
+def attention_difference(student, teacher):
+    """The mean squared difference of the attention maps, over the places.
+
+    Args:
+        student, teacher: maps of one height and width, shape `(batch, height, width, channels)`;
+            the channels may differ.
+
+    Returns:
+        Shape `(batch,)`. Zero where both look at the same places.
+
+    Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), in the form of
+    their code, a mean; the paper writes a sum.
+
+    Example:
+        >>> import numpy as np
+        >>> left, right = np.array([[[[1.0], [0.0]]]]), np.array([[[[0.0], [5.0]]]])
+        >>> attention_difference(left, right).numpy().tolist()
+        [1.0]
+    """
+    student, teacher = alike(student, teacher)
+    return ops.mean(ops.square(attention_map(student) - attention_map(teacher)), axis=-1)
+
+
+def gaussian_nll(mean, target, *, variance):
+    """How unlikely the target is under a normal distribution: `1/2 ((m - t)^2 / v + ln v)`, the
+    mean over all entries of an example; without the constant `1/2 ln 2 pi`.
+
+    Args:
+        mean, target: of one shape `(batch, ..., channels)`; the mean is what the student predicts.
+        variance: positive, a number or shape `(channels,)`.
+
+    Returns:
+        Shape `(batch,)`.
+
+    Source: Ahn et al., *Variational Information Distillation for Knowledge Transfer* (2019).
+
+    Example:
+        >>> import numpy as np
+        >>> float(gaussian_nll(np.array([[1.0]]), np.array([[3.0]]), variance=5.0)[0])
+        1.2047...
+    """
+    mean, target = alike(mean, target)
+    variance = ops.cast(variance, mean.dtype)
+    return 0.5 * ops.mean(rows(ops.square(mean - target) / variance + ops.log(variance)), axis=-1)

@@ -1,0 +1,74 @@
+"""What the formulas share: dtypes, roots and norms with finite gradients, absent examples."""
+
+import keras
+from keras import ops
+
+TINY = 1e-12  # norms below it count as zero, as in the code of the papers
+
+
+def at_least_float32(x):
+    """`x` as a tensor of its own float dtype, but never below float32."""
+    x = ops.convert_to_tensor(x)
+    exact = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
+    return x if exact else ops.cast(x, "float32")
+
+
+def alike(student, teacher):
+    """Both as tensors of one dtype: the wider of the two, and never below float32."""
+    student, teacher = at_least_float32(student), at_least_float32(teacher)
+    wider = keras.backend.result_type(student.dtype, teacher.dtype)
+    return ops.cast(student, wider), ops.cast(teacher, wider)
+
+
+def safe_sqrt(x):
+    """The square root; zero, with a gradient of zero, where `x` is not above zero."""
+    positive = x > 0
+    return ops.where(positive, ops.sqrt(ops.where(positive, x, 1)), 0)
+
+
+def varies(x, centred, axis):
+    """Whether `x` differs from its mean by more than rounding, along `axis`; keeps the axis."""
+    spread = ops.sum(ops.square(centred), axis=axis, keepdims=True)
+    return spread > 1e-12 * ops.sum(ops.square(x), axis=axis, keepdims=True)
+
+
+def unit(x, axis=-1):
+    """`x` scaled to a Euclidean length of 1 along `axis`; zero where it has (nearly) no length.
+
+    The gradient is zero there, and not the infinity of the quotient.
+    """
+    squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
+    long = squares > TINY**2
+    return ops.where(long, x / ops.sqrt(ops.where(long, squares, 1)), 0)
+
+
+def rows(features):
+    """Features of any shape as one vector an example, shape `(batch, size)`."""
+    if len(features.shape) == 2:
+        return features
+    size = 1
+    for side in features.shape[1:]:
+        size *= side
+    return ops.reshape(features, (-1, size))
+
+
+def presence(present, like):
+    """Who takes part: 1 or 0 an example, and how many there are, at least 1.
+
+    Args:
+        present: shape `(batch,)` or `(batch, 1)`, zero or False for an example that is left out;
+            None for all.
+        like: a tensor whose batch size and dtype are taken.
+    """
+    if present is None:
+        there = ops.ones_like(ops.reshape(like, (ops.shape(like)[0], -1))[:, 0])
+    else:
+        flat = ops.reshape(ops.convert_to_tensor(present), (-1,))
+        there = ops.cast(ops.not_equal(flat, ops.zeros_like(flat)), like.dtype)
+    return there, ops.maximum(ops.sum(there), 1)
+
+
+def same_class(labels, there):
+    """1 where both examples are present and of one class, shape `(batch, batch)`."""
+    same = ops.cast(ops.equal(labels[:, None], labels[None, :]), there.dtype)
+    return same * there[:, None] * there[None, :]

@@ -1,0 +1,193 @@
+"""Formulas on what a model answers: its logits."""
+
+from keras import ops
+
+from kd_keras.losses.numeric import alike, at_least_float32, safe_sqrt, varies
+
+
+def softened_kl(student_logits, teacher_logits, *, temperature):
+    """KL(teacher || student) of the softened distributions, times the temperature squared.
+
+    The factor keeps the gradient's size when the temperature changes: with respect to the
+    student's logits it is `temperature * (softmax(student / T) - softmax(teacher / T))`.
+
+    Args:
+        student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
+        temperature: positive scalar; larger is softer.
+
+    Returns:
+        Shape `(batch,)`. Zero where the softened distributions agree.
+
+    Source: Hinton, Vinyals and Dean (2015), section 2.
+
+    Example:
+        >>> import numpy as np
+        >>> from kd_keras import losses
+        >>> float(losses.softened_kl(np.zeros((1, 2)), np.log([[3.0, 1.0]]), temperature=1.0)[0])
+        0.1308...
+    """
+    student_logits, teacher_logits = alike(student_logits, teacher_logits)
+    log_p = ops.log_softmax(teacher_logits / temperature)
+    log_q = ops.log_softmax(student_logits / temperature)
+    return temperature**2 * ops.sum(ops.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def soft_cross_entropy(
+    student_logits, teacher_logits, *, student_temperature, teacher_temperature, transform=None
+):
+    """Cross-entropy of the student against soft targets, each side at a temperature of its own.
+
+    There is no factor for the temperatures. With one temperature for both it is
+    `softened_kl / T^2` plus the entropy of the teacher's distribution, which has no gradient.
+
+    Args:
+        student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
+        student_temperature, teacher_temperature: positive scalars.
+        transform: a function of the teacher's softened probabilities, shape `(batch, classes)`,
+            that gives the targets; None leaves them as they are.
+
+    Returns:
+        Shape `(batch,)`. Least, and then the targets' entropy, where the student gives them.
+
+    Source: Hinton, Vinyals and Dean (2015), section 2, with two temperatures for one.
+
+    Example:
+        >>> import numpy as np
+        >>> even = np.zeros((1, 2))
+        >>> loss = soft_cross_entropy(even, np.log([[3.0, 1.0]]), student_temperature=1.0,
+        ...                           teacher_temperature=2.0)
+        >>> round(float(loss[0]), 4)  # ln 2
+        0.6931
+    """
+    student_logits, teacher_logits = alike(student_logits, teacher_logits)
+    targets = ops.softmax(teacher_logits / teacher_temperature)
+    if transform is not None:
+        targets = ops.cast(transform(targets), student_logits.dtype)
+    log_q = ops.log_softmax(student_logits / student_temperature)
+    return -ops.sum(targets * log_q, axis=-1)
+
+
+def logit_regression(student_logits, teacher_logits, *, centred=False):
+    """Half the squared distance of the logits: `1/2 sum_k (s_k - t_k)^2`.
+
+    Its gradient is `student - teacher`. It is also the limit of `classes * softened_kl` at high
+    temperatures, where the logits of both are centred.
+
+    Args:
+        student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
+        centred: take each example's mean from its logits first. Softmax does not see that mean;
+            the student is then free in it.
+
+    Returns:
+        Shape `(batch,)`. Zero where the logits agree.
+
+    Source: Ba and Caruana, *Do Deep Nets Really Need to be Deep?* (2014).
+
+    Example:
+        >>> import numpy as np
+        >>> logit_regression(np.array([[2.0, 1.0]]), np.array([[4.0, 0.0]])).numpy().tolist()
+        [2.5]
+    """
+    student_logits, teacher_logits = alike(student_logits, teacher_logits)
+    apart = student_logits - teacher_logits
+    if centred:
+        apart = apart - ops.mean(apart, axis=-1, keepdims=True)
+    return 0.5 * ops.sum(ops.square(apart), axis=-1)
+
+
+def probability_regression(student_logits, teacher_logits):
+    """The mean squared difference of the probabilities, over the classes.
+
+    Args:
+        student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
+
+    Returns:
+        Shape `(batch,)`. Zero where the distributions agree.
+
+    Source: Bucila, Caruana and Niculescu-Mizil, *Model Compression* (2006), for two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> probability_regression(np.zeros((1, 2)), np.log([[3.0, 1.0]])).numpy().tolist()
+        [0.0625...]
+    """
+    student_logits, teacher_logits = alike(student_logits, teacher_logits)
+    apart = ops.softmax(student_logits) - ops.softmax(teacher_logits)
+    return ops.mean(ops.square(apart), axis=-1)
+
+
+def standardised(logits):
+    """Logits of mean 0 and standard deviation 1 in each example.
+
+    The deviation divides by `classes - 1`. Logits that are all alike give zeros, and a gradient
+    of zero.
+
+    Args:
+        logits: shape `(batch, classes)`.
+
+    Returns:
+        Shape `(batch, classes)`.
+
+    Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024), with their 1e-7
+    beside the deviation.
+
+    Example:
+        >>> import numpy as np
+        >>> np.round(standardised(np.array([[4.0, 2.0, 0.0]])), 4).tolist()
+        [[1.0, 0.0, -1.0]]
+    """
+    logits = at_least_float32(logits)
+    centred = logits - ops.mean(logits, axis=-1, keepdims=True)
+    variance = ops.sum(ops.square(centred), axis=-1, keepdims=True) / (logits.shape[-1] - 1)
+    return ops.where(varies(logits, centred, -1), centred / (1e-7 + safe_sqrt(variance)), 0)
+
+
+def mixed(hard, soft, *, alpha):
+    """The labels' term and the teacher's: `alpha * hard + (1 - alpha) * soft`.
+
+    Args:
+        hard, soft: shape `(batch,)`.
+        alpha: the weight of the labels, in [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> mixed(np.array([1.0]), np.array([3.0]), alpha=0.25).tolist()
+        [2.5]
+    """
+    return alpha * hard + (1.0 - alpha) * soft
+
+
+def cross_entropy(labels, logits):
+    """Cross-entropy of logits against class numbers or soft labels.
+
+    Args:
+        labels: class numbers, integers of shape `(batch,)` or `(batch, 1)`; or distributions,
+            shape `(batch, classes)`.
+        logits: shape `(batch, classes)`, unnormalised.
+
+    Returns:
+        Shape `(batch,)`.
+    """
+    logits = at_least_float32(logits)
+    log_q = ops.log_softmax(logits)
+    if are_class_numbers(labels, logits):
+        labels = ops.one_hot(class_numbers(labels, logits), logits.shape[-1], dtype=logits.dtype)
+    return -ops.sum(ops.cast(labels, logits.dtype) * log_q, axis=-1)
+
+
+def class_numbers(labels, logits):
+    """The class of each example, int32, shape `(batch,)`: of a distribution, its likeliest one.
+
+    Args:
+        labels: as in `cross_entropy`.
+        logits: of the shape `(batch, classes)` that they are compared with.
+    """
+    if are_class_numbers(labels, logits):
+        return ops.reshape(ops.cast(labels, "int32"), (-1,))
+    return ops.cast(ops.argmax(labels, axis=-1), "int32")
+
+
+def are_class_numbers(labels, logits) -> bool:
+    """Whether `labels` hold class numbers, and not one distribution an example."""
+    shape = tuple(labels.shape)
+    return len(shape) < len(logits.shape) or (shape[-1] == 1 and logits.shape[-1] != 1)

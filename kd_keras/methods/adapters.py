@@ -1,0 +1,167 @@
+"""Bringing features of two networks to one shape: resolutions by averaging, channels by weights.
+
+Features are vectors `(batch, size)` or maps `(batch, height, width, channels)`. Where one side is a
+vector, the other's maps are averaged over all places; else the larger map is averaged down.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import layers, ops
+
+Shape = Sequence[int | None]
+Size = tuple[int, ...]  # height and width; empty for a vector
+
+WIDEST_KERNEL = 7  # a larger difference of two maps is averaged away instead
+
+
+def checked(what: str, student: Shape, teacher: Shape, *, maps: bool = False) -> None:
+    """Raise `ValueError` for features that no adapter brings together.
+
+    Args:
+        what: which method on which taps, for the message.
+        student, teacher: shapes with None for the batch.
+        maps: whether both must be maps.
+    """
+    ranks = (4,) if maps else (2, 4)
+    for shape in (student, teacher):
+        if len(shape) not in ranks or None in shape[1:]:
+            wanted = "maps, (batch, height, width, channels)"
+            wanted = wanted if maps else f"vectors, (batch, size), or {wanted}"
+            raise ValueError(
+                f"{what} takes {wanted}, of known size. Received: features {tuple(student)} of "
+                f"the student and {tuple(teacher)} of the teacher. Name other taps."
+            )
+
+
+def common_size(student: Shape, teacher: Shape) -> Size:
+    """The smaller height and width of two maps; nothing where one side is a vector."""
+    if len(student) == 2 or len(teacher) == 2:
+        return ()
+    return tuple(min(sides) for sides in zip(student[1:3], teacher[1:3], strict=True))  # type: ignore
+
+
+def averaged(features, size: Size):
+    """Maps averaged down to a height and width, or over all places for a vector.
+
+    A side that is not a multiple is cut into windows that overlap by a place.
+
+    Example:
+        >>> averaged(np.arange(4.0).reshape(1, 2, 2, 1), (1, 1)).numpy().ravel().tolist()
+        [1.5]
+    """
+    if len(features.shape) == 2 or tuple(features.shape[1:3]) == size:
+        return features
+    if not size:
+        return ops.mean(features, axis=(1, 2))
+    down, across = (
+        ops.convert_to_tensor(_windows(n, few), dtype=features.dtype)
+        for n, few in zip(features.shape[1:3], size, strict=True)
+    )
+    return ops.einsum("ih,nhwc,jw->nijc", down, features, across)
+
+
+def _windows(places: int, windows: int) -> np.ndarray:
+    """A matrix, `(windows, places)`, of which each row averages the places of a window."""
+    matrix = np.zeros((windows, places))
+    for k in range(windows):
+        start, end = k * places // windows, -(-(k + 1) * places // windows)
+        matrix[k, start:end] = 1 / (end - start)
+    return matrix
+
+
+class Adapter(layers.Layer):
+    """Trained layers from the student's features to the shape of the teacher's.
+
+    Called on both, it gives both in that shape.
+
+    Args:
+        size: height and width to which both are averaged first; None leaves them.
+        inner: the layers.
+        student: the student's shape, for which they are built.
+    """
+
+    def __init__(self, size: Size | None, inner: Sequence[layers.Layer], student: Shape, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.inner = size, list(inner)
+        shape = tuple(student)
+        if size is not None and len(shape) == 4:
+            shape = (None, *size, shape[-1])
+        for layer in self.inner:
+            layer.build(shape)
+            shape = tuple(layer.compute_output_shape(shape))
+        self.adapted_shape = shape
+        self.built = True
+
+    def call(self, student, teacher, training=False):
+        if self.size is not None:
+            student, teacher = averaged(student, self.size), averaged(teacher, self.size)
+        for layer in self.inner:
+            normalises = isinstance(layer, layers.BatchNormalization)
+            student = layer(student, training=training) if normalises else layer(student)
+        return student, teacher
+
+
+def regressor(student: Shape, teacher: Shape, *, normalised: bool, activation=None, **options):
+    """One layer of weights to the teacher's features: a convolution, or a dense layer for vectors.
+
+    Equal maps get a 1x1 convolution; a student's map of twice the size a 3x3 one with stride 2, of
+    half the size a transposed one; one that is larger by up to 6 places an unpadded one that takes
+    them away. Other maps are averaged to a common size first.
+
+    Args:
+        student, teacher: shapes that `checked` let through.
+        normalised: put a batch normalisation behind it.
+        activation: the teacher's own behind the hint, as a name.
+        options: of the layer with weights, such as its initializer.
+
+    Returns:
+        An `Adapter`.
+    """
+    dtype, channels = options.get("dtype", "float32"), teacher[-1]
+    size: Size | None = common_size(student, teacher)
+    if not size:
+        inner: list[layers.Layer] = [layers.Dense(channels, **options)]
+    else:
+        inner = _convolution(tuple(student[1:3]), tuple(teacher[1:3]), channels, options)
+        size = None if inner else size
+        inner = inner or [layers.Conv2D(channels, 1, **options)]
+    if normalised:
+        inner.append(layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
+    if activation is not None:
+        inner.append(layers.Activation(activation, dtype=dtype))
+    return Adapter(size, inner, student, dtype=dtype)
+
+
+def _convolution(before, after, channels, options: dict) -> list[layers.Layer]:
+    """Layers from one height and width to another; none where no convolution fits."""
+    steps = [a - b for a, b in zip(before, after, strict=True)]
+    if before == tuple(2 * side for side in after):
+        dtype = options.get("dtype", "float32")
+        # symmetric, where `same` would pad at the end alone
+        pad = layers.ZeroPadding2D(1, dtype=dtype)
+        return [pad, layers.Conv2D(channels, 3, strides=2, **options)]
+    if after == tuple(2 * side for side in before):
+        return [layers.Conv2DTranspose(channels, 4, strides=2, padding="same", **options)]
+    if all(0 <= step < WIDEST_KERNEL for step in steps):
+        return [layers.Conv2D(channels, [step + 1 for step in steps], **options)]
+    return []
+
+
+def channel_network(student: Shape, teacher: Shape, depth: int, **options) -> Adapter:
+    """`depth` dense layers over the channels of each place, with ReLU between them.
+
+    Args:
+        student, teacher: shapes that `checked` let through.
+        depth: how many layers.
+        options: of each layer.
+
+    Returns:
+        An `Adapter`.
+    """
+    dense = [
+        layers.Dense(teacher[-1], activation="relu" if k < depth - 1 else None, **options)
+        for k in range(depth)
+    ]
+    dtype = options.get("dtype", "float32")
+    return Adapter(common_size(student, teacher), dense, student, dtype=dtype)

@@ -1,0 +1,196 @@
+"""Methods that match features on the way: hints, attention, information."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from kd_keras import losses
+from kd_keras.checks import positive
+from kd_keras.methods import adapters
+from kd_keras.methods.base import Method, knob_property, tap_pairs
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class Hint(Method):
+    """The student's features, through a trained regressor, as the teacher's: mean squared error.
+
+    This is the single-stage form of recent comparisons, beside the labels. `FitNets` is the
+    original, which trains the lower part of the student first.
+
+    Args:
+        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        weight: positive number, or a schedule over epochs.
+        activation: what follows the regressor, as a name: the teacher's own at that place, or None.
+        normalised: whether the regressor holds a batch normalisation.
+
+    Raises:
+        ValueError: when built, for features that no regressor brings together.
+
+    Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), in the form of Tian et al.,
+    *Contrastive Representation Distillation* (2020).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.Hint(student_tap="stage1", teacher_tap="stage2")
+        >>> method.build({"stage1": (None, 8, 8, 6)}, {"stage2": (None, 4, 4, 64)})
+        >>> method.adapter.adapted_shape
+        (None, 4, 4, 64)
+    """
+
+    def __init__(
+        self,
+        student_tap="stage2",
+        teacher_tap="stage2",
+        weight=100.0,
+        activation="relu",
+        normalised=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)
+        self.activation, self.normalised = activation, bool(normalised)
+        keras.activations.get(activation)  # refuses what is none
+        self.add_knob("weight", weight, positive)
+
+    weight = knob_property("weight")
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        shapes = student_shape[ours], teacher_shape[theirs]
+        adapters.checked(f"{type(self).__name__} on {ours!r} and {theirs!r}", *shapes)
+        self.adapter = self._regressor(*shapes)
+
+    def _regressor(self, student, teacher):
+        settings = {"normalised": self.normalised, "activation": self.activation}
+        return adapters.regressor(student, teacher, **settings, dtype=self.dtype_policy)
+
+    def call(self, student, teacher, batch, training=False):
+        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        pair = self.adapter(student[ours], teacher[theirs], training=training)
+        return self.knob("weight") * self._distance(*pair)
+
+    _distance = staticmethod(losses.mean_squared_difference)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "student_tap": self.student_taps[0],
+            "teacher_tap": self.teacher_taps[0],
+            "activation": self.activation,
+            "normalised": self.normalised,
+        }
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class AttentionTransfer(Method):
+    """Look where the teacher looks: the maps of squared activity, each of length 1.
+
+    Args:
+        student_taps, teacher_taps: names of maps, as many of both, which are compared pair by
+            pair and added; a name, several joined by commas, or a tuple of them.
+        weight: positive number, or a schedule over epochs.
+
+    Raises:
+        ValueError: when built, for taps that are no maps.
+
+    Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), in the form of
+    their code.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> kd.methods.AttentionTransfer("stage2", "stage3").teacher_taps
+        ('stage3',)
+    """
+
+    def __init__(
+        self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1000.0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
+        self.add_knob("weight", weight, positive)
+
+    weight = knob_property("weight")
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        self.sizes = []
+        for ours, theirs in zip(self.student_taps, self.teacher_taps, strict=True):
+            shapes = student_shape[ours], teacher_shape[theirs]
+            adapters.checked(f"AttentionTransfer on {ours!r} and {theirs!r}", *shapes, maps=True)
+            self.sizes.append(adapters.common_size(*shapes))
+
+    def call(self, student, teacher, batch, training=False):
+        total = 0.0
+        for ours, theirs, size in zip(
+            self.student_taps, self.teacher_taps, self.sizes, strict=True
+        ):
+            maps = [adapters.averaged(x, tuple(size)) for x in (student[ours], teacher[theirs])]
+            total += losses.attention_difference(*maps)
+        return self.knob("weight") * total
+
+    def get_config(self):
+        taps = {"student_taps": self.student_taps, "teacher_taps": self.teacher_taps}
+        return {**super().get_config(), **{k: list(v) for k, v in taps.items()}}
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class VID(Method):
+    """Hold as much information on the teacher's features as a normal distribution can tell.
+
+    Small networks predict the mean of each of the teacher's features from the student's; each
+    channel has a trained variance, so that channels that cannot be predicted count for less.
+
+    Args:
+        student_taps, teacher_taps: names, as many of both, which are compared pair by pair and
+            added; a name, several joined by commas, or a tuple of them.
+        weight: positive number, or a schedule over epochs.
+
+    Raises:
+        ValueError: when built, for features that no network brings together.
+
+    Source: Ahn et al., *Variational Information Distillation for Knowledge Transfer* (2019).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.VID("embedding")
+        >>> method.build({"embedding": (None, 5)}, {"embedding": (None, 7)})
+        >>> [tuple(v.shape) for v in method.trainable_variables]
+        [(7,), (5, 7), (7, 7), (7, 7)]
+    """
+
+    def __init__(self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
+        self.add_knob("weight", weight, positive)
+
+    weight = knob_property("weight")
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        self.networks: list = []
+        self.spreads: list = []
+        for ours, theirs in zip(self.student_taps, self.teacher_taps, strict=True):
+            shapes = student_shape[ours], teacher_shape[theirs]
+            adapters.checked(f"VID on {ours!r} and {theirs!r}", *shapes)
+            options = {"use_bias": False, "dtype": self.dtype_policy}
+            self.networks.append(adapters.channel_network(*shapes, depth=3, **options))
+            start = keras.initializers.Constant(np.log(np.expm1(5.0 - _LEAST)))  # a variance of 5
+            spread = self.add_weight(
+                shape=(shapes[1][-1],), name=f"spread_{len(self.spreads)}", initializer=start
+            )
+            self.spreads.append(spread)
+
+    def call(self, student, teacher, batch, training=False):
+        total = 0.0
+        for ours, theirs, network, spread in zip(
+            self.student_taps, self.teacher_taps, self.networks, self.spreads, strict=True
+        ):
+            mean, target = network(student[ours], teacher[theirs])
+            variance = ops.softplus(spread) + _LEAST
+            total += losses.gaussian_nll(mean, target, variance=variance)
+        return self.knob("weight") * total
+
+    def get_config(self):
+        taps = {"student_taps": self.student_taps, "teacher_taps": self.teacher_taps}
+        return {**super().get_config(), **{k: list(v) for k, v in taps.items()}}
+
+
+_LEAST = 1e-5  # added to a variance, as in the authors' code

@@ -1,0 +1,133 @@
+"""Methods that match how the examples of a batch relate to each other."""
+
+import keras
+
+from kd_keras import losses
+from kd_keras.checks import positive
+from kd_keras.methods import adapters
+from kd_keras.methods.base import Method, knob_property, tap_pairs
+
+
+class Relation(Method):
+    """Base of the methods that compare a batch in one tap of each network.
+
+    Args:
+        student_tap, teacher_tap: where to look, by meaning or by layer path. Maps count as one long
+            vector an example.
+        knobs: the method's numbers by name, each positive.
+    """
+
+    def __init__(self, student_tap, teacher_tap, knobs, **kwargs):
+        super().__init__(**kwargs)
+        self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)
+        for name, value in knobs.items():
+            self.add_knob(name, value, positive)
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        what = f"{type(self).__name__} on {ours!r} and {theirs!r}"
+        adapters.checked(what, student_shape[ours], teacher_shape[theirs])
+
+    def call(self, student, teacher, batch, training=False):
+        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        return self.compare(student[ours], teacher[theirs], present=batch.get("weight"))
+
+    def compare(self, student, teacher, present):
+        """Each example's share; `present` is zero for those that are left out."""
+        raise TypeError(f"{type(self).__name__} must override `compare`.")
+
+    def get_config(self):
+        taps = {"student_tap": self.student_taps[0], "teacher_tap": self.teacher_taps[0]}
+        return {**super().get_config(), **taps}
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class SimilarityPreserving(Relation):
+    """Images that look alike to the teacher look alike to the student.
+
+    Args:
+        student_tap, teacher_tap: where to look, by meaning or by layer path; the authors take the
+            last maps.
+        weight: positive number, or a schedule over epochs.
+
+    Source: Tung and Mori, *Similarity-Preserving Knowledge Distillation* (2019).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> method = kd.methods.SimilarityPreserving("embedding", "embedding")
+        >>> method({"embedding": np.eye(3)}, {"embedding": 2 * np.eye(3)}, {}).numpy().tolist()
+        [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, student_tap="stage2", teacher_tap="stage2", weight=3000.0, **kwargs):
+        super().__init__(student_tap, teacher_tap, {"weight": weight}, **kwargs)
+
+    weight = knob_property("weight")
+
+    def compare(self, student, teacher, present):
+        return self.knob("weight") * losses.similarity_difference(student, teacher, present=present)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class PKT(Relation):
+    """Who is near to whom, as probabilities over the batch.
+
+    Args:
+        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        weight: positive number, or a schedule over epochs.
+
+    Source: Passalis and Tefas, *Learning Deep Representations with Probabilistic Knowledge
+    Transfer* (2018).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> loss = kd.methods.PKT()({"embedding": np.eye(3)}, {"embedding": np.ones((3, 2))}, {})
+        >>> loss.shape
+        TensorShape([3])
+    """
+
+    def __init__(self, student_tap="embedding", teacher_tap="embedding", weight=30000.0, **kwargs):
+        super().__init__(student_tap, teacher_tap, {"weight": weight}, **kwargs)
+
+    weight = knob_property("weight")
+
+    def compare(self, student, teacher, present):
+        return self.knob("weight") * losses.neighbour_divergence(student, teacher, present=present)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class RKD(Relation):
+    """The geometry of a batch: distances of pairs, and angles in triangles.
+
+    Args:
+        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        distance_weight, angle_weight: positive numbers, or schedules over epochs.
+
+    Source: Park et al., *Relational Knowledge Distillation* (2019).
+
+    Example:
+        >>> import numpy as np, kd_keras as kd
+        >>> corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> turned = 2 * corners[:, ::-1] + 5
+        >>> kd.methods.RKD()({"embedding": corners}, {"embedding": turned}, {}).numpy().tolist()
+        [0.0, 0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        student_tap="embedding",
+        teacher_tap="embedding",
+        distance_weight=25.0,
+        angle_weight=50.0,
+        **kwargs,
+    ):
+        knobs = {"distance_weight": distance_weight, "angle_weight": angle_weight}
+        super().__init__(student_tap, teacher_tap, knobs, **kwargs)
+
+    distance_weight = knob_property("distance_weight")
+    angle_weight = knob_property("angle_weight")
+
+    def compare(self, student, teacher, present):
+        distance = losses.distance_difference(student, teacher, present=present)
+        angle = losses.angle_difference(student, teacher, present=present)
+        return self.knob("distance_weight") * distance + self.knob("angle_weight") * angle
