@@ -1,7 +1,7 @@
 """Learners: models on labels, and students on their teacher, one after the other in one trainer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -23,8 +23,8 @@ class Bench:
     """Where trainings of one kind follow each other: their step is traced once for all.
 
     They share the student's architecture, and in distillation the teacher and the method's class
-    and fixed settings. The model that is trained is always the first one; those that come later
-    say how it starts.
+    and fixed settings; the learning rate and the method's knobs may differ. The model that is
+    trained is always the first one; those that come later say how it starts.
 
     Args:
         config: a `TrainConfig`, `DistillConfig` or `SweepConfig`.
@@ -75,6 +75,33 @@ class Bench:
             self._trainer.method.adapt(answers.blocks(self._stored))
         return self._learner(role, seed)
 
+    def taught(
+        self,
+        role: str,
+        seed: int,
+        plan: Sequence[Stage],
+        alpha: Any,
+        train: Callable[[Learner, int | None], Outcome],
+    ) -> Outcome:
+        """Train all stages of a method's plan; how the last one went.
+
+        Methods of one stage share this bench. The stages of others may be of any kind, and have a
+        bench each.
+
+        Args:
+            role, seed: as in `Learner`, of the last stage; the others' roles end in their names.
+            plan: from a new method and a new student.
+            alpha: the weight of the labels, where a stage has none of its own.
+            train: trains a learner for so many epochs (None: the config's).
+        """
+        for stage in plan:
+            last = stage is plan[-1]
+            bench = self if len(plan) == 1 else Bench(self._config, self._task)
+            name = role if last else f"{role} {stage.name}"
+            own = alpha if stage.alpha is None else stage.alpha
+            outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
+        return outcome
+
     def _begin(self, trainer: Supervised) -> None:
         self._trainer, self._predict = trainer, Predictor(trainer.student)
 
@@ -83,9 +110,12 @@ class Bench:
         views = getattr(self._config, "views", None)
 
         def compile_with(optimizer, **options):
-            # a restarted trainer has its optimizer; in transfer learning each phase needs its own
+            # a restarted trainer has its optimizer, which learns at a rate that is a variable; in
+            # transfer learning each phase needs its own
             if not trainer.compiled or self._config.head_epochs:
                 trainer.compile(optimizer=optimizer, **options)
+            else:
+                trainer.optimizer.learning_rate = float(optimizer.learning_rate)
 
         return Learner(
             role=role,
