@@ -90,14 +90,19 @@ class Final:
         entry = {**_seed_entry(self._config.seed, teacher_outcome), "test": test}
         costs = cost.describe(self._teacher)
         models = {"teacher": results.model_entry(self._config.teacher, costs, [entry])}
-        for role, trained in self._trained.items():
-            models[role] = self._entry(role, trained, theirs)
-        return models
+        for spec in dict.fromkeys(trained.setting.student for trained in self._trained.values()):
+            model = setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed=0)
+            predict, costs = Predictor(model), cost.describe(model)
+            for role, trained in self._trained.items():
+                if trained.setting.student == spec:
+                    seeds = self._seeds(role, trained, model, predict, theirs)
+                    models[role] = results.model_entry(str(spec), costs, seeds)
+        return {role: models[role] for role in ("teacher", *self._trained)}
 
-    def _entry(self, role: str, trained: Trained, theirs: Any) -> dict[str, Any]:
-        spec, seeds = trained.setting.student, []
-        model = setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed=0)
-        predict, costs = Predictor(model), cost.describe(model)
+    def _seeds(
+        self, role: str, trained: Trained, model: keras.Model, predict: Predictor, theirs: Any
+    ) -> list[dict[str, Any]]:
+        seeds = []
         for seed, outcome in trained.outcomes.items():
             model.load_weights(folder_of(self._folder, _name(role), seed) / WEIGHTS)
             test = quality.evaluate(
@@ -106,7 +111,7 @@ class Final:
             seeds.append({**_seed_entry(seed, outcome), "test": test})
             if role == "tuned" and seed == self._config.seeds[0]:
                 save(model, self._folder.path / "student.keras")
-        return results.model_entry(str(spec), costs, seeds)
+        return seeds
 
 
 def verdict(

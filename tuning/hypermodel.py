@@ -72,6 +72,8 @@ class DistillationModel(keras_tuner.HyperModel):
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
+        # else Hyperband's promoted trials fail: what a checkpoint says of it finds no place
+        distiller.optimizer.build(distiller.trainable_variables)
         return distiller
 
     def student(self, setting: Setting, seed: int) -> keras.Model:
