@@ -30,6 +30,7 @@ def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_pa
     assert "is finished; --overwrite runs it anew" in err
 
 
+@pytest.mark.slow
 def test_a_search_of_which_a_trial_failed_exits_1_and_says_so(main, tmp_path):
     (tmp_path / "mine.py").write_text(
         "def space(hp):\n    return {'learning_rate': hp.Choice('rate', [1e-3, 1e30])}\n"

@@ -137,6 +137,7 @@ def test_the_saved_student_is_the_tuned_one_of_the_first_seed(searched):
     assert judged == found["models"]["tuned"]["seeds"][0]["test"]
 
 
+@pytest.mark.slow
 def test_test_labels_choose_nothing(searched, tmp_path, monkeypatch):
     config, found = searched
     load = setup.load_task
@@ -187,6 +188,7 @@ def test_the_teacher_answers_once_for_all_trials_on_disk(tmp_path, monkeypatch):
     assert all(folder.parent == config.folder / "work" / "answers" for folder in built)
 
 
+@pytest.mark.slow
 def test_a_teacher_from_a_file_is_not_trained(tmp_path):
     config = make(tmp_path, teacher=str(tmp_path / "t.keras"), teacher_knobs=(), epochs=1, trials=1)
     task = setup.load_task(config)
@@ -205,7 +207,6 @@ def test_a_teacher_from_a_file_is_not_trained(tmp_path):
 @pytest.mark.parametrize(
     ("words", "count"),
     [
-        ({"oracle": "grid", "trials": 3, "space": "kd-grid"}, 3),
         ({"oracle": "bayesian", "trials": 11}, 11),  # two beyond its random first points
         ({"oracle": "hyperband", "epochs": 4, "factor": 2}, 15),
     ],
@@ -232,6 +233,7 @@ def test_a_grid_ends_where_it_is_through(tmp_path):
     assert found["search"]["trials"][0]["score"] == found["search"]["default"]["score"]
 
 
+@pytest.mark.slow
 def test_another_objective_chooses_epochs_and_trials(tmp_path):
     config = make(tmp_path, trials=2, objective="auc", seeds=(0,))
     found = run(config)
@@ -306,6 +308,7 @@ def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplo
     assert table["status"].tolist() == ["COMPLETED", "FAILED", "COMPLETED"]
 
 
+@pytest.mark.slow
 def test_three_failures_in_a_row_end_the_search_and_it_can_go_on(tmp_path):
     config = make(tmp_path, trials=5, epochs=1, seeds=(0,))
 
@@ -330,6 +333,7 @@ def test_a_finished_search_is_not_repeated_and_other_settings_are_refused(search
         run(config, space=lambda hp: {"alpha": hp.Float("alpha", 0.0, 0.5)})
 
 
+@pytest.mark.slow
 def test_overwrite_replaces(tmp_path):
     config = make(tmp_path, trials=1, epochs=1, seeds=(0,))
     first = run(config)
