@@ -175,8 +175,11 @@ class Compiled(Logged):
         self.optimizer.build(self.trainable_variables)
 
     def restart_optimizer(self) -> None:
-        """Make the optimizer as new, learning rate included; nothing is traced again."""
-        if not self.optimizer.built:
+        """Make the optimizer as new, learning rate included; nothing is traced again.
+
+        Where there is none yet, or none that has taken a step, nothing is to be done.
+        """
+        if not self.compiled or not self.optimizer.built:
             return
         fresh = keras.optimizers.deserialize(self._optimizer_config)
         fresh.build(self.trainable_variables)

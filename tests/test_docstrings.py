@@ -7,13 +7,21 @@ import pkgutil
 import pytest
 
 import kd_keras
+import tuning
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-SLOW = {"kd_keras.recipes.distill", "kd_keras.recipes.sweep", "kd_keras.models.pretrained"}
+SLOW = {
+    *("kd_keras.recipes.distill", "kd_keras.recipes.sweep", "kd_keras.models.pretrained"),
+    "tuning.run",
+}
 
 
 def modules():
-    names = [found.name for found in pkgutil.walk_packages(kd_keras.__path__, "kd_keras.")]
+    names = [
+        found.name
+        for package in (kd_keras, tuning)
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    ]
     names = [name for name in names if not name.endswith(("__main__", "._reload"))]
     return [
         pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())

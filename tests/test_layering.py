@@ -25,8 +25,9 @@ LAYERS = (
     {"recipes"},
     {"table", "page"},
     {"report"},
-    {"tuning", "cli"},
-    {"__main__"},
+    {"tuning"},
+    {"cli"},
+    {"__main__", "tuning.search"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # what may be loaded where, everything else being for all
@@ -47,7 +48,10 @@ def sources():
 def name_of(path):
     """A file's place in the layers: `kd_keras/data/task.py` is `data`."""
     parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[0] if parts[0] == "tuning" else parts[1]
+    if parts[0] != "tuning":
+        return parts[1]
+    # a file of `tuning` that is run by `python -m` is a door, beside that of the package
+    return door if (door := ".".join(parts)) in LEVEL else "tuning"
 
 
 def imports(path):
@@ -68,7 +72,8 @@ def ours(path):
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "tuning":
-            found.append("tuning")
+            door = ".".join(parts[:2])
+            found.append(door if door in LEVEL else "tuning")
         elif parts[0] == "kd_keras" and len(parts) > 1 and parts[1] in LEVEL:
             found.append(parts[1])
     return found

@@ -127,9 +127,11 @@ def test_a_stopped_training_goes_on_after_a_restart(examples):
     assert len(fit(trainer, examples)["loss"]) == 2
 
 
-def test_before_the_first_fit_it_is_no_more_than_a_copy(examples):
+@pytest.mark.parametrize("compiled", [True, False])
+def test_before_the_first_fit_it_is_no_more_than_a_copy(examples, compiled):
     trainer = Supervised(student=student())
-    trainer.compile("sgd")
+    if compiled:
+        trainer.compile("sgd")
     trainer.restart(student(seed=2))
     same(trainer.student, student(seed=2))
 

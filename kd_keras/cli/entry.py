@@ -21,8 +21,10 @@ from kd_keras.cli.cache import Cache
 from kd_keras.cli.files import Evaluate, Export, List, Report
 from kd_keras.cli.sweeps import Compare, Study
 from kd_keras.cli.training import Distill, Train
+from kd_keras.cli.tuning import Tune
 from kd_keras.config import DistillConfig
 from kd_keras.recipes.presets import PRESETS, as_compare, as_study
+from tuning.config import from_preset
 
 log = logging.getLogger("kd_keras")
 
@@ -31,6 +33,7 @@ COMMANDS: dict[str, type] = {
     "distill": Distill,
     "study": Study,
     "compare": Compare,
+    "tune": Tune,
     "train": Train,
     "evaluate": Evaluate,
     "export": Export,
@@ -45,6 +48,7 @@ FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "distill": lambda config, smoke: config,
     "study": as_study,
     "compare": as_compare,
+    "tune": from_preset,
 }
 
 

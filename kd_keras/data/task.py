@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -103,6 +104,38 @@ def cut_validation(split: Split, *, share: float, seed: int) -> tuple[Split, Spl
         np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
     )
     return split.rows(np.sort(train)), split.rows(np.sort(validation))
+
+
+def without_validation(task: Task) -> Task:
+    """The task with all that is not test in its training split, and nothing in validation.
+
+    Raises:
+        ValueError: one split holds pixels, the other files.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> whole = without_validation(kd.data.load("digits"))
+        >>> len(whole.train), len(whole.validation), len(whole.test)
+        (1437, 0, 360)
+    """
+    return dataclasses.replace(
+        task,
+        train=_joined(task.train, task.validation),
+        validation=task.validation.rows(np.arange(0)),
+        fingerprint=f"{task.fingerprint}+validation",
+    )
+
+
+def _joined(one: Split, other: Split) -> Split:
+    """The rows of two splits, one after the other."""
+    parts: dict[str, Any] = {}
+    for name in ("labels", "images", "files", "soft_labels", "weights"):
+        ours, theirs = getattr(one, name), getattr(other, name)
+        if (ours is None) != (theirs is None):
+            raise ValueError(f"One of the splits to join has `{name}`, and the other has none.")
+        if ours is not None:
+            parts[name] = ours + theirs if name == "files" else np.concatenate([ours, theirs])
+    return dataclasses.replace(one, **parts)
 
 
 def balanced_class_weight(labels: np.ndarray, classes: int) -> dict[int, float]:

@@ -86,6 +86,31 @@ class Validation(keras.callbacks.Callback):
         )
 
 
+class Last(keras.callbacks.Callback):
+    """In place of `Validation` where nothing is left to judge by: keeps the last epoch's weights.
+
+    Args:
+        model: the model whose weights are kept.
+        best: kept up to date; it has no score.
+        journal: called with the epoch's numbers.
+    """
+
+    def __init__(self, model, best: Best, journal: Callable):
+        super().__init__()
+        self._kept, self._best, self._journal = model, best, journal
+        self._start = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self._start
+        self._best.epoch, self._best.score = epoch + 1, math.nan
+        self._best.weights = self._kept.get_weights()
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        self._journal({"epoch": epoch + 1, **numbers, "seconds": round(seconds, 4)})
+
+
 class DivergenceWatch(keras.callbacks.Callback):
     """Stops the training at the step where a loss is no longer finite."""
 
@@ -142,20 +167,26 @@ class Checkpoint(keras.callbacks.Callback):
         return self._state.get("seconds", 0.0) + time.monotonic() - self._start
 
     def on_epoch_end(self, epoch, logs=None):
-        if time.monotonic() - self._last < self._every:
+        if time.monotonic() - self._last >= self._every:
+            self.write(epoch + 1)
+
+    def write(self, epochs: int) -> None:
+        """Write a checkpoint of the model that `fit` trains, with so many epochs behind it."""
+        if epochs == self.epochs:
             return
-        stem = f"epoch-{epoch + 1:05d}"
+        stem = f"epoch-{epochs:05d}"
         self.model.save_weights(self._folder / f"{stem}.weights.h5")
         np.savez(self._folder / f"{stem}.best.npz", *(self._best.weights or []))
         state = {
             "stem": stem,
-            "epochs": epoch + 1,
+            "epochs": epochs,
             "best_epoch": self._best.epoch,
             "best_score": self._best.score,
             "random": [np.array(state).tolist() for state in _random_states(self.model)],
             "seconds": self.seconds(),
         }
         write_json(self._folder / "state.json", state)
+        self.epochs = epochs
         for old in self._folder.glob("epoch-*"):
             if not old.name.startswith(stem):
                 old.unlink()

@@ -1,7 +1,7 @@
 """Learners: models on labels, and students on their teacher, one after the other in one trainer."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Stage
+from kd_keras.methods import Method, Stage
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, setup
 from kd_keras.recipes.predict import Predictor
@@ -23,8 +23,8 @@ class Bench:
     """Where trainings of one kind follow each other: their step is traced once for all.
 
     They share the student's architecture, and in distillation the teacher and the method's class
-    and fixed settings. The model that is trained is always the first one; those that come later
-    say how it starts.
+    and fixed settings; the learning rate and the method's knobs may differ. The model that is
+    trained is always the first one; those that come later say how it starts.
 
     Args:
         config: a `TrainConfig`, `DistillConfig` or `SweepConfig`.
@@ -76,6 +76,33 @@ class Bench:
             self._trainer.method.adapt(answers.blocks(self._stored))
         return dataclasses.replace(self._learner(role, seed), keep=stage.keep)
 
+    def taught(
+        self,
+        role: str,
+        seed: int,
+        plan: Sequence[Stage],
+        alpha: Any,
+        train: Callable[[Learner, int | None], Outcome],
+    ) -> Outcome:
+        """Train all stages of a method's plan; how the last one went.
+
+        Methods of one stage share this bench. The stages of others may be of any kind, and have a
+        bench each.
+
+        Args:
+            role, seed: as in `Learner`, of the last stage; the others' roles end in their names.
+            plan: from a new method and a new student.
+            alpha: the weight of the labels, where a stage has none of its own.
+            train: trains a learner for so many epochs (None: the config's).
+        """
+        for stage in plan:
+            last = stage is plan[-1]
+            bench = self if len(plan) == 1 else Bench(self._config, self._task)
+            name = role if last else f"{role} {stage.name}"
+            own = alpha if stage.alpha is None else stage.alpha
+            outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
+        return outcome
+
     def _begin(self, trainer: Supervised) -> None:
         self._trainer, self._predict = trainer, Predictor(trainer.deployed)
 
@@ -84,9 +111,12 @@ class Bench:
         views = getattr(self._config, "views", None)
 
         def compile_with(optimizer, **options):
-            # a restarted trainer has its optimizer; in transfer learning each phase needs its own
+            # a restarted trainer has its optimizer, which learns at a rate that is a variable; in
+            # transfer learning each phase needs its own
             if not trainer.compiled or self._config.head_epochs:
                 trainer.compile(optimizer=optimizer, **options)
+            else:
+                trainer.optimizer.learning_rate = float(optimizer.learning_rate)
 
         return Learner(
             role=role,
@@ -143,3 +173,10 @@ def teacher(
     learner = Bench(config, task).alone("teacher", seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return model, train(learner, config.teacher_epochs)
+
+
+def deployed(student: keras.Model, teacher: keras.Model, method: Method) -> keras.Model:
+    """What a method makes of a student: often the student itself."""
+    if not method.changes_answer:
+        return student
+    return Distiller(student=student, teacher=teacher, method=method).deployed

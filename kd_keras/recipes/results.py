@@ -1,5 +1,6 @@
 """What a run's results hold: quality by seed, costs, and whether distillation helped."""
 
+import dataclasses
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -53,13 +54,29 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": statistics.fmean(values), "std": deviation, "n": len(values)}
 
 
-def verdict(metric: str, alone: dict[str, Any], distilled: dict[str, Any]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """How a verdict names what was tried, and what it stands against."""
+
+    tried: str = "Distillation"
+    rival: str = "the student alone"
+    against: str = "the same student trained alone"
+
+
+def verdict(
+    metric: str, rival: dict[str, Any], tried: dict[str, Any], words: Words = Words()
+) -> dict[str, Any]:
     """Whether the distilled student beat the student alone on test by more than the spread.
 
     The spread is the larger of the two standard deviations over the seeds. One seed has none, and
     proves nothing.
+
+    Args:
+        metric: that they are judged by.
+        rival, tried: entries of the results: the student alone, and the distilled one.
+        words: for another pair.
     """
-    ours, theirs = distilled["summary"][metric], alone["summary"][metric]
+    ours, theirs = tried["summary"][metric], rival["summary"][metric]
     gain = ours["mean"] - theirs["mean"]
     known = [x["std"] for x in (ours, theirs) if x["std"] is not None]
     wide = max(known) if len(known) == 2 else None
@@ -69,17 +86,17 @@ def verdict(metric: str, alone: dict[str, Any], distilled: dict[str, Any]) -> di
         "gain": gain,
         "spread": wide,
         "beats": beats,
-        "text": _sentence(metric, gain, wide, ours["n"]),
+        "text": _sentence(metric, gain, wide, ours["n"], words),
     }
 
 
-def _sentence(metric: str, gain: float, wide: float | None, n: int) -> str:
-    change = f"{metric} {gain:+.4f} against the same student trained alone"
+def _sentence(metric: str, gain: float, wide: float | None, n: int, words: Words) -> str:
+    change = f"{metric} {gain:+.4f} against {words.against}"
     if wide is None:
         return f"One seed shows no spread and proves nothing: {change}."
     seeds = f"over {n} seeds (spread {wide:.4f})"
     if gain > wide:
-        return f"Distillation helped: {change}, {seeds}."
+        return f"{words.tried} helped: {change}, {seeds}."
     if gain >= 0:
-        return f"Distillation did not beat the student alone beyond the spread: {change}, {seeds}."
-    return f"Distillation did not help: {change}, {seeds}."
+        return f"{words.tried} did not beat {words.rival} beyond the spread: {change}, {seeds}."
+    return f"{words.tried} did not help: {change}, {seeds}."

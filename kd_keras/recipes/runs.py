@@ -24,7 +24,44 @@ NOT_COMPARED = ("out", "export", "overwrite", "cache_dir", "cache_limit_gb")
 LOCK = "lock"
 
 
-class RunFolder:
+class Journal:
+    """Where trainings are written: a line an epoch, and what is needed to go on after a kill.
+
+    Args:
+        path: the folder that holds `metrics.jsonl`.
+        work: the folder for what is needed to go on.
+    """
+
+    def __init__(self, path: Path, work: Path):
+        self.path, self.work = path, work
+        self._metrics = path / "metrics.jsonl"
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Append one epoch's numbers to `metrics.jsonl`."""
+        with self._metrics.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Those that are whole; a kill may have torn the last."""
+        if not self._metrics.exists():
+            return []
+        written = self._metrics.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in written if line.endswith("\n")]
+
+    def forget_epochs(self, *, seed: int, model: str, after: int) -> None:
+        """Drop the lines of epochs that are about to be run again."""
+        if not self._metrics.exists():
+            return
+        kept = [
+            json.dumps(line) + "\n"
+            for line in self.lines()
+            if (line["seed"], line["model"]) != (seed, model) or line["epoch"] <= after
+        ]
+        with whole_file(self._metrics) as temporary:
+            temporary.write_text("".join(kept))
+
+
+class RunFolder(Journal):
     """Opens the folder of a run: new, interrupted, or finished.
 
     It is locked until `finish`, or the end of a `with` block.
@@ -53,9 +90,7 @@ class RunFolder:
     """
 
     def __init__(self, config: Any, digests: dict[str, str] | None = None):
-        self.path: Path = config.folder
-        self.work = self.path / "work"
-        self._metrics = self.path / "metrics.jsonl"
+        super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
         self.results: dict[str, Any] | None = None
         named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
@@ -127,26 +162,6 @@ class RunFolder:
         self._lock.release()
         _remove(self.path)
         self._lock = self._locked()
-
-    def epoch(self, line: dict[str, Any]) -> None:
-        """Append one epoch's numbers to `metrics.jsonl`."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def forget_epochs(self, *, seed: int, model: str, after: int) -> None:
-        """Drop the lines of epochs that are about to be run again."""
-        if not self._metrics.exists():
-            return
-        kept = []
-        for line in self._metrics.read_text().splitlines(keepends=True):
-            if not line.endswith("\n"):
-                continue  # torn by the kill
-            entry = json.loads(line)
-            again = (entry["seed"], entry["model"]) == (seed, model) and entry["epoch"] > after
-            if not again:
-                kept.append(line)
-        with whole_file(self._metrics) as temporary:
-            temporary.write_text("".join(kept))
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write `results.json`, clear the working files and let others in."""

@@ -1,6 +1,8 @@
 """From a config's words to tasks, models and methods, checked before anything heavy starts."""
 
+import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from kd_keras import data, methods, models, schedules
 from kd_keras.checks import lookup, unknown
 from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
-from kd_keras.data.task import Task
+from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.models import freezing, heads, taps
 from kd_keras.recipes import answers, grid
 from kd_keras.teachers import LiveTeacher
@@ -98,7 +100,7 @@ def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
 
 def taught(config: Any) -> list[tuple]:
     """Name, knobs, weights and method of every student that is going to be taught."""
-    if isinstance(config, configs.DistillConfig):
+    if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
         words = (config.student, config.student_knobs, config.student_weights)
         return [(*words, method(config, epochs=1))]
     return [
@@ -114,19 +116,26 @@ def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
     return model
 
 
-def load_task(config: Any) -> Task:
-    """The task of a config, its pixels in memory where they fit."""
+def load_task(config: Any, *, whole: bool = False) -> Task:
+    """The task of a config, its pixels in memory where they fit.
+
+    Args:
+        config: says which.
+        whole: leave no validation split: its examples belong to the training split.
+    """
     options = {"data_dir": config.data_dir, "image_size": config.image_size}
     options |= {"soft_labels": config.soft_labels, "vote_weights": config.vote_weights}
     given = {name: value for name, value in options.items() if value}
     if config.task in ("mhist", "folder"):
         given.setdefault("data_dir", None)  # the loader says what it needs
     task = data.load(config.task, seed=config.split_seed, **given)
-    splits = {
-        name: in_memory(getattr(task, name).limited(config.limit))
-        for name in ("train", "validation", "test")
-    }
-    return Task(**{**vars(task), **splits})
+    task = _each_split(task, lambda split: split.limited(config.limit))
+    return _each_split(without_validation(task) if whole else task, in_memory)
+
+
+def _each_split(task: Task, change: Callable[[Split], Split]) -> Task:
+    train, validation, test = map(change, (task.train, task.validation, task.test))
+    return dataclasses.replace(task, train=train, validation=validation, test=test)
 
 
 def open_task(config: Any) -> Task:
@@ -204,14 +213,15 @@ def load_model(path: str | Path, task: Task) -> keras.Model:
     return model
 
 
-def method(config: configs.DistillConfig, *, epochs: int) -> methods.Method:
+def method(config: Any, *, epochs: int) -> methods.Method:
     """A new method with the config's knobs."""
     knobs = configs.parse_knobs("method_knobs", config.method_knobs)
-    if config.temperature is not None or config.temperature_end is not None:
+    last = getattr(config, "temperature_end", None)  # not every run has schedules
+    if config.temperature is not None or last is not None:
         first = config.temperature
         if first is None:
             first = methods.knobs_of(config.method).get("temperature", 1.0)
-        knobs["temperature"] = _scheduled(first, config.temperature_end, epochs)
+        knobs["temperature"] = _scheduled(first, last, epochs)
     return methods.get(config.method, **knobs)
 
 

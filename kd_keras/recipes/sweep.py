@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from kd_keras.data.task import Task
-from kd_keras.distiller import Distiller
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Roles
 from kd_keras.recipes import grid, learners, results, setup, sweep_results
@@ -106,15 +105,7 @@ class _Sweep:
     def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
         method = grid.method_of(setting)
         plan = method.plan(Roles(self._new(setting.student, seed), self.teacher))
-        for stage in plan[:-1]:  # before the last, students and teachers may be of any kind
-            role = f"{setting.label} {stage.name}"
-            alpha = setting.alpha if stage.alpha is None else stage.alpha
-            learner = Bench(self.config, self.task).distilled(role, seed, stage, alpha)
-            self._train(learner, stage.epochs)
-        last = plan[-1]
-        alpha = setting.alpha if last.alpha is None else last.alpha
-        shared = bench if len(plan) == 1 else Bench(self.config, self.task)
-        return self._train(shared.distilled(setting.label, seed, last, alpha), last.epochs)
+        return bench.taught(setting.label, seed, plan, setting.alpha, self._train)
 
     def _new(self, student: Spec, seed: int) -> keras.Model:
         return setup.build_model(student.name, student.knobs, student.weights, self.task, seed)
@@ -184,7 +175,7 @@ class _Sweep:
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
         """What a setting's method makes of a student: often itself."""
         method = grid.method_of(self._settings[label])
-        return Distiller(student=student, teacher=self.teacher, method=method).deployed
+        return learners.deployed(student, self.teacher, method)
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

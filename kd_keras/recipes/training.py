@@ -14,9 +14,9 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
 from kd_keras.files import fingerprint, write_json
 from kd_keras.models import freezing
-from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Validation
+from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
 from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 
@@ -34,7 +34,11 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a training went; `score` is the task's metric on validation at the best epoch."""
+    """How a training went.
+
+    `score` is the task's metric on validation at the best epoch; NaN where there was no validation
+    and the last epoch was kept.
+    """
 
     epochs: int
     best_epoch: int
@@ -106,15 +110,28 @@ def train(
     learner: Learner,
     task: Task,
     budget: BudgetConfig,
-    run: RunFolder,
+    run: Journal,
     *,
     epochs: int | None = None,
     progress: Sequence[keras.callbacks.Callback] = (),
+    judged: bool = True,
+    to_go_on: bool = False,
 ) -> Outcome:
     """Train to the end and leave the best epoch's weights (or the last's) in `learner.model`.
 
     Goes on where an interrupted run of the same settings stopped; a training that was finished is
     not repeated.
+
+    Args:
+        learner: what is trained.
+        task: on what.
+        budget: how long and how fast.
+        run: where it is written.
+        epochs: beside those of the head; the budget's where not given.
+        progress: callbacks that show it.
+        judged: whether validation chooses the epoch; else the last one is kept.
+        to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
+            settings goes on, and ends as if it had never stopped.
 
     Raises:
         Diverged: the loss became NaN or infinite; the model holds the best epoch before.
@@ -129,8 +146,11 @@ def train(
     checkpoint = Checkpoint(folder, best)
     run.forget_epochs(seed=learner.seed, model=learner.role, after=checkpoint.epochs)
     plan = phases(budget, epochs or budget.epochs)
+    judge = _judge(learner, task, best, run, judged=judged)
     try:
-        _fit(learner, task, budget, plan, checkpoint, _judge(learner, task, best, run), progress)
+        _fit(learner, task, budget, plan, checkpoint, judge, progress)
+        if to_go_on:
+            checkpoint.write(plan[-1].last_epoch)
     finally:
         if best.weights is not None:
             learner.model.set_weights(best.weights)
@@ -141,14 +161,14 @@ def train(
     return outcome
 
 
-def folder_of(run: RunFolder, role: str, seed: int) -> Path:
+def folder_of(run: Journal, role: str, seed: int) -> Path:
     """Where a training keeps what is needed to go on, and its best weights."""
     name = re.sub(r"[^\w.=,+-]", "-", role)[:100]  # a role may name the path of a layer or a file
     name = name if name == role else f"{name}-{fingerprint(role)}"
     return run.work / f"{name}-{seed}"
 
 
-def finished(run: RunFolder, role: str, seed: int) -> Outcome | None:
+def finished(run: Journal, role: str, seed: int) -> Outcome | None:
     """How a training went that was finished before; None for one that was not."""
     path = folder_of(run, role, seed) / OUTCOME
     return Outcome(**json.loads(path.read_text())) if path.exists() else None
@@ -158,10 +178,16 @@ def _class_weight(task: Task) -> dict[int, float]:
     return task.class_weight or balanced_class_weight(task.train.labels, task.classes)
 
 
-def _judge(learner: Learner, task: Task, best: Best, run: RunFolder) -> Validation:
+def _judge(
+    learner: Learner, task: Task, best: Best, run: Journal, *, judged: bool
+) -> keras.callbacks.Callback:
+    """What keeps the weights of the best epoch, or of the last."""
+
     def journal(line):
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
 
+    if not judged:
+        return Last(learner.model, best, journal)
     predictor = learner.predict or Predictor(learner.model)
 
     def predict(split):

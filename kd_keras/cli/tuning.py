@@ -1,0 +1,37 @@
+"""The command that searches for hyper-parameters."""
+
+import dataclasses
+
+from kd_keras.cli.output import config_of, print_json
+from tuning.config import TuneConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tune(TuneConfig):
+    """Search for temperature, alpha, learning rate, method or student, with KerasTuner.
+
+    The best setting on validation is trained anew and judged on test, beside the default setting
+    and the student alone. `python -m tuning.search` is the same command.
+    """
+
+    preset: str = "digits-kd"
+    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    smoke: bool = False
+    """A quick look: a few examples, one epoch, one seed."""
+    json: bool = False
+    """Print the results as JSON."""
+
+    def __call__(self) -> int:
+        from kd_keras.recipes.progress import Progress
+        from tuning import outcome
+        from tuning.run import run
+
+        config = config_of(TuneConfig, self)
+        results = run(config, progress=Progress())
+        if self.json:
+            print_json(results)
+        else:
+            print(f"run in {config.folder}, trials in {config.folder / 'trials.csv'}")
+            print()
+            print(outcome.as_text(results))
+        return 1 if results["search"]["failed"] else 0

@@ -1,0 +1,76 @@
+"""`kd-keras tune`: what is printed, what lies there then, exit codes."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from command_line import ROOT
+
+QUICK = ("--smoke", "--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,")
+
+
+def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_path):
+    code, out, err = main("tune", *QUICK, "--trials", "2")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "run in runs/digits-tune, trials in runs/digits-tune/trials.csv"
+    assert re.match(r"trial +score +epochs +temperature +alpha +learning_rate$", lines[2])
+    assert sum(" * " in line for line in lines[4:6]) == 1
+    assert re.search(r"^ +teacher +alone +default +tuned$", out, re.M)
+    assert lines[-1].startswith("Best on validation, of 2 trials: ")
+    said = [line.split(" ", 1)[1] for line in err.splitlines()]
+    trials = [line for line in said if line.startswith("trial ")]
+    assert [re.match(r"trial (\d): validation accuracy 0\.\d{4}, temp", x)[1] for x in trials] == [
+        *("0", "1"),
+    ]
+    code, again, err = main("tune", *QUICK, "--trials", "2")
+    assert (code, again) == (0, out)
+    assert "is finished; --overwrite runs it anew" in err
+
+
+@pytest.mark.slow
+def test_a_search_of_which_a_trial_failed_exits_1_and_says_so(main, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def space(hp):\n    return {'learning_rate': hp.Choice('rate', [1e-3, 1e30])}\n"
+    )
+    words = ("tune", "--smoke", "--student", "lenet5", "--student-knobs", "--oracle", "grid")
+    code, out, err = main(*words, "--space", "mine.py:space", "--epochs", "2")
+    assert code == 1
+    assert "2 trials, 1 of them failed" in out
+    assert re.search(r"trial 0001 failed, with rate=1e\+30\nTraceback", err)
+    code, again, _ = main(*words, "--space", "mine.py:space", "--epochs", "2")
+    assert (code, again) == (1, out)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--objective", "val_loss"), "Unknown objective 'val_loss'"),
+        (("--oracle", "hyperbnd"), "Unknown oracle 'hyperbnd'. Did you mean 'hyperband'?"),
+        (("--oracle", "hyperband", "--trials", "3"), "`trials` is not for hyperband"),
+        (("--space", "gone.py:space"), "`space` names the file gone.py, which is not there"),
+    ],
+)
+def test_wrong_words_exit_2_and_leave_nothing(main, tmp_path, words, says):
+    code, out, err = main("tune", *QUICK, *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_python_m_tuning_search_is_the_same_command(main, tmp_path):
+    words = [*QUICK, "--trials", "1", "--json", "--out", "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tuning.search", *words],
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "run/results.json").read_text())
+    # nothing of TensorFlow's greetings
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in done.stderr.splitlines())
+    code, out, _ = main("tune", *words)
+    assert (code, json.loads(out)) == (0, found)

@@ -1,0 +1,181 @@
+"""Killed at any moment, the same command goes on to the outcome of a search that was let alone.
+
+Every search is a real process, and a kill is SIGKILL.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+CLOCKS = ("seconds", "train_seconds", "latency_ms")
+
+# Arguments: where to be killed, and at which call; then the command's.
+SCRIPT = """
+import os, signal, sys
+from keras_tuner.engine import oracle as oracles, trial as trials
+from kd_keras import cli
+from tuning import final, trials as ours, tuner
+
+place, left = sys.argv[1], int(sys.argv[2])
+
+def watch(owner, name):
+    inner = getattr(owner, name)
+    def wrapper(*args, **kwargs):
+        for moment in ("before", "after"):
+            if f"{moment} {name}" == place:
+                global left
+                left -= 1
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            if moment == "before":
+                done = inner(*args, **kwargs)
+        return done
+    setattr(owner, name, wrapper)
+
+oracle = oracles.Oracle
+for name in ("_save_trial", "save", "create_trial", "end_trial", "update_trial"):
+    watch(oracle, name)
+watch(ours.Trials, "keep")
+watch(ours.Trials, "take_over")
+watch(ours, "train")
+watch(tuner.board, "write")
+watch(final.Final, "judged")
+sys.exit(cli.main(["tune", *sys.argv[3:]]))
+"""
+
+SETTINGS = [
+    *("--limit", "64", "--epochs", "4", "--seeds", "0", "--batch-size", "16", "--seed", "1"),
+    *("--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,", "--teacher-epochs", "1"),
+    *("--steps-per-execution", "4", "--json"),
+]
+ORACLES = {
+    "hyperband": ["--oracle", "hyperband", "--factor", "4"],
+    "grid": ["--oracle", "grid", "--space", "kd-grid", "--trials", "5"],
+    "bayesian": ["--oracle", "bayesian", "--trials", "11", "--epochs", "1"],
+}
+
+
+def search(folder, words, place="nowhere", left=0):
+    """A search to its end, or to its kill; what `results.json` holds, and what was said."""
+    command = [sys.executable, "-c", SCRIPT, place, str(left), *SETTINGS, *words]
+    done = subprocess.run(
+        [*command, "--out", str(folder)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if place != "nowhere":
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return None, done.stderr
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def untimed(value):
+    if isinstance(value, dict):
+        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
+    return [untimed(v) for v in value] if isinstance(value, list) else value
+
+
+def lines_of(folder):
+    """Epochs of all trials, by trial."""
+    found = {}
+    for path in folder.glob("search/*/metrics.jsonl"):
+        lines = path.read_text().splitlines()
+        found[path.parent.name] = [json.loads(line)["epoch"] for line in lines]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Searches that were let alone, by oracle."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name) / "run"
+            made[name] = search(folder, ORACLES[name])[0], lines_of(folder)
+        return made[name]
+
+    return get
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("oracle", "kills"),
+    [
+        (
+            "hyperband",
+            [
+                ("after _save_trial", 1),  # KerasTuner knows of a trial that its oracle does not
+                ("before keep", 3),  # a trial is trained, and not written down
+                ("after keep", 2),  # and written down, while its oracle has not heard of it
+                ("before take_over", 1),
+                ("after train", 4),
+                ("after update_trial", 6),
+                ("before judged", 1),
+            ],
+        ),
+        ("grid", [("after end_trial", 2), ("before save", 7)]),
+        ("bayesian", [("after create_trial", 11)]),  # the second that a Gaussian process proposes
+    ],
+)
+def test_killed_where_it_hurts_it_ends_as_if_let_alone(tmp_path, whole, oracle, kills):
+    folder = tmp_path / "run"
+    for place, left in kills:
+        search(folder, ORACLES[oracle], place, left)
+        assert not (folder / "results.json").exists()
+    found, _ = search(folder, ORACLES[oracle])
+    wanted, lines = whole(oracle)
+    assert untimed(found) == untimed(wanted)
+    assert lines_of(folder) == lines
+    assert {row["status"] for row in found["search"]["trials"]} == {"COMPLETED"}
+
+
+@pytest.mark.slow
+def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(tmp_path, whole):
+    """A trial whose own outcome is torn is trained again, to the same end."""
+    folder = tmp_path / "run"
+    search(folder, ORACLES["grid"], "before keep", 4)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("search/*/outcome.json")}
+    assert len(before) == 3
+    lost = folder / "search/trial_2/outcome.json"
+    torn = [folder / "search/oracle.json", folder / "search/trial_1/trial.json", lost]
+    for path in torn:
+        path.write_text(path.read_text()[:50])
+    found, said = search(folder, ORACLES["grid"])
+    for path in torn:
+        assert f"{path} was cut short, and is set aside as {path.name}.torn" in said
+        assert json.loads(path.read_text())
+        assert path.with_name(f"{path.name}.torn").stat().st_size == 50
+    after = {path: path.stat().st_mtime_ns for path in before}
+    assert [path for path in before if after[path] != before[path]] == [lost]
+    assert untimed(found) == untimed(whole("grid")[0])
+
+
+@pytest.mark.slow
+def test_killed_from_outside_at_whatever_moment(tmp_path, whole):
+    """As by the machine: `python -m tuning.search`, and nobody chooses where."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "tuning.search", *SETTINGS, *ORACLES["hyperband"]]
+    command += ["--out", str(folder)]
+    for trials in (2, 4, 6):
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if len(list(folder.glob("search/*/metrics.jsonl"))) >= trials:
+                process.kill()
+                break
+            time.sleep(0.005)
+        assert process.wait() == -signal.SIGKILL
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert untimed(json.loads(done.stdout)) == untimed(whole("hyperband")[0])

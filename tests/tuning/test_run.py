@@ -1,0 +1,356 @@
+"""A search from its config to its results."""
+
+import csv
+import dataclasses
+import json
+import math
+import statistics
+
+import keras
+import numpy as np
+import pytest
+
+from kd_keras import cache
+from kd_keras.data.task import without_validation
+from kd_keras.evaluation import quality
+from kd_keras.recipes import setup
+from kd_keras.recipes.predict import Predictor
+from tuning import outcome
+from tuning.outcome import frame, read
+from tuning.run import run
+from tuning.tuner import Tuner
+
+CLOCKS = ("seconds", "train_seconds", "latency_ms")
+
+
+def untimed(value):
+    """Results without what a clock measured."""
+    if isinstance(value, dict):
+        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
+    return [untimed(v) for v in value] if isinstance(value, list) else value
+
+
+def make(folder, **changes):
+    from tuning.config import TuneConfig
+
+    settings = {
+        "teacher_knobs": ("width=0.25",),
+        "student_knobs": ("hidden=8,",),
+        "limit": 100,
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "steps_per_execution": 2,
+        "seeds": (0, 1),
+        "out": folder / "run",
+    }
+    return TuneConfig(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """Three random trials of two executions, and the four ways out."""
+    config = make(tmp_path_factory.mktemp("search"), trials=3, executions_per_trial=2, seed=3)
+    return config, run(config)
+
+
+# --- what comes out ---
+
+
+def test_the_results_hold_every_trial_and_the_best(searched):
+    config, found = searched
+    assert json.loads((config.folder / "results.json").read_text()) == found
+    search = found["search"]
+    assert [row["trial"] for row in search["trials"]] == ["0", "1", "2"]
+    assert search["failed"] == 0
+    scores = {row["trial"]: row["score"]["mean"] for row in search["trials"]}
+    assert scores[search["best"]] == max(scores.values())
+    assert list(found["models"]) == ["teacher", "alone", "default", "tuned"]
+    for role in ("alone", "default", "tuned"):
+        assert [seed["seed"] for seed in found["models"][role]["seeds"]] == [0, 1]
+    assert {path.name for path in config.folder.iterdir()} == {
+        *("config.json", "environment.json", "metrics.jsonl", "results.json", "trials.csv"),
+        *("search", "tensorboard", "student.keras", "teacher.keras"),
+    }
+
+
+def test_the_score_of_a_trial_is_the_mean_of_the_best_epochs_of_its_executions(searched):
+    config, found = searched
+    for row in found["search"]["trials"]:
+        text = (config.folder / f"search/trial_{row['trial']}/metrics.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        own = {seed: [] for seed in (3, 4)}
+        for line in lines:
+            own[line["seed"]].append(line["validation"]["accuracy"])
+        best = [max(values) for values in own.values()]
+        assert [len(values) for values in own.values()] == [3, 3]
+        assert [one["score"] for one in row["executions"]] == best
+        assert row["score"] == {"mean": statistics.fmean(best), "std": statistics.stdev(best),
+                                "n": 2}  # fmt: skip
+        kept = json.loads((config.folder / f"search/trial_{row['trial']}/trial.json").read_text())
+        assert kept["score"] == row["score"]["mean"]
+        assert kept["status"] == "COMPLETED"
+
+
+def test_the_frame_the_file_and_the_results_say_the_same(searched):
+    config, found = searched
+    table = read(config.folder)
+    assert table.equals(frame(found["search"]["trials"]))
+    assert list(table.columns) == [
+        *("trial", "status", "temperature", "alpha", "learning_rate"),
+        *("score", "std", "executions", "epochs", "best_epoch", "seconds"),
+    ]
+    with (config.folder / "trials.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    for line, row in zip(lines, found["search"]["trials"], strict=True):
+        assert (line["trial"], line["status"], line["epochs"]) == (row["trial"], "COMPLETED", "3")
+        assert float(line["score"]) == row["score"]["mean"]
+        assert float(line["temperature"]) == row["values"]["temperature"]
+
+
+def test_the_tuned_student_is_trained_on_all_but_test_for_its_best_epochs(searched):
+    config, found = searched
+    search = found["search"]
+    best = next(row for row in search["trials"] if row["trial"] == search["best"])
+    for role, entry in (
+        ("tuned", best),
+        ("default", search["default"]),
+        ("alone", search["alone"]),
+    ):
+        epochs = max(1, round(entry["best_epoch"]))
+        assert [seed["epochs"] for seed in found["models"][role]["seeds"]] == [epochs, epochs]
+    lines = [json.loads(x) for x in (config.folder / "metrics.jsonl").read_text().splitlines()]
+    final = [line for line in lines if line["model"] == "tuned, all data"]
+    assert len(final) == 2 * round(best["best_epoch"])
+    assert all("validation" not in line for line in final)
+
+
+def test_the_saved_student_is_the_tuned_one_of_the_first_seed(searched):
+    config, found = searched
+    task = setup.load_task(config)
+    models = [
+        keras.models.load_model(config.folder / f"{name}.keras", compile=False)
+        for name in ("student", "teacher")
+    ]
+    ours, theirs = (Predictor(model)(task.test) for model in models)
+    judged = quality.evaluate(ours, task.test.labels, teacher_logits=theirs)
+    assert judged == found["models"]["tuned"]["seeds"][0]["test"]
+
+
+@pytest.mark.slow
+def test_test_labels_choose_nothing(searched, tmp_path, monkeypatch):
+    config, found = searched
+    load = setup.load_task
+
+    def wrong(config, **how):
+        task = load(config, **how)
+        labels = (task.test.labels + 1) % 10
+        return dataclasses.replace(task, test=dataclasses.replace(task.test, labels=labels))
+
+    monkeypatch.setattr(setup, "load_task", wrong)
+    other = run(dataclasses.replace(config, out=tmp_path / "run"))
+    assert untimed(other["search"]) == untimed(found["search"])
+    for role in ("alone", "default", "tuned"):
+        ours, theirs = (x["models"][role]["seeds"][0] for x in (found, other))
+        assert ours["epochs"] == theirs["epochs"]
+        assert ours["test"]["accuracy"] != theirs["test"]["accuracy"]
+
+
+def test_the_text_shows_the_best_and_what_tuning_was_worth(searched):
+    _, found = searched
+    text = outcome.as_text(found)
+    lines = text.splitlines()
+    assert lines[0].split() == ["trial", "score", "epochs", "temperature", "alpha", "learning_rate"]
+    assert lines[2].startswith(f"{found['search']['best']} * ")
+    gain = [found["models"][k]["summary"]["accuracy"]["mean"] for k in ("tuned", "default")]
+    assert f"accuracy {gain[0] - gain[1]:+.4f} against the default setting" in lines[-1]
+    assert f"Best on validation, of 3 trials: {found['search']['best']}, temp" in lines[-1]
+
+
+# --- one teacher ---
+
+
+def test_the_teacher_answers_once_for_all_trials_on_disk(tmp_path, monkeypatch):
+    built = []
+    build = cache.build._build
+
+    def counting(request, folder, limit):
+        built.append(folder)
+        build(request, folder, limit)
+
+    monkeypatch.setattr(cache.build, "_build", counting)
+    monkeypatch.setattr(cache.build, "in_memory", None)
+    config = make(tmp_path, trials=3, epochs=1, seeds=(0,), space="student", seed=2)
+    found = run(config)
+    students = {row["values"]["student"] for row in found["search"]["trials"]}
+    assert students == {"mlp", "cnn"}
+    assert len(built) == 2  # on train, and on train and validation
+    assert all(folder.parent == config.folder / "work" / "answers" for folder in built)
+
+
+@pytest.mark.slow
+def test_a_teacher_from_a_file_is_not_trained(tmp_path):
+    config = make(tmp_path, teacher=str(tmp_path / "t.keras"), teacher_knobs=(), epochs=1, trials=1)
+    task = setup.load_task(config)
+    setup.build_model("cnn", ("width=0.25",), None, task, seed=5).save(config.teacher)
+    run(config)
+    lines = [json.loads(x) for x in (config.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {line["model"] for line in lines} == {
+        *("alone", "default"),
+        *("alone, all data", "default, all data", "tuned, all data"),
+    }
+
+
+# --- oracles ---
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        ({"oracle": "bayesian", "trials": 11}, 11),  # two beyond its random first points
+        ({"oracle": "hyperband", "epochs": 4, "factor": 2}, 15),
+    ],
+)
+@pytest.mark.slow
+def test_the_same_search_twice_says_the_same_to_the_last_bit(tmp_path, words, count):
+    settings = {"epochs": 1, "seeds": (0,), "limit": 64, "seed": 1}
+    found = [run(make(tmp_path / name, **{**settings, **words})) for name in ("one", "two")]
+    trials = found[0]["search"]["trials"]
+    assert len(trials) == count
+    assert {row["status"] for row in trials} == {"COMPLETED"}
+    assert untimed(found[0]) == untimed(found[1])
+    different = {json.dumps(row["values"]) for row in trials if row["epochs"] == 1}
+    assert len(different) == sum(row["epochs"] == 1 for row in trials)
+
+
+def test_a_grid_ends_where_it_is_through(tmp_path):
+    config = make(tmp_path, oracle="grid", epochs=1, seeds=(0,))
+    found = run(config, space=lambda hp: {"alpha": hp.Choice("alpha", [0.1, 0.5, 0.9])})
+    assert [row["values"] for row in found["search"]["trials"]] == [
+        *({"alpha": 0.1}, {"alpha": 0.5}, {"alpha": 0.9}),
+    ]
+    # the first is the default setting, trained with the same seed
+    assert found["search"]["trials"][0]["score"] == found["search"]["default"]["score"]
+
+
+@pytest.mark.slow
+def test_another_objective_chooses_epochs_and_trials(tmp_path):
+    config = make(tmp_path, trials=2, objective="auc", seeds=(0,))
+    found = run(config)
+    assert found["search"]["metric"] == found["task"]["metric"] == "auc"
+    text = (config.folder / "search/trial_0/metrics.jsonl").read_text()
+    lines = [json.loads(line)["validation"] for line in text.splitlines()]
+    assert found["search"]["trials"][0]["score"]["mean"] == max(line["auc"] for line in lines)
+
+
+def test_hyperband_promotes_by_going_on(tmp_path):
+    config = make(tmp_path, oracle="hyperband", epochs=2, factor=2, seeds=(0,), seed=1)
+    found = run(config)
+    values = {
+        path.parent.name: json.loads(path.read_text())["values"]
+        for path in config.folder.glob("search/*/outcome.json")
+    }
+    promoted = {name: v for name, v in values.items() if "tuner/trial_id" in v}
+    assert promoted
+    rows = {f"trial_{row['trial']}": row for row in found["search"]["trials"]}
+    for name, value in promoted.items():
+        past = config.folder / f"search/trial_{value['tuner/trial_id']}/metrics.jsonl"
+        lines = (config.folder / f"search/{name}/metrics.jsonl").read_text()
+        assert lines.startswith(past.read_text())  # to the clock's last digit
+        assert rows[name]["epochs"] == lines.count("\n") == 2
+    assert {row["status"] for row in rows.values()} == {"COMPLETED"}
+
+
+def test_the_best_models_are_models_of_their_own(tmp_path, monkeypatch):
+    search, kept = Tuner.search, []
+
+    def watched(tuner):
+        search(tuner)
+        kept.append([tuner.get_best_models(2), tuner.oracle.get_best_trials(2), tuner])
+
+    monkeypatch.setattr(Tuner, "search", watched)
+    config = make(tmp_path, trials=3, seeds=(0,))
+    run(config)
+    task = setup.load_task(config)
+    ((models, trials, tuner),) = kept
+    assert models[0] is not models[1]
+    for model, trial in zip(models, trials, strict=True):
+        logits = Predictor(model.student)(task.validation)
+        assert quality.score("accuracy", logits, task.validation.labels) == trial.score
+    with pytest.raises(FileNotFoundError, match="the run is finished"):
+        tuner.get_best_models()
+
+
+# --- bad days ---
+
+
+def half_bad(hp):
+    """Learning rates of which some make every loss infinite."""
+    rate = hp.Choice("learning_rate", [1e-3, 1e30, 2e-3])
+    return {"learning_rate": rate}
+
+
+def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplog):
+    config = make(tmp_path, oracle="grid", epochs=1, seeds=(0,), student="lenet5", student_knobs=())
+    with caplog.at_level("INFO", logger="kd_keras.tuning"):
+        found = run(config, space=half_bad)
+    rows = found["search"]["trials"]
+    assert [row["status"] for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
+    assert found["search"]["failed"] == 1
+    assert "Diverged: The training 'trial' diverged" in rows[1]["message"]
+    said = [record.getMessage() for record in caplog.records]
+    failed = next(k for k, text in enumerate(said) if "failed" in text)
+    assert said[failed].startswith("trial 0001 failed, with learning_rate=1e+30\nTraceback")
+    assert said[failed + 1].startswith("trial 0002: ")  # said when it failed, not at the end
+    assert "3 trials, 1 of them failed" in outcome.as_text(found)
+    table = frame(rows)
+    assert math.isnan(table["score"][1])
+    assert table["status"].tolist() == ["COMPLETED", "FAILED", "COMPLETED"]
+
+
+@pytest.mark.slow
+def test_three_failures_in_a_row_end_the_search_and_it_can_go_on(tmp_path):
+    config = make(tmp_path, trials=5, epochs=1, seeds=(0,))
+
+    def never(hp):
+        return {"learning_rate": hp.Float("learning_rate", 1e29, 1e30)}
+
+    lenet = dataclasses.replace(config, student="lenet5", student_knobs=())
+    with pytest.raises(RuntimeError, match=r"(?s)consecutive failures exceeded.*diverged"):
+        run(lenet, space=never)
+    assert not (lenet.folder / "results.json").exists()
+    with pytest.raises(RuntimeError, match="consecutive failures"):
+        run(lenet, space=never)
+
+
+def test_a_finished_search_is_not_repeated_and_other_settings_are_refused(searched, monkeypatch):
+    config, found = searched
+    monkeypatch.setattr(Tuner, "search", None)
+    assert run(config) == found
+    with pytest.raises(FileExistsError, match=r"run of other settings \(trials\)"):
+        run(dataclasses.replace(config, trials=4))
+    with pytest.raises(FileExistsError, match=r"run of other settings \(digest of space\)"):
+        run(config, space=lambda hp: {"alpha": hp.Float("alpha", 0.0, 0.5)})
+
+
+@pytest.mark.slow
+def test_overwrite_replaces(tmp_path):
+    config = make(tmp_path, trials=1, epochs=1, seeds=(0,))
+    first = run(config)
+    again = run(dataclasses.replace(config, trials=2, overwrite=True))
+    assert len(first["search"]["trials"]) == 1
+    assert len(again["search"]["trials"]) == 2
+
+
+# --- train and validation ---
+
+
+def test_without_validation_nothing_is_lost(tmp_path):
+    task = setup.load_task(make(tmp_path, limit=None))
+    whole = without_validation(task)
+    assert len(whole.validation) == 0
+    count = len(task.train)
+    np.testing.assert_array_equal(whole.train.images[:count], task.train.images)
+    np.testing.assert_array_equal(whole.train.labels[count:], task.validation.labels)
+    assert whole.test is task.test
+    assert whole.fingerprint != task.fingerprint

@@ -1,0 +1,96 @@
+"""`DistillationModel`: what KerasTuner builds from hyper-parameters, a Distiller ready to fit."""
+
+import tempfile
+from typing import Any
+
+import keras
+import keras_tuner
+from keras_tuner import oracles
+
+from kd_keras.data.task import Task
+from kd_keras.distiller import Distiller
+from kd_keras.recipes import grid, setup
+from tuning import space as spaces
+from tuning.config import TuneConfig
+from tuning.oracles import objective
+from tuning.space import Setting, Space
+
+
+class DistillationModel(keras_tuner.HyperModel):
+    """Builds the Distiller of a setting: for KerasTuner's own tuners, and for `get_best_models`.
+
+    Each `build` gives a new Distiller, built and compiled, so that its weights can be saved and
+    loaded before it has seen a batch. A search of this package trains in shared ones, see
+    `trials.Trainer`.
+
+    Args:
+        config: the default setting, and the seed of the students.
+        task: says the images' shape and the classes.
+        teacher: a Keras model that returns logits.
+        space: what is varied; the config's where it is None.
+
+    Example:
+        >>> import keras_tuner, kd_keras as kd
+        >>> task = kd.data.load("digits")
+        >>> teacher = kd.models.build("cnn", input_shape=task.image_shape, classes=task.classes)
+        >>> config = TuneConfig(student_knobs=("hidden=16,",))
+        >>> distiller = DistillationModel(config, task, teacher).build(
+        ...     keras_tuner.HyperParameters())
+        >>> distiller.method.temperature, round(distiller.alpha, 3)
+        (4.0, 0.1)
+    """
+
+    def __init__(
+        self, config: TuneConfig, task: Task, teacher: keras.Model, space: Space | None = None
+    ):
+        super().__init__()
+        self._config, self._task, self.teacher = config, task, teacher
+        self._space = space or spaces.find(config.space)
+
+    def setting(self, hp: keras_tuner.HyperParameters) -> Setting:
+        """What the space makes of hyper-parameters.
+
+        Raises:
+            ValueError: for what is no setting, see `space.setting`.
+        """
+        return spaces.setting(self._config, self._space(hp))
+
+    def build(self, hp: keras_tuner.HyperParameters) -> Distiller:
+        """A new Distiller.
+
+        Raises:
+            ValueError: for methods, models or knobs that do not exist, or do not fit.
+        """
+        setting, config = self.setting(hp), self._config
+        method = grid.method_of(setting)
+        student = self.student(setting, config.seed)
+        distiller = Distiller(
+            student=student, teacher=self.teacher, method=method, alpha=setting.alpha
+        )
+        distiller.compile(
+            optimizer=keras.optimizers.Adam(setting.learning_rate),
+            metrics=["accuracy"],
+            steps_per_execution=config.steps_per_execution,
+        )
+        # else Hyperband's promoted trials fail: what a checkpoint says of it finds no place
+        distiller.optimizer.build(distiller.trainable_variables)
+        return distiller
+
+    def student(self, setting: Setting, seed: int) -> keras.Model:
+        """A new student of a setting."""
+        spec = setting.student
+        return setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed)
+
+
+def explored(model: DistillationModel, metric: str) -> list[dict[str, Any]]:
+    """All hyper-parameters of a space, those under conditions too, as JSON keeps them.
+
+    Every branch of the space is built once: what does not fit fails here, and not between trials.
+
+    Raises:
+        ValueError: as `DistillationModel.build`.
+    """
+    oracle = oracles.RandomSearchOracle(objective=objective(metric), max_trials=1)
+    with tempfile.TemporaryDirectory() as folder:
+        keras_tuner.Tuner(oracle, model, directory=folder)
+    return oracle.get_space().get_config()["space"]

@@ -1,0 +1,71 @@
+"""KerasTuner's oracles, by name: who proposes settings."""
+
+from collections.abc import Callable
+
+import keras_tuner
+from keras_tuner import oracles
+
+from kd_keras.checks import lookup
+from kd_keras.evaluation.quality import METRICS
+from tuning.config import TRIALS, TuneConfig
+
+LOWER_IS_BETTER = ("nll", "ece")
+OBJECTIVES = {name: METRICS[name] for name in METRICS if name not in LOWER_IS_BETTER}
+
+Make = Callable[..., keras_tuner.Oracle]
+
+
+def _up_to_trials(kind: Callable[..., keras_tuner.Oracle], default: int | None) -> Make:
+    def make(config: TuneConfig, **shared) -> keras_tuner.Oracle:
+        return kind(max_trials=config.trials or default, **shared)
+
+    return make
+
+
+def _hyperband(config: TuneConfig, **shared) -> keras_tuner.Oracle:
+    return oracles.HyperbandOracle(
+        max_epochs=config.epochs,
+        factor=config.factor,
+        hyperband_iterations=config.hyperband_iterations,
+        **shared,
+    )
+
+
+ORACLES: dict[str, Make] = {
+    "random": _up_to_trials(oracles.RandomSearchOracle, TRIALS),
+    "grid": _up_to_trials(oracles.GridSearchOracle, None),
+    "bayesian": _up_to_trials(oracles.BayesianOptimizationOracle, TRIALS),
+    "hyperband": _hyperband,
+}
+
+
+def check(config: TuneConfig) -> None:
+    """Raise `ValueError` for an oracle or an objective that does not exist."""
+    lookup("oracle", ORACLES, config.oracle)
+    if config.objective is not None and config.objective not in OBJECTIVES:
+        try:
+            lookup("objective", OBJECTIVES, config.objective)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} It is a metric of the student on validation, larger is better: a loss "
+                "changes its scale with temperature and alpha."
+            ) from None
+
+
+def objective(metric: str) -> keras_tuner.Objective:
+    """What KerasTuner calls a metric on validation."""
+    return keras_tuner.Objective(f"val_{metric}", direction="max")
+
+
+def make(config: TuneConfig, metric: str) -> keras_tuner.Oracle:
+    """The oracle of a config, as new.
+
+    A trial that fails is not tried again: what failed once by its hyper-parameters fails again.
+    """
+    made = lookup("oracle", ORACLES, config.oracle)(
+        config,
+        objective=objective(metric),
+        seed=config.seed + 1,  # KerasTuner takes a seed of 0 for none, and draws one
+    )
+    made.verbose = 0  # its messages go to standard output, where results go
+    return made

@@ -1,0 +1,141 @@
+"""What comes out of a search: its trials as rows, as a DataFrame, as a file, as a table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras_tuner
+import pandas as pd
+
+from kd_keras import table
+from kd_keras.files import whole_file
+from kd_keras.recipes import results
+from tuning.trials import Trials
+from tuning.values import cell, own
+
+SHOWN = 10  # trials in the printed table
+COMPLETED = "COMPLETED"
+
+
+def rows(oracle: keras_tuner.Oracle, trials: Trials) -> list[dict[str, Any]]:
+    """Every trial of a search that is over, in the order of their ids.
+
+    Returns:
+        `trial`, `status`, `values` (its hyper-parameters), and of a completed one `score` (mean,
+        std, n over its executions), `epochs`, `best_epoch` (mean over them), `seconds` (their sum,
+        from the first epoch on) and `executions`; of a failed one `message`, the traceback.
+    """
+    return [_row(trial, trials) for _, trial in sorted(oracle.trials.items())]
+
+
+def _row(trial: Any, trials: Trials) -> dict[str, Any]:
+    values = trial.hyperparameters.values
+    row = {"trial": trial.trial_id, "status": trial.status, "values": own(values)}
+    if trial.status != COMPLETED:
+        return {**row, "message": trial.message}
+    executions = trials.outcome(trial.trial_id, values) or []
+    return {
+        **row,
+        "score": results.spread([execution["score"] for execution in executions]),
+        "epochs": executions[0]["epochs"],
+        "best_epoch": sum(one["best_epoch"] for one in executions) / len(executions),
+        "seconds": round(sum(one["seconds"] for one in executions), 3),
+        "executions": executions,
+    }
+
+
+def best(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The completed trial with the highest score; of equals, the first.
+
+    Raises:
+        RuntimeError: no trial was completed.
+    """
+    completed = [row for row in found if row["status"] == COMPLETED]
+    if not completed:
+        messages = [row["message"] or "" for row in found]
+        raise RuntimeError(f"No trial of {len(found)} was completed.\n{''.join(messages[-1:])}")
+    return max(completed, key=lambda row: row["score"]["mean"])
+
+
+def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """The trials as a table: a line each, a column for each hyper-parameter.
+
+    Args:
+        found: as `rows` gives them, and `results.json` keeps them under `search`, `trials`.
+
+    Returns:
+        Columns `trial`, `status`, the hyper-parameters (None where they were inactive), `score`,
+        `std`, `executions`, `epochs`, `best_epoch`, `seconds`.
+
+    Example:
+        >>> failed = {"trial": "00", "status": "FAILED", "values": {"alpha": 0.5}, "message": ""}
+        >>> frame([failed])[["trial", "status", "alpha"]].values.tolist()
+        [['00', 'FAILED', 0.5]]
+    """
+    names = list(dict.fromkeys(name for row in found for name in row["values"]))
+    lines = []
+    for row in found:
+        score = row.get("score") or {}
+        lines.append(
+            {
+                "trial": row["trial"],
+                "status": row["status"],
+                **{name: row["values"].get(name) for name in names},
+                "score": score.get("mean"),
+                "std": score.get("std"),
+                "executions": score.get("n", 0),
+                **{name: row.get(name) for name in ("epochs", "best_epoch", "seconds")},
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def read(run: str | Path) -> pd.DataFrame:
+    """The trials of a finished run, from its folder, as `frame`.
+
+    Raises:
+        FileNotFoundError: no finished run is there.
+    """
+    found = json.loads((Path(run) / "results.json").read_text())
+    return frame(found["search"]["trials"])
+
+
+def write_csv(found: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the trials as a CSV file, whole or not at all."""
+    with whole_file(path) as temporary:
+        frame(found).to_csv(temporary, index=False)
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """What the command prints: the best trials, test, and what tuning was worth."""
+    search = found["search"]
+    metric = table.QUALITY.get(search["metric"], search["metric"])
+    parts = [
+        table.aligned(_best_lines(search)),
+        f"Validation {metric}; {_counted(search)}. * is best. Default setting "
+        f"{table.spread(search['default']['score'])}, student alone "
+        f"{table.spread(search['alone']['score'])}.",
+        table.aligned(table.lines(dict(found))),
+        "Test was looked at once. Students were trained anew on train and validation, for the "
+        "epochs that were best in the search.",
+        table.verdict(dict(found)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _counted(search: Mapping[str, Any]) -> str:
+    count = len(search["trials"])
+    shown = f"the best {SHOWN} of {count} trials" if count > SHOWN else f"{count} trials"
+    return f"{shown}, {search['failed']} of them failed" if search["failed"] else shown
+
+
+def _best_lines(search: Mapping[str, Any]) -> list[list[str]]:
+    names = list(dict.fromkeys(name for row in search["trials"] for name in row["values"]))
+    completed = [row for row in search["trials"] if row["status"] == COMPLETED]
+    lines = [["trial", "score", "epochs", *names]]
+    for row in sorted(completed, key=lambda row: -row["score"]["mean"])[:SHOWN]:
+        mark = " *" if row["trial"] == search["best"] else ""
+        cells = [cell(row["values"].get(name, "-")) for name in names]
+        lines.append([row["trial"] + mark, table.spread(row["score"]), str(row["epochs"]), *cells])
+    return lines

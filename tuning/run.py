@@ -1,0 +1,189 @@
+"""A search from its config to its results: teacher, trials, and one look at test."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from kd_keras.data.task import Task
+from kd_keras.files import fingerprint
+from kd_keras.recipes import learners, results, setup
+from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.saving import save
+from kd_keras.recipes.training import Learner, Outcome, train
+from tuning import board, oracles, outcome
+from tuning import space as spaces
+from tuning.config import TuneConfig
+from tuning.final import Final, verdict
+from tuning.hypermodel import DistillationModel, explored
+from tuning.space import Space
+from tuning.trials import Trainer, Trials
+from tuning.tuner import Tuner
+from tuning.values import standing_at
+
+log = logging.getLogger("kd_keras.tuning")
+
+
+def run(
+    config: TuneConfig, space: Space | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Search, and judge the best setting on test beside the default one and the student alone.
+
+    All trials learn from one teacher, whose answers are stored on disk. They are scored on
+    validation, where the default setting and the student alone are trained too. All three are then
+    trained anew on train and validation, each for its own best epochs, and judged on test.
+
+    Args:
+        config: what to run. The teacher is a `.keras` file, or is trained.
+        space: a function of `hp` of your own, in place of the config's.
+        progress: shows bars; None shows nothing.
+
+    Returns:
+        What `results.json` holds; `trials.csv`, `student.keras`, `teacher.keras` and
+        `tensorboard/` lie beside it. A run that was finished before is not repeated, unless
+        `config.overwrite`.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: bad settings, data or space, before
+            training.
+        BlockingIOError: another process has a run in the folder.
+        RuntimeError: three trials failed one after the other, or no trial was completed.
+        Diverged: a training that is no trial diverged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> folder = Path(tempfile.mkdtemp()) / "tune"
+        >>> config = TuneConfig(trials=2, epochs=1, seeds=(0,), limit=64, out=folder)
+        >>> found = run(config)
+        >>> list(found["models"]), found["search"]["failed"]
+        (['teacher', 'alone', 'default', 'tuned'], 0)
+    """
+    oracles.check(config)
+    space = space or spaces.find(config.space)
+    task = _task(config)
+    varied = _explored(config, task, space)
+    digests = {**setup.digests(config, task), "space": fingerprint(varied)}
+    with RunFolder(config, digests) as folder:
+        if folder.results is not None:
+            return folder.results
+        search = _Search(config, task, space, folder, progress or Progress(show=False))
+        board.experiment(folder.path, varied, task.metric)
+        found = search.run()
+        folder.finish(found)
+    return found
+
+
+def _task(config: TuneConfig) -> Task:
+    """The task of a config; all that is chosen is chosen by the objective."""
+    task = setup.open_task(config)
+    return task if config.objective is None else dataclasses.replace(task, metric=config.objective)
+
+
+def _explored(config: TuneConfig, task: Task, space: Space) -> list[dict[str, Any]]:
+    """The whole space; each of its branches fits the teacher, which need not have learned yet."""
+    if setup.is_file(config.teacher):
+        teacher = setup.load_model(config.teacher, task)
+    else:
+        teacher = setup.build_model(config.teacher, config.teacher_knobs, None, task, seed=0)
+    return explored(DistillationModel(config, task, teacher, space), task.metric)
+
+
+class _Search:
+    """The parts of a search, one after the other."""
+
+    def __init__(
+        self, config: TuneConfig, task: Task, space: Space, folder: RunFolder, progress: Progress
+    ):
+        # on disk, so that other processes, and the same after a kill, open what is computed once
+        where = config.cache_dir or folder.work / "answers"
+        self.config = dataclasses.replace(config, cache_dir=where)
+        self.task, self.space, self.folder, self.progress = task, space, folder, progress
+        self.trials = Trials(folder.path, folder.work)
+
+    def run(self) -> dict[str, Any]:
+        teacher = self.taught_teacher()
+        trainer = Trainer(self.config, self.task, teacher, self.progress)
+        references = self.references(trainer)
+        found = self.search(teacher, trainer)
+        search = {
+            "oracle": self.config.oracle,
+            "space": self.config.space,
+            "metric": self.task.metric,
+            "best": outcome.best(found)["trial"],
+            "failed": sum(row["status"] != outcome.COMPLETED for row in found),
+            "trials": found,
+            **references,
+        }
+        del trainer  # its Distillers are not needed any more
+        models = self.judged(teacher, search)
+        return {
+            "task": results.task_facts(self.task),
+            "search": search,
+            "models": models,
+            "export": None,
+            "verdict": verdict(self.task.metric, models, outcome.best(found), len(found)),
+        }
+
+    def taught_teacher(self) -> keras.Model:
+        """The teacher of all trials."""
+        seed = self.config.seed
+        teacher, how = learners.teacher(self.config, self.task, seed, self._train)
+        log.info("seed %d: teacher, %s", seed, how.text(self.task.metric))
+        save(teacher, self.folder.path / "teacher.keras")
+        self._teacher_outcome = how
+        return teacher
+
+    def references(self, trainer: Trainer) -> dict[str, Any]:
+        """The default setting and the student alone, trained and scored as the trials are."""
+        setting, found = spaces.default(self.config), {}
+        kinds: dict[str, Callable[..., Outcome]] = {
+            "alone": trainer.alone,
+            "default": trainer.taught,
+        }
+        for role, fit in kinds.items():
+            executions = []
+            for seed in self.config.trial_seeds:
+                how = fit(setting, seed, self.folder, role=role)
+                log.info("seed %d: %s, %s", seed, role, how.text(self.task.metric))
+                executions.append({"seed": seed, **dataclasses.asdict(how)})
+            found[role] = {
+                "score": results.spread([one["score"] for one in executions]),
+                "best_epoch": sum(one["best_epoch"] for one in executions) / len(executions),
+                "executions": executions,
+            }
+        return found
+
+    def search(self, teacher: keras.Model, trainer: Trainer) -> list[dict[str, Any]]:
+        """Run the trials; a row each. `trials.csv` is written too."""
+        oracle = oracles.make(self.config, self.task.metric)
+        model = DistillationModel(self.config, self.task, teacher, self.space)
+        Tuner(oracle, model, trainer, self.trials, self.config, self.task.metric).search()
+        found = outcome.rows(oracle, self.trials)
+        outcome.write_csv(found, self.folder.path / "trials.csv")
+        return found
+
+    def judged(self, teacher: keras.Model, search: dict[str, Any]) -> dict[str, Any]:
+        """Train on train and validation, and look at test."""
+        self.progress.say("training on train and validation, judging on test")
+        whole = dataclasses.replace(
+            setup.load_task(self.config, whole=True), metric=self.task.metric
+        )
+        final = Final(self.config, whole, teacher, self.folder, self.progress)
+        best = next(row for row in search["trials"] if row["trial"] == search["best"])
+        tuned = spaces.setting(self.config, self.space(standing_at(best["values"])))
+        default = spaces.default(self.config)
+        final.train("alone", default, search["alone"]["best_epoch"])
+        final.train("default", default, search["default"]["best_epoch"])
+        final.train("tuned", tuned, best["best_epoch"])
+        return final.judged(self._teacher_outcome)
+
+    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
+        total = self.config.head_epochs + (epochs or self.config.epochs)
+        with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
+            return train(
+                learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
+            )

@@ -1,0 +1,25 @@
+"""`python -m tuning.search` is `kd-keras tune`; `tuning.search.run` is the same in a script.
+
+What a script uses is loaded when it is first asked for, as TensorFlow comes with it.
+"""
+
+import importlib
+import sys
+from typing import Any
+
+from kd_keras.cli import main
+from tuning.config import TuneConfig
+
+_NAMES = {"run": "run", "read": "outcome", "DistillationModel": "hypermodel"}
+
+__all__ = ["TuneConfig", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tuning.{_NAMES[name]}"), name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(["tune", *sys.argv[1:]]))

@@ -1,0 +1,179 @@
+"""What a search may vary: functions of KerasTuner's `hp`, by name in `SPACES`.
+
+A space declares hyper-parameters and returns what of the default setting they replace: a dict with
+any of `FIELDS`. A hyper-parameter that is inactive is None, and left out.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kd_keras import methods
+from kd_keras.checks import lookup, positive, unknown, within
+from kd_keras.methods import METHODS
+from kd_keras.recipes import grid
+from kd_keras.recipes.grid import Spec
+from tuning.config import TuneConfig
+
+Space = Callable[[Any], Mapping[str, Any]]
+
+FIELDS = (
+    *("temperature", "alpha", "learning_rate"),
+    *("method", "method_knobs", "student", "student_knobs"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting(grid.Setting):
+    """What one trial trains.
+
+    Attributes:
+        learning_rate: of Adam; in transfer learning, of the fine-tuning phase.
+    """
+
+    learning_rate: float
+
+
+def kd(hp) -> dict[str, Any]:
+    """Temperature (1 to 64, by its logarithm), alpha (0 to 1) and learning rate.
+
+    Example:
+        >>> import keras_tuner
+        >>> kd(keras_tuner.HyperParameters())
+        {'temperature': 4.0, 'alpha': 0.1, 'learning_rate': 0.001}
+    """
+    return {"temperature": _temperature(hp), **_mixing(hp)}
+
+
+def kd_grid(hp) -> dict[str, Any]:
+    """The same in steps, 7 x 5 x 3 settings: what a grid can be searched in."""
+    return {
+        "temperature": hp.Float("temperature", 1.0, 64.0, step=2, sampling="log", default=4.0),
+        "alpha": hp.Choice("alpha", [0.0, 0.1, 0.3, 0.5, 0.9], default=0.1),
+        "learning_rate": hp.Choice("learning_rate", [3e-4, 1e-3, 3e-3], default=1e-3),
+    }
+
+
+def of_methods(hp) -> dict[str, Any]:
+    """Every method there is, each with its own knobs in `KNOBS`; alpha and learning rate."""
+    name = hp.Choice("method", list(METHODS))
+    knobs: dict[str, Any] = {}
+    for method in METHODS:
+        with hp.conditional_scope("method", [method]):
+            own = methods.knobs_of(method)
+            declared = {k: KNOBS[k](hp, f"{method} {k}") for k in KNOBS if k in own}
+            knobs |= {k: value for k, value in declared.items() if value is not None}
+    return {"method": name, "method_knobs": knobs, **_mixing(hp)}
+
+
+def of_students(hp) -> dict[str, Any]:
+    """Which student, how wide and how deep; temperature, alpha and learning rate."""
+    name = hp.Choice("student", ["mlp", "cnn"])
+    with hp.conditional_scope("student", ["mlp"]):
+        units = hp.Int("units", 16, 1024, step=2, sampling="log", default=64)
+        depth = hp.Int("depth", 1, 3)
+    with hp.conditional_scope("student", ["cnn"]):
+        width = hp.Float("width", 0.125, 1.0, step=2, sampling="log")
+    knobs = {"hidden": (units,) * depth} if name == "mlp" else {"width": width}
+    return {"student": name, "student_knobs": knobs, **kd(hp)}
+
+
+def _temperature(hp, name: str = "temperature") -> float:
+    return hp.Float(name, 1.0, 64.0, sampling="log", default=4.0)
+
+
+def _mixing(hp) -> dict[str, float]:
+    return {
+        "alpha": hp.Float("alpha", 0.0, 1.0, default=0.1),
+        "learning_rate": hp.Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3),
+    }
+
+
+# how a knob is varied, in every method that has one of that name
+KNOBS: dict[str, Callable[[Any, str], Any]] = {
+    "temperature": _temperature,
+}
+
+SPACES: dict[str, Space] = {
+    "kd": kd,
+    "kd-grid": kd_grid,
+    "methods": of_methods,
+    "student": of_students,
+}
+
+
+def find(words: str) -> Space:
+    """A space by its name, or the function of a file, `my_space.py:wide`.
+
+    Raises:
+        ValueError: an unknown name, or a file without that function.
+        FileNotFoundError: no such file.
+    """
+    file, colon, name = words.rpartition(":")
+    if not colon:
+        return lookup("space", SPACES, words)
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"`space` names the file {path}, which is not there.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"`space` must name a Python file, FILE.py:FUNCTION. Received: {words}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f"`space` names {name!r}, and {path} has no such function.")
+    return getattr(module, name)
+
+
+def default(config: TuneConfig) -> Setting:
+    """The setting that a config says by itself."""
+    return setting(config, {})
+
+
+def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
+    """A config's setting, with what a space has returned in its place.
+
+    A method or a student that the space has chosen brings its own knobs, and the temperature of
+    the config stays with the config's method.
+
+    Raises:
+        ValueError: for what is none of `FIELDS`, or numbers out of range.
+
+    Example:
+        >>> found = setting(TuneConfig(), {"alpha": 0.5, "student_knobs": {"hidden": (32,)}})
+        >>> found.alpha, str(found.student)
+        (0.5, 'mlp:hidden=(32,)')
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"A space must return a dict of {', '.join(FIELDS)}. Received: {found!r}")
+    for name in found:
+        if name not in FIELDS:
+            raise ValueError(unknown("field of a setting", name, FIELDS))
+    value = {name: given for name, given in found.items() if given is not None}
+    temperature = value.get("temperature")
+    if temperature is None and value.get("method", config.method) == config.method:
+        known = value.get("method_knobs", {})
+        temperature = None if "temperature" in known else config.temperature
+    return Setting(
+        student=_spec("student", config, value, weights=config.student_weights),
+        method=_spec("method", config, value),
+        temperature=None if temperature is None else positive("temperature", temperature),
+        alpha=within("alpha", value.get("alpha", config.alpha), 0.0, 1.0),
+        label="",
+        learning_rate=positive("learning_rate", value.get("learning_rate", config.learning_rate)),
+    )
+
+
+def _spec(
+    kind: str, config: TuneConfig, value: Mapping[str, Any], weights: str | None = None
+) -> Spec:
+    """The student or the method: the config's, with other knobs, or another one."""
+    own = getattr(config, kind)
+    name, knobs = value.get(kind, own), value.get(f"{kind}_knobs", {})
+    written = tuple(f"{knob}={given!r}" for knob, given in knobs.items())
+    if name != own:
+        return Spec(name, written)
+    kept = [text for text in getattr(config, f"{kind}_knobs") if text.split("=")[0] not in knobs]
+    return Spec(name, (*kept, *written), weights)

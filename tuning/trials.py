@@ -1,0 +1,180 @@
+"""The trainings of trials: one teacher, shared Distillers, and what lies on disk of each."""
+
+import collections
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kd_keras.data.task import Task
+from kd_keras.files import whole_folder, write_json
+from kd_keras.methods import Roles
+from kd_keras.recipes import grid, setup
+from kd_keras.recipes.grid import Spec
+from kd_keras.recipes.learners import Bench
+from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.runs import Journal
+from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, train
+from tuning.config import TuneConfig
+from tuning.space import Setting
+
+log = logging.getLogger("kd_keras.tuning")
+
+ROLE = "trial"
+BENCHES = 8  # Distillers that are kept, the last used: one a student, method and its settings
+
+
+class Trainer:
+    """Trains settings one after the other, on one teacher whose answers are stored.
+
+    Trainings that share student, method and the method's settings share a Distiller, whose step
+    is traced once: temperature, alpha and learning rate are variables.
+
+    Args:
+        config: data, budget, and where answers are kept.
+        task: what is learned.
+        teacher: whose answers are learned from.
+        progress: shows bars.
+    """
+
+    def __init__(self, config: TuneConfig, task: Task, teacher: keras.Model, progress: Progress):
+        self._config, self._task = config, task
+        self._teacher, self._progress = teacher, progress
+        self._benches: collections.OrderedDict[Any, Bench] = collections.OrderedDict()
+
+    def taught(
+        self,
+        setting: Setting,
+        seed: int,
+        journal: Journal,
+        *,
+        role: str = ROLE,
+        title: str | None = None,
+        epochs: int | None = None,
+        **how,
+    ) -> Outcome:
+        """Train a setting's student on the teacher.
+
+        Args:
+            setting: what is trained.
+            seed: of the student's weights, the order of the examples, and dropout.
+            journal: where it is written.
+            role: names it there.
+            title: names it beside its bar.
+            epochs: beside those of the head; the config's where not given.
+            **how: `judged` and `to_go_on`, as in `training.train`.
+        """
+        method = grid.method_of(setting)
+        key = (str(setting.student), json.dumps(method._settings(), sort_keys=True, default=str))
+        bench = self._bench(key)
+        plan = method.plan(Roles(self._new(setting.student, seed), self._teacher))
+
+        def fit(learner: Learner, own: int | None) -> Outcome:
+            if learner.role != role:  # a stage before the last
+                return self._train(learner, setting, journal, title, own)
+            return self._train(learner, setting, journal, title, epochs or own, **how)
+
+        try:
+            return bench.taught(role, seed, plan, setting.alpha, fit)
+        except BaseException:
+            del self._benches[key]  # it may be half made
+            raise
+
+    def alone(self, setting: Setting, seed: int, journal: Journal, *, role: str, **how) -> Outcome:
+        """Train a setting's student on labels alone; arguments as in `taught`."""
+        bench = self._bench((str(setting.student), "alone"))
+        learner = bench.alone(role, seed, self._new(setting.student, seed))
+        return self._train(learner, setting, journal, None, **how)
+
+    def _bench(self, key: Any) -> Bench:
+        if key not in self._benches:
+            self._benches[key] = Bench(self._config, self._task)
+        self._benches.move_to_end(key)
+        while len(self._benches) > BENCHES:
+            self._benches.popitem(last=False)
+        return self._benches[key]
+
+    def _new(self, student: Spec, seed: int) -> keras.Model:
+        return setup.build_model(student.name, student.knobs, student.weights, self._task, seed)
+
+    def _train(self, learner, setting, journal, title, epochs=None, **how) -> Outcome:
+        budget = dataclasses.replace(self._config, learning_rate=setting.learning_rate)
+        total = budget.head_epochs + (epochs or budget.epochs)
+        with self._progress.bar(f"seed {learner.seed}: {title or learner.role}", total) as bar:
+            return train(learner, self._task, budget, journal, epochs=epochs, progress=[bar], **how)
+
+
+class Trials:
+    """What lies on disk of a search's trials.
+
+    `search/` is KerasTuner's: `oracle.json` and `trial_<id>/trial.json`. Beside the latter stand
+    `metrics.jsonl`, a line an epoch, and `outcome.json`, how the executions went, written once the
+    trial is over. Weights lie in the run's `work/` until the run is finished.
+
+    Args:
+        run: the run folder.
+        work: its folder for what is needed to go on.
+    """
+
+    def __init__(self, run: Path, work: Path):
+        self.run, self.search, self._work = run, run / "search", work / "trials"
+
+    def journal(self, trial: str) -> Journal:
+        """Where a trial's trainings are written."""
+        folder = self.search / f"trial_{trial}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return Journal(folder, self._work / trial)
+
+    def outcome(self, trial: str, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """The executions of a trial that is over; None where it is not, or had other values."""
+        path = self.search / f"trial_{trial}" / "outcome.json"
+        if not path.exists():
+            return None
+        kept = json.loads(path.read_text())
+        return kept["executions"] if kept["values"] == dict(values) else None
+
+    def keep(self, trial: str, values: Mapping[str, Any], executions: list[dict[str, Any]]) -> None:
+        """Write down that a trial is over, and how it went."""
+        path = self.search / f"trial_{trial}" / "outcome.json"
+        write_json(path, {"trial": trial, "values": dict(values), "executions": executions})
+
+    def take_over(self, past: str, trial: str, seeds: Iterable[int]) -> None:
+        """Let a trial begin where another of its settings has ended, with all that it needs.
+
+        What is not there any more is trained again from the first epoch, to the same end.
+        """
+        old, new = self.journal(past), self.journal(trial)
+        if new.work.exists() or not old.work.exists():
+            return
+        if old.lines():
+            shutil.copyfile(old.path / "metrics.jsonl", new.path / "metrics.jsonl")
+        with whole_folder(new.work) as folder:
+            shutil.copytree(old.work, folder, dirs_exist_ok=True)
+            for seed in seeds:  # the last stage alone is trained further
+                ended = folder_of(Journal(new.path, folder), ROLE, seed) / OUTCOME
+                ended.unlink(missing_ok=True)
+
+    def set_aside_torn(self) -> None:
+        """Put files that a kill has cut short under another name, and say so.
+
+        Nothing is read from KerasTuner's own: the oracle is run again from its seed, and gets the
+        outcomes that are there, so that it says what it has said.
+        """
+        for path in sorted(self.search.rglob("*.json")):
+            try:
+                json.loads(path.read_text())
+            except ValueError:
+                aside = path.with_name(f"{path.name}.torn")
+                path.replace(aside)
+                log.warning(
+                    "%s was cut short, and is set aside as %s. What it said is found again.",
+                    path,
+                    aside.name,
+                )
+        for path in self.search.glob("*.json"):
+            path.unlink()
