@@ -10,6 +10,9 @@ from typing import Any
 
 from kd_keras.checks import positive, within
 
+# methods that every pair of models can be compared by: they look at logits alone
+ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -207,7 +210,7 @@ class StudyConfig(StudentConfig, SweepConfig):
 class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
-    methods: tuple[str, ...] = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
+    methods: tuple[str, ...] = ON_ANSWERS
     """Methods by name, each with its own options: kd:temperature=2; all of them: all."""
     students: tuple[str, ...] = ("mlp",)
     """Students by name, each with its own options: mlp:hidden=64,64."""

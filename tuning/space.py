@@ -12,7 +12,7 @@ from typing import Any
 
 from kd_keras import methods
 from kd_keras.checks import lookup, positive, unknown, within
-from kd_keras.methods import METHODS
+from kd_keras.config import ON_ANSWERS
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
 from tuning.config import TuneConfig
@@ -57,10 +57,10 @@ def kd_grid(hp) -> dict[str, Any]:
 
 
 def of_methods(hp) -> dict[str, Any]:
-    """Every method there is, each with its own knobs in `KNOBS`; alpha and learning rate."""
-    name = hp.Choice("method", list(METHODS))
+    """The methods on answers, each with its own knobs in `KNOBS`; alpha and learning rate."""
+    name = hp.Choice("method", list(ON_ANSWERS))
     knobs: dict[str, Any] = {}
-    for method in METHODS:
+    for method in ON_ANSWERS:
         with hp.conditional_scope("method", [method]):
             own = methods.knobs_of(method)
             declared = {k: KNOBS[k](hp, f"{method} {k}") for k in KNOBS if k in own}

@@ -4,6 +4,7 @@ import keras_tuner
 import pytest
 
 from kd_keras import methods
+from kd_keras.config import ON_ANSWERS
 from kd_keras.methods import KD
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
@@ -19,6 +20,7 @@ class SharpKD(KD):
 @pytest.fixture
 def two_methods(monkeypatch):
     monkeypatch.setitem(methods.METHODS, "sharp", SharpKD)
+    monkeypatch.setattr(spaces, "ON_ANSWERS", ("kd", "sharp"))
 
 
 def declared(space, values=None):
@@ -61,6 +63,14 @@ def test_every_branch_is_explored(tiny, taught, two_methods):
     assert sorted(names) == [
         *("alpha", "kd temperature", "learning_rate", "method", "sharp temperature"),
     ]
+
+
+def test_the_methods_are_explored_with_all_their_temperatures(tiny, taught):
+    model = DistillationModel(tiny(space="methods"), *taught(tiny(space="methods")))
+    names = {part["config"]["name"] for part in explored(model, "accuracy")}
+    warm = {name for name in ON_ANSWERS if "temperature" in methods.knobs_of(name)}
+    assert {"kd", "dkd", "dist"} <= warm
+    assert names == {"alpha", "learning_rate", "method", *(f"{name} temperature" for name in warm)}
 
 
 @pytest.mark.parametrize(
