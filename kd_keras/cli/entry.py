@@ -4,6 +4,7 @@ Logs and progress go to standard error, results to standard output. Exit codes: 
 2 the words or the data given are wrong.
 """
 
+import dataclasses
 import importlib
 import logging
 import os
@@ -49,6 +50,13 @@ FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "study": as_study,
     "compare": as_compare,
     "tune": from_preset,
+}
+
+# settings that mean something for one model or method alone
+BELONGINGS = {
+    "teacher": ("teacher_knobs", "teacher_weights"),
+    "student": ("student_knobs", "student_weights"),
+    "method": ("method_knobs", "temperature", "temperature_end"),
 }
 
 
@@ -98,7 +106,19 @@ def _preset(command: str, arguments: list[str]) -> Any:
     chosen = argparse_value(arguments, "--preset") or "digits-kd"
     smoke = "--smoke" in arguments
     config = FROM_PRESET[command](lookup("preset", PRESETS, chosen)(smoke), smoke)
+    config = _without_foreign(config, arguments)
     return COMMANDS[command](**vars(config), preset=chosen, smoke=False)
+
+
+def _without_foreign(config: Any, arguments: list[str]) -> Any:
+    """A preset without what it says of a model or a method that the arguments replace."""
+    plain = {field.name: field.default for field in dataclasses.fields(config)}
+    changes: dict[str, Any] = {}
+    for role, own in BELONGINGS.items():
+        given = argparse_value(arguments, f"--{role}")
+        if given is not None and given != getattr(config, role, given):
+            changes |= {name: plain[name] for name in own if name in plain}
+    return dataclasses.replace(config, **changes)
 
 
 def argparse_value(arguments: Sequence[str], flag: str) -> str | None:

@@ -203,6 +203,20 @@ def test_the_defaults_are_those_of_the_preset_and_words_change_them():
     assert config == changed
 
 
+def test_another_model_or_method_does_not_take_what_the_preset_says_of_its_own():
+    parsed = entry._parse(
+        ["distill", "--preset", "mhist-kd", "--student", "lenet5", "--method=rkd", "--alpha", "0"]
+    )
+    assert (parsed.student_knobs, parsed.student_weights) == ((), None)
+    assert parsed.temperature is None
+    assert (parsed.teacher, parsed.teacher_weights) == ("resnet50v2", "imagenet")
+    assert entry._parse(["distill", "--student", "lenet5"]).student_knobs == ()
+    for words in ([], ["--student", "mlp"], ["--student=mlp", "--method", "rkd"]):
+        assert entry._parse(["distill", *words]).student_knobs == ("hidden=256",)
+    words = ["tune", "--student", "cnn", "--student-knobs", "width=0.5"]
+    assert entry._parse(words).student_knobs == ("width=0.5",)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("smoke", [False, True])
 def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
