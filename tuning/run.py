@@ -63,10 +63,11 @@ def run(
         (['teacher', 'alone', 'default', 'tuned'], 0)
     """
     oracles.check(config)
+    written = spaces.written(config, space)
     space = space or spaces.find(config.space)
     task = _task(config)
     varied = _explored(config, task, space)
-    digests = {**setup.digests(config, task), "space": fingerprint(varied)}
+    digests = {**setup.digests(config, task), "space": fingerprint(varied, written)}
     with RunFolder(config, digests) as folder:
         if folder.results is not None:
             return folder.results
@@ -159,6 +160,7 @@ class _Search:
 
     def search(self, teacher: keras.Model, trainer: Trainer) -> list[dict[str, Any]]:
         """Run the trials; a row each. `trials.csv` is written too."""
+        self.trials.clear_after_a_kill()
         oracle = oracles.make(self.config, self.task.metric)
         model = DistillationModel(self.config, self.task, teacher, self.space)
         Tuner(oracle, model, trainer, self.trials, self.config, self.task.metric).search()

@@ -6,6 +6,7 @@ any of `FIELDS`. A hyper-parameter that is inactive is None, and left out.
 
 import dataclasses
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,17 @@ def find(words: str) -> Space:
     if not callable(getattr(module, name, None)):
         raise ValueError(f"`space` names {name!r}, and {path} has no such function.")
     return getattr(module, name)
+
+
+def written(config: TuneConfig, space: Space | None) -> str:
+    """The text behind a space: its file, or a function's own lines; '' for a name in `SPACES`.
+
+    The same hyper-parameters may mean something else in other code.
+    """
+    if space is not None:
+        return inspect.getsource(space)
+    file, colon, _ = config.space.rpartition(":")
+    return Path(file).read_text() if colon else ""
 
 
 def default(config: TuneConfig) -> Setting:

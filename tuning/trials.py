@@ -159,12 +159,14 @@ class Trials:
                 ended = folder_of(Journal(new.path, folder), ROLE, seed) / OUTCOME
                 ended.unlink(missing_ok=True)
 
-    def set_aside_torn(self) -> None:
+    def clear_after_a_kill(self) -> None:
         """Put files that a kill has cut short under another name, and say so.
 
         Nothing is read from KerasTuner's own: the oracle is run again from its seed, and gets the
         outcomes that are there, so that it says what it has said.
         """
+        for left in [*self.search.rglob(".*"), *self.run.glob("tensorboard/.*")]:
+            shutil.rmtree(left)  # of a writing that was never to be seen
         for path in sorted(self.search.rglob("*.json")):
             try:
                 json.loads(path.read_text())

@@ -48,7 +48,6 @@ class Tuner(keras_tuner.Tuner):
         self._trainer, self._trials = trainer, trials
         self._config, self._metric = config, metric
         self._scores: dict[str, list[float]] = {}
-        trials.set_aside_torn()
         super().__init__(
             oracle,
             hypermodel,

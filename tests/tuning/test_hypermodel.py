@@ -50,11 +50,11 @@ def test_keras_tuners_hyperband_promotes_and_none_fails(arrays, tmp_path):
     model, data = arrays
     objective = keras_tuner.Objective("val_accuracy", "max")
     tuner = keras_tuner.Hyperband(
-        model, objective=objective, max_epochs=4, factor=2, seed=1, directory=tmp_path
+        model, objective=objective, max_epochs=3, factor=3, seed=1, directory=tmp_path
     )
     tuner.search(**data)
     values = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
-    assert sum("tuner/trial_id" in value for value in values) > 3
+    assert sum("tuner/trial_id" in value for value in values) == 1
     assert set(statuses(tuner)) == {"COMPLETED"}
     best = tuner.get_best_models(2)
     assert best[0] is not best[1]

@@ -85,11 +85,12 @@ def test_temperature_alpha_and_rate_trace_nothing_and_change_what_they_should(
         assert any(not np.array_equal(end[name], ends[0][name]) for name in end)
 
 
+@pytest.mark.parametrize("head", [0, 1])
 def test_a_training_that_is_taken_further_ends_as_one_that_never_stopped(
-    tiny, taught, tmp_path, monkeypatch
+    tiny, taught, tmp_path, head
 ):
     """Dropout and the optimizer go on too; and where the state is gone, the end is the same."""
-    config = tiny(student_knobs=("hidden=8,", "dropout=0.4"), executions_per_trial=2)
+    config = tiny(student_knobs=("hidden=8,", "dropout=0.4"), head_epochs=head)
     task, teacher = taught(config)
     trainer = Trainer(config, task, teacher, Progress(show=False))
     trials = Trials(tmp_path, tmp_path / "work")
@@ -106,10 +107,10 @@ def test_a_training_that_is_taken_further_ends_as_one_that_never_stopped(
     short = train("short", 2, keep=True)
     trials.take_over("short", "long", seeds)
     long, whole = train("long", 5, keep=True), train("whole", 5)
-    assert [outcome.epochs for outcome in short] == [2, 2]
+    assert [outcome.epochs for outcome in short] == [head + 2] * 2
     assert long == whole
     epochs = [line["epoch"] for line in trials.journal("long").lines() if line["seed"] == 0]
-    assert epochs == [1, 2, 3, 4, 5]
+    assert epochs == [1, 2, 3, 4, 5, 6][: head + 5]
     for seed in seeds:
         one, other = (weights(trials.journal(name), seed) for name in ("long", "whole"))
         assert all(np.array_equal(one[name], other[name]) for name in other)
@@ -156,17 +157,22 @@ def test_an_outcome_is_of_its_values_alone(tmp_path):
 
 
 def test_torn_files_are_set_aside_and_named(tmp_path, caplog):
+    """Those under a temporary name were never there: they go, without a word."""
     trials = Trials(tmp_path, tmp_path / "work")
     folder = trials.journal("3").path
     whole = json.dumps({"trial_id": "3"})
     (folder / "trial.json").write_text(whole[:7])
     (trials.search / "oracle.json").write_text("")
+    for half in (folder / ".outcome.json.x1", tmp_path / "tensorboard" / ".00.x2"):
+        half.mkdir(parents=True)
+        (half / "outcome.json").write_text("{")
     (trials.journal("4").path / "trial.json").write_text(whole)
     with caplog.at_level(logging.WARNING, logger="kd_keras.tuning"):
-        trials.set_aside_torn()
+        trials.clear_after_a_kill()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert "oracle.json was cut short, and is set aside as oracle.json.torn" in said[0]
     assert "trial_3/trial.json was cut short, and is set aside as trial.json.torn" in said[1]
     assert (folder / "trial.json.torn").read_text() == whole[:7]
     assert sorted(path.name for path in trials.search.rglob("*.json")) == ["trial.json"]
+    assert not any((tmp_path / "tensorboard").iterdir())
