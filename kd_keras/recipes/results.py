@@ -64,7 +64,7 @@ class Words:
 
 
 def verdict(
-    metric: str, rival: dict[str, Any], tried: dict[str, Any], words: Words = Words()
+    metric: str, alone: dict[str, Any], distilled: dict[str, Any], words: Words = Words()
 ) -> dict[str, Any]:
     """Whether the distilled student beat the student alone on test by more than the spread.
 
@@ -73,10 +73,10 @@ def verdict(
 
     Args:
         metric: that they are judged by.
-        rival, tried: entries of the results: the student alone, and the distilled one.
-        words: for another pair.
+        alone, distilled: entries of the results.
+        words: for another pair of entries: what is tried takes the place of `distilled`.
     """
-    ours, theirs = tried["summary"][metric], rival["summary"][metric]
+    ours, theirs = distilled["summary"][metric], alone["summary"][metric]
     gain = ours["mean"] - theirs["mean"]
     known = [x["std"] for x in (ours, theirs) if x["std"] is not None]
     wide = max(known) if len(known) == 2 else None

@@ -80,3 +80,13 @@ def test_facts_of_the_task_and_a_seeds_entry():
         "validation": {"accuracy": 0.75},
         "test": {"accuracy": 0.7},
     }
+
+
+def test_a_verdict_on_another_pair_names_it():
+    words = results.Words("Tuning", "the default setting", "the default setting")
+    found = [
+        results.verdict("accuracy", entry(*rival), entry(*tried), words)["text"]
+        for rival, tried in (((0.5, 0.5), (0.75, 0.75)), ((0.5, 1.0), (0.75, 0.8125)))
+    ]
+    assert found[0].startswith("Tuning helped: accuracy +0.2500 against the default setting")
+    assert found[1].startswith("Tuning did not beat the default setting beyond the spread: ")
