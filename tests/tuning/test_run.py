@@ -292,7 +292,8 @@ def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplo
     assert [row["status"] for row in rows] == ["COMPLETED", "FAILED", "COMPLETED"]
     assert found["search"]["failed"] == 1
     assert "Diverged: The training 'trial' diverged" in rows[1]["message"]
-    said = [record.getMessage() for record in caplog.records]
+    tuning = [record for record in caplog.records if record.name == "kd_keras.tuning"]
+    said = [record.getMessage() for record in tuning]
     failed = next(k for k, text in enumerate(said) if "failed" in text)
     assert said[failed].startswith("trial 0001 failed, with learning_rate=1e+30\nTraceback")
     assert said[failed + 1].startswith("trial 0002: ")  # said when it failed, not at the end
