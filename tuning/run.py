@@ -63,8 +63,8 @@ def run(
         (['teacher', 'alone', 'default', 'tuned'], 0)
     """
     oracles.check(config)
-    written = spaces.written(config, space)
-    space = space or spaces.find(config.space)
+    chosen = space or spaces.find(config.space)
+    written, space = spaces.written(config, space), chosen
     task = _task(config)
     varied = _explored(config, task, space)
     digests = {**setup.digests(config, task), "space": fingerprint(varied, written)}
