@@ -97,4 +97,5 @@ def _tensor(array):
         return None
     if isinstance(array, np.ndarray) and array.dtype == np.float64:
         array = array.astype(keras.backend.floatx())  # as Keras does
-    return tf.convert_to_tensor(array)
+    with tf.device("CPU"):  # where the pipeline runs; a GPU's memory is for the models
+        return tf.convert_to_tensor(array)

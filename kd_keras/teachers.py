@@ -5,6 +5,7 @@ trained nor saved nor changed with the student. All are called alike, `source(ba
 `{tap: tensor}` with gradients stopped.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -131,9 +132,10 @@ class LiveTeacher(TeacherSource):
 
 def _architecture(model: keras.Model) -> str | None:
     try:
-        return model.to_json()
+        config = model.get_config()  # not how it is compiled, which is in no answer
     except NotImplementedError:  # a subclassed model without a configuration
         return None
+    return json.dumps(keras.saving.serialize_keras_object(config), sort_keys=True)
 
 
 class CachedTeacher(TeacherSource):

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kd_keras import files, teachers
+from kd_keras import files, methods, teachers
+from kd_keras.methods import KD
 
 
 @pytest.fixture
@@ -81,3 +82,20 @@ class LinearTeacher(teachers.TeacherSource):
 @pytest.fixture(scope="session")
 def linear_teacher():
     return LinearTeacher
+
+
+class CountedKD(KD):
+    """KD that counts how often Python runs it: once a trace."""
+
+    calls = 0
+
+    def call(self, student, teacher, batch, training=False):
+        type(self).calls += 1
+        return super().call(student, teacher, batch, training)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "counted", CountedKD)
+    monkeypatch.setattr(CountedKD, "calls", 0)
+    return CountedKD

@@ -1,5 +1,7 @@
 """Teacher sources: their answers by hand, and what they leave alone."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -67,6 +69,14 @@ def test_the_fingerprint_changes_with_weights_taps_and_architecture(mlp):
     bias = model.get_layer("logits").bias
     bias.assign_add([1e-7, 0.0, 0.0])
     assert relu != source.fingerprint()
+
+
+def test_how_a_teacher_is_compiled_is_in_no_answer(mlp):
+    source = kd.LiveTeacher(mlp(1))
+    first = source.fingerprint()
+    source.model.compile("adam", functools.partial(keras.losses.mean_squared_error))
+    assert source.fingerprint() == first
+    assert source.durable
 
 
 def test_a_subclassed_teacher_without_a_configuration_has_a_fingerprint(x):

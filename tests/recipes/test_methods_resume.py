@@ -2,10 +2,9 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
-from tiny_runs import lines, without_times
+from tiny_runs import InterruptAfter, Interrupted, lines, without_times
 
 from kd_keras import methods
 from kd_keras.config import DistillConfig
@@ -15,21 +14,6 @@ from kd_keras.recipes.callbacks import Checkpoint
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import train
-
-
-class Interrupted(BaseException):
-    """As Ctrl-C is: not an error that anybody handles."""
-
-
-class InterruptAfter(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        super().__init__()
-        self._epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch + 1 == self._epoch:
-            raise Interrupted
-
 
 METHODS = {
     "dkd": {},  # a scheduled knob

@@ -46,23 +46,6 @@ def compare(folder, **changes):
     return tiny_sweep(CompareConfig, folder, **{**settings, **changes})
 
 
-class CountedKD(KD):
-    """KD that counts how often Python runs it: once a trace."""
-
-    calls = 0
-
-    def call(self, student, teacher, batch, training=False):
-        type(self).calls += 1
-        return super().call(student, teacher, batch, training)
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "counted", CountedKD)
-    monkeypatch.setattr(CountedKD, "calls", 0)
-    return CountedKD
-
-
 # --- one trace ---
 
 

@@ -7,7 +7,14 @@ import json
 import keras
 import numpy as np
 import pytest
-from tiny_runs import Snapshots, lines, same_weights, without_times
+from tiny_runs import (
+    InterruptAfter,
+    Interrupted,
+    Snapshots,
+    lines,
+    same_weights,
+    without_times,
+)
 
 from kd_keras.config import TrainConfig
 from kd_keras.data import pipeline
@@ -156,20 +163,6 @@ def test_a_finished_training_is_not_repeated(tmp_path, task):
 
 
 # --- interrupted ---
-
-
-class Interrupted(BaseException):
-    """As Ctrl-C is: not an error that anybody handles."""
-
-
-class InterruptAfter(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        super().__init__()
-        self._epoch = epoch
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch + 1 == self._epoch:
-            raise Interrupted
 
 
 @pytest.fixture

@@ -109,3 +109,17 @@ def same_weights(one, other):
     return len(one) == len(other) and all(
         np.array_equal(a, b) for a, b in zip(one, other, strict=True)
     )
+
+
+class Interrupted(BaseException):
+    """As Ctrl-C is: not an error that anybody handles."""
+
+
+class InterruptAfter(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self._epoch:
+            raise Interrupted

@@ -7,30 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from kd_keras import methods
-from kd_keras.methods import KD
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import WEIGHTS, folder_of
 from tuning import space as spaces
 from tuning.trials import BENCHES, ROLE, Trainer, Trials
-
-
-class CountedKD(KD):
-    """KD that counts how often Python runs it: once a trace."""
-
-    calls = 0
-
-    def call(self, student, teacher, batch, training=False):
-        type(self).calls += 1
-        return super().call(student, teacher, batch, training)
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "counted", CountedKD)
-    monkeypatch.setattr(CountedKD, "calls", 0)
-    return CountedKD
 
 
 def journal(folder):
