@@ -44,6 +44,8 @@ class BudgetConfig:
     """Examples a step."""
     learning_rate: float = 1e-3
     """Of Adam; in transfer learning, of the fine-tuning phase."""
+    learning_rate_drop: tuple[float, float] | None = None
+    """Each time this share of the epochs has passed, multiply the rate by the second: 0.3 0.2."""
     head_epochs: int = 0
     """Transfer learning: epochs on the head alone, the backbone frozen, before `epochs`."""
     head_learning_rate: float = 1e-3
@@ -229,6 +231,8 @@ def check_budget(config: Any) -> None:
     for name in (*optional, "teacher_epochs", "cache_limit_gb", "views"):
         if getattr(config, name, None) is not None:
             positive(name, getattr(config, name))
+    for value in config.learning_rate_drop or ():
+        positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
     if config.head_epochs < 0:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:

@@ -241,6 +241,22 @@ class EnsembleTeacher(TeacherSource):
         return max(member.rounding for member in self._members)
 
 
+class NoTeacher(TeacherSource):
+    """Gives nothing: the teacher of a method that looks at the student alone."""
+
+    def __init__(self):
+        self.shapes = {}
+
+    def __call__(self, batch):
+        return {}
+
+    def rows(self, images, batch_size=256):
+        return {}
+
+    def fingerprint(self) -> str:
+        return "none"
+
+
 class AbsentTeacher(TeacherSource):
     """Stands where a Distiller was loaded from a file: teachers are not saved with it."""
 
@@ -258,11 +274,14 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; nothing, where
+    no taps are asked for.
 
     Raises:
         ValueError: for anything else.
     """
+    if teacher is None and not taps:
+        return NoTeacher()
     if isinstance(teacher, keras.Model):
         output_shape(teacher)
         return LiveTeacher(teacher, taps)

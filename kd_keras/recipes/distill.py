@@ -13,13 +13,12 @@ from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Roles
-from kd_keras.recipes import learners, results, setup
+from kd_keras.recipes import grid, learners, results, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import Learner, Outcome, train
+from kd_keras.recipes.training import Learner, Outcome, length, train
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,8 @@ def _run(
     for trial in trials:
         trial.train()
     progress.say("judging on the test split, measuring costs")
-    entries = {role: _judge(config, task, role, trials) for role in ROLES}
+    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1])
+    entries = {role: _judge(config, task, role, trials) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     for role, name in (("distilled", "student"), ("teacher", "teacher")):
         save(best.models[role], folder.path / f"{name}.keras")
@@ -130,6 +130,12 @@ class _Trial:
             self._on_test[role] = Predictor(self.models[role])(self.task.test)
         return self._on_test[role]
 
+    @property
+    def between(self) -> list[str]:
+        """The roles of models that the method has trained beside the student."""
+        student = self.models["distilled"]
+        return [role for role, m in self.models.items() if role not in ROLES and m is not student]
+
     def _teacher(self) -> None:
         self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
 
@@ -139,25 +145,26 @@ class _Trial:
         self._keep("alone", model, self._train(learner))
 
     def _distilled(self) -> None:
-        config, head = self.config, self.config.head_epochs
-        method = setup.method(config, epochs=head + config.epochs)
-        plan = method.plan(Roles(self._student(), self.models["teacher"]))
-        for stage in plan:
-            role = "distilled" if stage is plan[-1] else f"distilled-{stage.name}"
-            epochs = head + (stage.epochs or config.epochs)
+        config = self.config
+        method, spec = setup.method(config, epochs=length(config, None)), grid.student(config)
+        student = self._student(method.logits(self.task.classes))
+        roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
+        scores = {"teacher": self.outcomes["teacher"].score}
+        for last, stage in learners.in_turn(method.plan(roles), self.seed, scores):
+            role = "distilled" if last else f"distilled-{stage.name}"
+            epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
             bench = learners.Bench(config, self.task)
             learner = bench.distilled(role, self.seed, stage, alpha)
             self._keep(role, learner.model, self._train(learner, stage.epochs))
+            scores[stage.name] = self.outcomes[role].score
 
-    def _student(self) -> keras.Model:
-        config = self.config
-        return setup.build_model(
-            config.student, config.student_knobs, config.student_weights, self.task, self.seed
-        )
+    def _student(self, logits: int | None = None) -> keras.Model:
+        name, knobs, weights = dataclasses.astuple(grid.student(self.config))
+        return setup.build_model(name, knobs, weights, self.task, self.seed, logits=logits)
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {self.seed}: {learner.role}", total) as bar:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
@@ -175,7 +182,8 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
         teacher = None if role == "teacher" else trial.on_test("teacher")
         test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
-    name = config.teacher if role == "teacher" else config.student
+    names = {"teacher": config.teacher, "alone": config.student, "distilled": config.student}
+    name = names.get(role, trials[0].models[role].name)
     return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
 
 

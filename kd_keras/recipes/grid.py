@@ -4,8 +4,9 @@ import dataclasses
 import itertools
 
 from kd_keras import methods
-from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
+from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, parse_knobs
 from kd_keras.methods import METHODS, Method
+from kd_keras.words import parts_of
 
 Sweep = StudyConfig | CompareConfig
 
@@ -24,7 +25,7 @@ class Spec:
 
 
 def parse_spec(argument: str, text: str) -> Spec:
-    """`"mlp:hidden=64,64"` as a name and its knobs.
+    """`"mlp:hidden=64,64"`, or within other words `"mlp(hidden=64,64)"`, as a name and its knobs.
 
     Raises:
         ValueError: for a part behind the name that is not `name=value`.
@@ -33,7 +34,7 @@ def parse_spec(argument: str, text: str) -> Spec:
         >>> parse_spec("students", "mobilenetv2:width=0.5:weights=imagenet")
         Spec(name='mobilenetv2', knobs=('width=0.5',), weights='imagenet')
     """
-    name, *rest = text.split(":")
+    name, *rest = parts_of(text)
     parse_knobs(argument, tuple(rest))
     weights = [knob.partition("=")[2] for knob in rest if knob.startswith("weights=")]
     knobs = tuple(knob for knob in rest if not knob.startswith("weights="))
@@ -59,10 +60,15 @@ class Setting:
     label: str
 
 
+def student(config: StudentConfig) -> Spec:
+    """The one student of a run."""
+    return Spec(config.student, config.student_knobs, config.student_weights)
+
+
 def students(config: Sweep) -> list[Spec]:
     """The students of a sweep, in order."""
     if isinstance(config, StudyConfig):
-        return [Spec(config.student, config.student_knobs, config.student_weights)]
+        return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 

@@ -1,7 +1,8 @@
 """Learners: models on labels, and students on their teacher, one after the other in one trainer."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,12 +12,14 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Method, Stage
+from kd_keras.methods import Stage
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.supervised import Supervised
+
+log = logging.getLogger(__name__)
 
 
 class Bench:
@@ -54,12 +57,15 @@ class Bench:
 
         Args:
             role, seed: as in `Learner`.
-            stage: who learns from whom, by which method: a new student, a new method.
+            stage: who learns from whom, by which method: a new student, a new method; without a
+                method it is a learner on labels alone.
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
             ValueError, OSError: as `answers.stored`.
         """
+        if stage.method is None:
+            return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
         if self._trainer is None:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
@@ -83,6 +89,7 @@ class Bench:
         plan: Sequence[Stage],
         alpha: Any,
         train: Callable[[Learner, int | None], Outcome],
+        teacher_score: float | None = None,
     ) -> Outcome:
         """Train all stages of a method's plan; how the last one went.
 
@@ -94,13 +101,15 @@ class Bench:
             plan: from a new method and a new student.
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
+            teacher_score: of the run's teacher on validation, where it is known.
         """
-        for stage in plan:
-            last = stage is plan[-1]
+        scores = {} if teacher_score is None else {"teacher": teacher_score}
+        for last, stage in in_turn(plan, seed, scores):
             bench = self if len(plan) == 1 else Bench(self._config, self._task)
             name = role if last else f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
             outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
+            scores[stage.name] = outcome.score
         return outcome
 
     def _begin(self, trainer: Supervised) -> None:
@@ -148,6 +157,29 @@ class Bench:
         return cache.Cache().open(source, images)
 
 
+def in_turn(
+    plan: Sequence[Stage], seed: int, scores: Mapping[str, float]
+) -> Iterator[tuple[bool, Stage]]:
+    """The stages of a plan one after the other, and whether each is the last.
+
+    What is drawn for a stage, such as a regressor, depends on the seed alone: a run that was killed
+    has not trained the stages before it, but loaded them.
+
+    Args:
+        plan: of a method.
+        seed: of the trainings.
+        scores: on validation, by stage; those that are trained are added meanwhile, and decide on
+            the models of the stages behind them.
+    """
+    for number, stage in enumerate(plan, start=1):
+        if number > 1:
+            keras.utils.set_random_seed(seed)
+        chosen = stage.chosen(scores)
+        if chosen != stage:
+            log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)
+        yield number == len(plan), chosen
+
+
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
@@ -175,8 +207,9 @@ def teacher(
     return model, train(learner, config.teacher_epochs)
 
 
-def deployed(student: keras.Model, teacher: keras.Model, method: Method) -> keras.Model:
-    """What a method makes of a student: often the student itself."""
-    if not method.changes_answer:
-        return student
-    return Distiller(student=student, teacher=teacher, method=method).deployed
+def deployed(plan: Sequence[Stage]) -> keras.Model:
+    """What a method's plan makes in the end: often the student itself."""
+    last = plan[-1].chosen()
+    if last.method is None or not last.method.changes_answer:
+        return last.student
+    return Distiller(student=last.student, teacher=last.teacher, method=last.method).deployed

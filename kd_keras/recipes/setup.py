@@ -16,7 +16,8 @@ from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.models import freezing, heads, taps
 from kd_keras.recipes import answers, grid
-from kd_keras.teachers import LiveTeacher
+from kd_keras.recipes.grid import Spec
+from kd_keras.teachers import TeacherSource, as_source
 
 
 def check(config: Any) -> None:
@@ -26,8 +27,8 @@ def check(config: Any) -> None:
         check_model(config.model, config.model_knobs)
         return
     check_teacher(config)
-    for name, knobs, _, _ in taught(config):
-        check_model(name, knobs)
+    for spec, _ in taught(config):
+        check_model(spec.name, spec.knobs)
 
 
 def check_data(config: Any) -> None:
@@ -69,25 +70,34 @@ def check_models(config: Any, task: Task) -> None:
             answers that take more than the limit.
     """
     if isinstance(config, configs.TrainConfig):
-        _check_built(config, task, config.model, config.model_knobs, config.weights)
+        _check_built(config, task, Spec(config.model, config.model_knobs, config.weights))
         return
     if is_file(config.teacher):
         teacher = load_model(config.teacher, task)
     else:
-        words = (config.teacher, config.teacher_knobs, config.teacher_weights)
-        teacher = _check_built(config, task, *words)
+        teacher = _check_built(config, task, teacher_of(config))
     stages = []
-    for name, knobs, weights, learning in taught(config):
-        student = _check_built(config, task, name, knobs, weights)
-        stages += learning.plan(methods.Roles(student, teacher))
-    wanted = dict.fromkeys(tap for stage in stages for tap in stage.method.teacher_taps)
-    source = LiveTeacher(teacher, tuple(wanted))
+    for spec, learning in taught(config):
+        student = _check_built(config, task, spec, learning.logits(task.classes))
+        plan = learning.plan(roles(config, spec, student, teacher, task))
+        stages += [stage.chosen() for stage in plan]
+    for teaching in {id(stage.teacher): stage.teacher for stage in stages}.values():
+        _check_stages(teaching, [s for s in stages if s.teacher is teaching], config, task)
+
+
+def _check_stages(teacher: Any, stages: list[methods.Stage], config: Any, task: Task) -> None:
+    """Build the methods of those who learn from one teacher; what it is asked fits the limit."""
+    learning = [stage for stage in stages if stage.method is not None]
+    if not learning:
+        return
+    wanted = dict.fromkeys(tap for stage in learning for tap in stage.method.teacher_taps)
+    source = as_source(teacher, tuple(wanted))
     answers.plan(source, config, task)
-    for stage in stages:
+    for stage in learning:
         _check_stage(stage, source)
 
 
-def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
+def _check_stage(stage: Any, source: TeacherSource) -> None:
     """Build the method of a stage, once, for its student and the teacher's taps."""
     if stage.method.built:
         return
@@ -98,19 +108,15 @@ def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
         raise ValueError(f"{type(stage.method).__name__}: {error}") from error
 
 
-def taught(config: Any) -> list[tuple]:
-    """Name, knobs, weights and method of every student that is going to be taught."""
+def taught(config: Any) -> list[tuple[Spec, methods.Method]]:
+    """Every student that is going to be taught, and the method."""
     if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
-        words = (config.student, config.student_knobs, config.student_weights)
-        return [(*words, method(config, epochs=1))]
-    return [
-        (row.student.name, row.student.knobs, row.student.weights, grid.method_of(row))
-        for row in grid.settings(config)
-    ]
+        return [(grid.student(config), method(config, epochs=1))]
+    return [(row.student, grid.method_of(row)) for row in grid.settings(config)]
 
 
-def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
-    model = build_model(name, knobs, weights, task, seed=0)
+def _check_built(config, task: Task, spec: Spec, logits: int | None = None) -> keras.Model:
+    model = build_model(spec.name, spec.knobs, spec.weights, task, seed=0, logits=logits)
     if config.head_epochs:
         freezing.unfreeze(model, config.unfreeze_blocks)
     return model
@@ -166,16 +172,60 @@ def digests(config: Any, task: Task) -> dict[str, str]:
 
 
 def build_model(
-    name: str, knobs: tuple[str, ...], weights: str | None, task: Task, seed: int
+    name: str,
+    knobs: tuple[str, ...],
+    weights: str | None,
+    task: Task,
+    seed: int,
+    *,
+    logits: int | None = None,
 ) -> keras.Model:
-    """A new model for the task, initialised by the seed."""
+    """A new model for the task, initialised by the seed; with a logit a class, or so many."""
     keras.utils.set_random_seed(seed)
+    return _built(Spec(name, knobs, weights), task, logits or task.classes)
+
+
+def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
     return models.build(
-        name,
+        spec.name,
         input_shape=task.image_shape,
-        classes=task.classes,
-        weights=weights,
-        **configs.parse_knobs("knobs", knobs),
+        classes=logits,
+        weights=spec.weights,
+        **configs.parse_knobs("knobs", spec.knobs),
+    )
+
+
+def teacher_of(config: configs.TeacherConfig) -> Spec:
+    """The teacher of a run that trains it."""
+    return Spec(config.teacher, config.teacher_knobs, config.teacher_weights)
+
+
+def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
+    """The models of a run, for a method's plan, which may ask for more of them.
+
+    Args:
+        config: of the run.
+        spec: by which the student was made.
+        student: has just been made, by the seed of its training: the same draws go on.
+        teacher: a Keras model.
+        task: what the models are for.
+    """
+
+    logits = int(student.output_shape[-1])
+
+    def build(words: str | None) -> keras.Model:
+        return _built(spec if words is None else grid.parse_spec("models", words), task, logits)
+
+    return methods.Roles(
+        student,
+        teacher,
+        build,
+        build_teacher=None
+        if is_file(config.teacher)
+        else lambda: _built(teacher_of(config), task, logits),
+        tail=lambda tap: models.tail(student, tap),
+        epochs=config.head_epochs + config.epochs,
+        teacher_epochs=config.teacher_epochs,
     )
 
 

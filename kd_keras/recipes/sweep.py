@@ -4,6 +4,7 @@ The teacher is trained, and answers, once. Trainings that share student and meth
 Distiller, whose step is traced once; between them it is put back to its start.
 """
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Roles
+from kd_keras.methods import Method, Roles
 from kd_keras.recipes import grid, learners, results, setup, sweep_results
 from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import Bench
@@ -20,7 +21,15 @@ from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import WEIGHTS, Learner, Outcome, finished, folder_of, train
+from kd_keras.recipes.training import (
+    WEIGHTS,
+    Learner,
+    Outcome,
+    finished,
+    folder_of,
+    length,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +113,17 @@ class _Sweep:
 
     def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
         method = grid.method_of(setting)
-        plan = method.plan(Roles(self._new(setting.student, seed), self.teacher))
-        return bench.taught(setting.label, seed, plan, setting.alpha, self._train)
+        plan = method.plan(self._roles(setting.student, method, seed))
+        score = self.outcomes["teacher", self.config.seeds[0]].score
+        return bench.taught(setting.label, seed, plan, setting.alpha, self._train, score)
 
-    def _new(self, student: Spec, seed: int) -> keras.Model:
-        return setup.build_model(student.name, student.knobs, student.weights, self.task, seed)
+    def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
+        name, knobs, weights = dataclasses.astuple(student)
+        return setup.build_model(name, knobs, weights, self.task, seed, logits=logits)
+
+    def _roles(self, spec: Spec, method: Method, seed: int) -> Roles:
+        student = self._new(spec, seed, method.logits(self.task.classes))
+        return setup.roles(self.config, spec, student, self.teacher, self.task)
 
     def _known(self, role: str, seed: int) -> bool:
         """Whether a training was finished before a kill; its outcome is then taken over."""
@@ -118,7 +133,7 @@ class _Sweep:
         return outcome is not None
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
@@ -174,8 +189,11 @@ class _Sweep:
 
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
         """What a setting's method makes of a student: often itself."""
-        method = grid.method_of(self._settings[label])
-        return learners.deployed(student, self.teacher, method)
+        setting = self._settings[label]
+        method = grid.method_of(setting)
+        if not method.changes_answer:
+            return student
+        return learners.deployed(method.plan(self._roles(setting.student, method, seed=0)))
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

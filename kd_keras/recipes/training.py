@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import keras
 
+from kd_keras import schedules
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint, write_json
 from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
@@ -23,12 +26,16 @@ WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of a training with weights frozen or not, and a learning rate of its own."""
+    """A part of a training with weights frozen or not, and a learning rate of its own.
+
+    Attributes:
+        rate: the learning rate at an epoch of the training.
+    """
 
     name: str
     first_epoch: int
     last_epoch: int
-    learning_rate: float
+    rate: Callable[[int], float]
     prepare: Callable[[keras.Model], None]
 
 
@@ -89,21 +96,48 @@ class Learner:
         return getattr(self.trainer, "student", self.model)
 
 
+def length(budget: BudgetConfig, epochs: int | None) -> int:
+    """All epochs of a training, those of the head included.
+
+    Args:
+        budget: the run's.
+        epochs: beside those of the head; None takes the budget's, and with 0 nothing is trained.
+    """
+    if epochs == 0:
+        return 0
+    return budget.head_epochs + (epochs or budget.epochs)
+
+
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
     """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
-    head = budget.head_epochs
+    head, rate = budget.head_epochs, learning_rate(budget, epochs)
     if not head:
-        return [Phase("all", 0, epochs, budget.learning_rate, lambda model: None)]
+        return [Phase("all", 0, epochs, rate, lambda model: None)]
     return [
-        Phase("head", 0, head, budget.head_learning_rate, freezing.freeze),
+        Phase("head", 0, head, lambda epoch: budget.head_learning_rate, freezing.freeze),
         Phase(
             "fine-tuning",
             head,
             head + epochs,
-            budget.learning_rate,
+            lambda epoch: rate(epoch - head),
             lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
         ),
     ]
+
+
+def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
+    """The learning rate by epoch, of a training of so many: its drops come at the same shares.
+
+    Example:
+        >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.3, 0.2))
+        >>> [round(learning_rate(budget, 50)(epoch), 5) for epoch in (14, 15, 30, 45)]
+        [0.1, 0.02, 0.004, 0.0008]
+    """
+    if budget.learning_rate_drop is None:
+        return lambda epoch: budget.learning_rate
+    share, factor = budget.learning_rate_drop
+    every = max(1, math.floor(share * epochs + 1e-9))  # 0.3 of 10 is 3, whatever a float says
+    return schedules.Drops(budget.learning_rate, factor, every)
 
 
 def train(
@@ -127,7 +161,8 @@ def train(
         task: on what.
         budget: how long and how fast.
         run: where it is written.
-        epochs: beside those of the head; the budget's where not given.
+        epochs: beside those of the head; the budget's where not given. With 0 the model is judged
+            as it is.
         progress: callbacks that show it.
         judged: whether validation chooses the epoch; else the last one is kept.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
@@ -141,6 +176,8 @@ def train(
     if before is not None:
         learner.model.load_weights(folder / WEIGHTS)
         return before
+    if epochs == 0:
+        return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
     best = Best()
     checkpoint = Checkpoint(folder, best)
@@ -156,9 +193,29 @@ def train(
             learner.model.set_weights(best.weights)
             learner.model.save_weights(folder / WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
-    outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
+    return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+
+
+def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
+    """The outcome of no training: what was made of trained models is judged."""
+    predict = learner.predict or Predictor(learner.model)
+    score = quality.score(task.metric, predict(task.validation), task.validation.labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.model.save_weights(folder / WEIGHTS)
+    return _finish(folder, Outcome(0, 0, score, 0.0))
+
+
+def _finish(folder: Path, outcome: Outcome) -> Outcome:
     write_json(folder / OUTCOME, dataclasses.asdict(outcome))
     return outcome
+
+
+def _rates(phase: Phase) -> list[keras.callbacks.Callback]:
+    """What sets the learning rate at each epoch, where it changes."""
+    epochs = range(phase.first_epoch, phase.last_epoch)
+    if len({phase.rate(epoch) for epoch in epochs}) < 2:
+        return []
+    return [keras.callbacks.LearningRateScheduler(phase.rate)]
 
 
 def folder_of(run: Journal, role: str, seed: int) -> Path:
@@ -223,7 +280,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         if done > phase.last_epoch:
             continue
         learner.compile(
-            keras.optimizers.Adam(phase.learning_rate),
+            keras.optimizers.Adam(phase.rate(phase.first_epoch)),
             steps_per_execution=budget.steps_per_execution,
         )
         if done > phase.first_epoch:
@@ -235,7 +292,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
-                callbacks=[data.callback, watch, judge, checkpoint, *progress],
+                callbacks=[*_rates(phase), data.callback, watch, judge, checkpoint, *progress],
                 shuffle=False,
                 verbose=0,
             )
