@@ -19,7 +19,7 @@ class DataConfig:
     """Which examples are learned from and judged on."""
 
     task: str = "digits"
-    """Data set: digits (embedded), mnist, mhist, or folder (your own images)."""
+    """Data set: digits (embedded), mnist, either as _halves (two classes), mhist, or folder."""
     data_dir: Path | None = None
     """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
     image_size: int | None = None

@@ -111,7 +111,7 @@ class Final:
     def _judge(self, spec: grid.Spec, method: Method | None) -> tuple[keras.Model, Predictor, dict]:
         model = self._trainer.student(spec, seed=0, method=method)
         if method is not None:
-            model = deployed(self._trainer.plan(spec, method, model))
+            model = deployed(self._trainer.plan(spec, method, model)[-1])
         return model, Predictor(model), cost.describe(model)
 
     def _seeds(

@@ -27,7 +27,12 @@ from kd_keras.methods.response import (
     TwoTemperatures,
 )
 from kd_keras.methods.stages import Choice, Roles, Stage
-from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
+from kd_keras.methods.subclass import (
+    Subclass,
+    SubclassBaseline,
+    SubclassTeacher,
+    SubclassTeacherLoss,
+)
 from kd_keras.words import parts_of
 
 METHODS: dict[str, type[Method]] = {
@@ -48,6 +53,7 @@ METHODS: dict[str, type[Method]] = {
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
+    "subclass_baseline": SubclassBaseline,  # what it is compared with
     "eskd": ESKD,  # Cho and Hariharan 2019
     "takd": TAKD,  # Mirzadeh et al. 2020
     "sftn": SFTN,  # Park et al. 2021
@@ -126,6 +132,8 @@ __all__ = [
     "Stage",
     "StudentBranches",
     "Subclass",
+    "SubclassBaseline",
+    "SubclassTeacher",
     "SubclassTeacherLoss",
     "Sum",
     "TAKD",

@@ -152,7 +152,7 @@ class SFTN(Planned):
         >>> student, teacher = (kd.models.build(name, input_shape=(8, 8, 1), classes=10)
         ...                     for name in ("lenet5", "cnn"))
         >>> roles = kd.methods.Roles(
-        ...     student, teacher, build_teacher=lambda: keras.models.clone_model(teacher),
+        ...     student, teacher, build_teacher=lambda logits: keras.models.clone_model(teacher),
         ...     tail=lambda tap: kd.models.tail(student, tap))
         >>> [(stage.name, stage.alpha) for stage in kd.methods.SFTN().plan(roles)]
         [('teacher', 0.5), ('distill', None)]

@@ -89,7 +89,11 @@ class ESKD(KD):
         if epochs is None:
             return [Stage(name, roles.student, roles.teacher, method)]
         teacher = roles.another_teacher()
-        trained = Stage(f"teacher-{epochs}", teacher, None, None, epochs=epochs)
+        trained = Stage(
+            *(f"teacher-{epochs}", teacher, None, None),
+            epochs=epochs,
+            shared=f"teacher of {epochs} epochs",
+        )
         return [trained, Stage(name, roles.student, teacher, method)]
 
     def get_config(self):

@@ -16,8 +16,8 @@ class Roles:
         teacher: a Keras model or a teacher source.
         build: makes a new, untrained model: as the student was made for None, or by words such as
             `"mlp:hidden=64,64"`.
-        build_teacher: makes a new, untrained model of the teacher's architecture, with as many
-            logits as the student.
+        build_teacher: makes a new, untrained model of the teacher's architecture, with so many
+            logits.
         tail: makes a new, untrained model of the student's layers behind a tap: from its features
             to logits.
         epochs: how long the run trains a student; None where that is not known.
@@ -27,7 +27,7 @@ class Roles:
     student: keras.Model
     teacher: Any
     build: Callable[[str | None], keras.Model] | None = None
-    build_teacher: Callable[[], keras.Model] | None = None
+    build_teacher: Callable[[int], keras.Model] | None = None
     tail: Callable[[str], keras.Model] | None = None
     epochs: int | None = None
     teacher_epochs: int | None = None
@@ -47,8 +47,9 @@ class Roles:
             )
         return keras.models.clone_model(self.student)
 
-    def another_teacher(self) -> keras.Model:
-        """A new, untrained model of the teacher's architecture, with as many logits as the student.
+    def another_teacher(self, logits: int | None = None) -> keras.Model:
+        """A new, untrained model of the teacher's architecture, with as many logits as the student,
+        or so many.
 
         Raises:
             ValueError: where nobody said how to make one.
@@ -58,7 +59,7 @@ class Roles:
                 "The method trains a teacher of its own: `Roles` need `build_teacher`, which makes "
                 "an untrained one. In a run, name a model as teacher, and not a file."
             )
-        return self.build_teacher()
+        return self.build_teacher(logits or logits_of(self.student))
 
     def student_tail(self, tap: str) -> keras.Model:
         """A new, untrained model of the student's layers behind a tap.
@@ -109,6 +110,8 @@ class Stage:
         epochs: how long; None takes the run's own, and with 0 the student is judged as it is.
         keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
             `"last"`, where the student's answers are not yet what is trained.
+        shared: what is trained, in words, where it does not depend on the student: stages of the
+            same words are trained once in a run, for each seed.
     """
 
     name: str
@@ -118,6 +121,7 @@ class Stage:
     alpha: float | Callable[[int], float] | None = None
     epochs: int | None = None
     keep: str = "best"
+    shared: str | None = None
 
     def chosen(self, scores: Mapping[str, float] | None = None) -> "Stage":
         """The stage with its models chosen by the scores so far; without scores, with any."""
@@ -126,3 +130,10 @@ class Stage:
             for model in (self.student, self.teacher)
         )
         return dataclasses.replace(self, student=student, teacher=teacher)
+
+
+def logits_of(model: Any) -> int:
+    """How many logits a model, a teacher source or a `Choice` has."""
+    model = model(None) if isinstance(model, Choice) else model
+    shape = model.output_shape if isinstance(model, keras.Model) else model.shapes["logits"]
+    return int(shape[-1])

@@ -97,7 +97,8 @@ class Bench:
         bench each.
 
         Args:
-            role, seed: as in `Learner`, of the last stage; the others' roles end in their names.
+            role, seed: as in `Learner`, of the last stage; the others' roles end in their names,
+                or are what they share with other plans.
             plan: from a new method and a new student.
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
@@ -106,10 +107,12 @@ class Bench:
         scores = {} if teacher_score is None else {"teacher": teacher_score}
         for last, stage in in_turn(plan, seed, scores):
             bench = self if len(plan) == 1 else Bench(self._config, self._task)
-            name = role if last else f"{role} {stage.name}"
+            name = role if last else stage.shared or f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
             outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
             scores[stage.name] = outcome.score
+            if not last:
+                log.info("seed %d: %s, %s", seed, name, outcome.text(self._task.metric))
         return outcome
 
     def _begin(self, trainer: Supervised) -> None:
@@ -207,9 +210,9 @@ def teacher(
     return model, train(learner, config.teacher_epochs)
 
 
-def deployed(plan: Sequence[Stage]) -> keras.Model:
-    """What a method's plan makes in the end: often the student itself."""
-    last = plan[-1].chosen()
-    if last.method is None or not last.method.changes_answer:
-        return last.student
-    return Distiller(student=last.student, teacher=last.teacher, method=last.method).deployed
+def deployed(stage: Stage) -> keras.Model:
+    """What a stage makes, of a plan often the last: in most cases the student itself."""
+    stage = stage.chosen()
+    if stage.method is None or not stage.method.changes_answer:
+        return stage.student
+    return Distiller(student=stage.student, teacher=stage.teacher, method=stage.method).deployed

@@ -222,7 +222,7 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
         build,
         build_teacher=None
         if is_file(config.teacher)
-        else lambda: _built(teacher_of(config), task, logits),
+        else lambda logits: _built(teacher_of(config), task, logits),
         tail=lambda tap: models.tail(student, tap),
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,

@@ -146,8 +146,10 @@ class _Sweep:
     def _judged(self) -> dict[str, Any]:
         """Choose on validation; look at test, once; measure costs."""
         self.progress.say("judging on the test split, measuring costs")
-        found = sweep_results.validation(self.config, self.task.metric, self.outcomes)
+        teachers = self._own_teachers()
+        found = sweep_results.validation(self.config, self.task.metric, self.outcomes, teachers)
         models = {"teacher": self._teacher_entry()}
+        models |= {label: self._own_entry(label, model) for label, model in teachers.items()}
         judged = sweep_results.judged(self.config, found)
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
@@ -160,6 +162,26 @@ class _Sweep:
         test = quality.evaluate(self.theirs, self.task.test.labels)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
         return results.model_entry(self.config.teacher, cost.describe(self.teacher), [entry])
+
+    def _own_teachers(self) -> dict[str, keras.Model]:
+        """Teachers that methods have trained by themselves, for all students."""
+        found: dict[str, keras.Model] = {}
+        for setting in {setting.method: setting for setting in self.settings}.values():
+            method = grid.method_of(setting)
+            for stage in method.plan(self._roles(setting.student, method, seed=0)):
+                if stage.shared and stage.shared not in found:
+                    found[stage.shared] = learners.deployed(stage)
+        for label in found:
+            for seed in self.config.seeds:
+                self._known(label, seed)
+        return found
+
+    def _own_entry(self, label: str, model: keras.Model) -> dict[str, Any]:
+        return results.model_entry(
+            self.config.teacher,
+            cost.describe(model),
+            self._seeds(label, model, Predictor(model)),
+        )
 
     def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
         """The entries of a student's trainings in the results, by the names they have there."""
@@ -175,13 +197,18 @@ class _Sweep:
                     judges[None] if same else (made, Predictor(made), cost.describe(made))
                 )
             deployed, predict, costs = judges[method]
-            seeds = []
-            for seed in self.config.seeds:
-                deployed.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
-                test = self._test(predict(self.task.test))
-                seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
+            seeds = self._seeds(role, deployed, predict)
             entries[name] = results.model_entry(str(student), costs, seeds)
         return entries
+
+    def _seeds(self, role: str, model: keras.Model, predict: Predictor) -> list[dict[str, Any]]:
+        """A role's trainings, judged on test one after the other in one model."""
+        seeds = []
+        for seed in self.config.seeds:
+            model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
+            test = self._test(predict(self.task.test))
+            seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
+        return seeds
 
     @property
     def _settings(self) -> dict[str, Setting]:
@@ -193,7 +220,7 @@ class _Sweep:
         method = grid.method_of(setting)
         if not method.changes_answer:
             return student
-        return learners.deployed(method.plan(self._roles(setting.student, method, seed=0)))
+        return learners.deployed(method.plan(self._roles(setting.student, method, seed=0))[-1])
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

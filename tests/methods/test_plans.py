@@ -31,7 +31,7 @@ def networks(student="lenet5", teacher="cnn"):
         student,
         teacher,
         build=lambda words: built(words or student.name),
-        build_teacher=lambda: built(teacher.name),
+        build_teacher=lambda logits: built(teacher.name),
         tail=lambda tap: kd.models.tail(student, tap),
         epochs=12,
         teacher_epochs=5,
