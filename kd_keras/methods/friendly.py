@@ -46,7 +46,7 @@ class StudentBranches(Method):
         >>> student = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
         >>> branches = StudentBranches(["stage1"], [kd.models.tail(student, "stage1")])
         >>> branches.build({"stage1": (None, 8, 8, 32), "logits": (None, 10)}, {})
-        >>> [tuple(v.shape) for v in branches.trainable_variables[:2]]
+        >>> [tuple(v.shape) for v in branches.transforms[0].weights[:2]]
         [(3, 3, 32, 6), (6,)]
     """
 
