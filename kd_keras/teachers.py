@@ -257,19 +257,33 @@ class AbsentTeacher(TeacherSource):
         return self.fingerprint()
 
 
+class NoTeacher(TeacherSource):
+    """Stands where a method asks nothing of a teacher: the student teaches itself."""
+
+    def __init__(self):
+        self.shapes = {}
+
+    def __call__(self, batch):
+        return {}
+
+
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
     """A Keras model as a live source; a source as it is, if it gives the asked taps.
+
+    Where no taps are asked for, whatever is given is not run.
 
     Raises:
         ValueError: for anything else.
     """
+    if not taps:
+        return NoTeacher()
     if isinstance(teacher, keras.Model):
         output_shape(teacher)
         return LiveTeacher(teacher, taps)
     if not isinstance(teacher, TeacherSource):
         raise ValueError(
-            "`teacher` must be a Keras model or a teacher source. "
-            f"Received: {type(teacher).__name__}"
+            "`teacher` must be a Keras model or a teacher source, of which the method asks "
+            f"{', '.join(taps)}. Received: {type(teacher).__name__}"
         )
     missing = [tap for tap in taps if tap not in teacher.shapes]
     if missing:

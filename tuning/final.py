@@ -110,7 +110,8 @@ class Final:
 
     def _judge(self, spec: grid.Spec, method: Method | None) -> tuple[keras.Model, Predictor, dict]:
         student = setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed=0)
-        model = student if method is None else deployed(student, self._teacher, method)
+        plan = None if method is None else self._trainer.plan(spec, method, student)
+        model = student if plan is None else deployed(plan)
         return model, Predictor(model), cost.describe(model)
 
     def _seeds(

@@ -8,12 +8,15 @@ import inspect
 from typing import Any
 
 from kd_keras.checks import lookup, unknown
-from kd_keras.methods.base import Method, Roles, Stage
+from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
+from kd_keras.methods.exits import BYOT
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
+from kd_keras.methods.generations import BornAgain, ensemble
+from kd_keras.methods.online import DML
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
 from kd_keras.methods.response import (
     DIST,
@@ -23,6 +26,7 @@ from kd_keras.methods.response import (
     ProbabilityRegression,
     TwoTemperatures,
 )
+from kd_keras.methods.stages import Roles, Stage
 from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
 
 METHODS: dict[str, type[Method]] = {
@@ -43,11 +47,14 @@ METHODS: dict[str, type[Method]] = {
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
+    "born_again": BornAgain,  # Furlanello et al. 2018
+    "dml": DML,  # Zhang et al. 2018, deep mutual learning
+    "byot": BYOT,  # Zhang et al. 2019, be your own teacher
 }
 
 
 def get(name: str, **knobs) -> Method:
-    """The method of that name with the given knobs.
+    """The method of that name with the given knobs; one that is itself a method, by name too.
 
     Raises:
         ValueError: for an unknown name or knob; the nearest known one is named.
@@ -56,12 +63,16 @@ def get(name: str, **knobs) -> Method:
         >>> import kd_keras as kd
         >>> kd.methods.get("kd", temperature=2.0).temperature
         2.0
+        >>> kd.methods.get("logit_standardisation", method="dkd").inner.needs_labels
+        True
     """
     method = lookup("method", METHODS, name)
     known = knobs_of(name)
     for knob in knobs:
         if knob not in known:
             raise ValueError(unknown(f"knob of method {name!r}:", knob, known))
+    if isinstance(knobs.get("method"), str):
+        knobs["method"] = get(knobs["method"])
     return method(**knobs)
 
 
@@ -90,10 +101,13 @@ def knobs_of(name: str) -> dict[str, Any]:
 
 __all__ = [
     "AttentionTransfer",
+    "BYOT",
+    "BornAgain",
     "CID",
     "CRD",
     "DIST",
     "DKD",
+    "DML",
     "FitNets",
     "Hint",
     "HintStage",
@@ -114,6 +128,7 @@ __all__ = [
     "TwoTemperatures",
     "VID",
     "as_method",
+    "ensemble",
     "get",
     "knobs_of",
 ]

@@ -1,4 +1,4 @@
-"""`Method`: what a student matches of its teacher, and `Stage`: one training of a plan."""
+"""`Method`: what a student matches of its teacher."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,38 +8,7 @@ import keras
 import numpy as np
 
 from kd_keras import schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """The models of a run, as a method's plan sees them."""
-
-    student: keras.Model
-    teacher: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One training of a plan: who learns from whom, by which method.
-
-    Attributes:
-        name: shown in the logs.
-        student: the model that learns.
-        teacher: a Keras model or a teacher source.
-        method: what is matched.
-        alpha: the weight of the labels, a number or a schedule; None takes the run's own.
-        epochs: how long; None takes the run's own.
-        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
-            `"last"`, where the student's answers are not yet what is trained.
-    """
-
-    name: str
-    student: keras.Model
-    teacher: Any
-    method: "Method"
-    alpha: float | Callable[[int], float] | None = None
-    epochs: int | None = None
-    keep: str = "best"
+from kd_keras.methods.stages import Roles, Stage
 
 
 class Method(keras.layers.Layer):

@@ -13,13 +13,12 @@ from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Roles
-from kd_keras.recipes import learners, results, setup
+from kd_keras.recipes import grid, learners, results, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import Learner, Outcome, train
+from kd_keras.recipes.training import Learner, Outcome, length, train
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +75,11 @@ def _run(
     for trial in trials:
         trial.train()
     progress.say("judging on the test split, measuring costs")
-    entries = {role: _judge(config, task, role, trials) for role in ROLES}
+    roles = (*ROLES, *trials[0].peers)
+    entries = {role: _judge(config, task, role, trials) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
-    for role, name in (("distilled", "student"), ("teacher", "teacher")):
+    files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
+    for role, name in files.items():
         save(best.models[role], folder.path / f"{name}.keras")
     exported = _export(best.models["distilled"], config, task, progress)
     return {
@@ -117,6 +118,7 @@ class _Trial:
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.peers: list[str] = []  # roles of those that learned with the student
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -139,25 +141,33 @@ class _Trial:
         self._keep("alone", model, self._train(learner))
 
     def _distilled(self) -> None:
-        config, head = self.config, self.config.head_epochs
-        method = setup.method(config, epochs=head + config.epochs)
-        plan = method.plan(Roles(self._student(), self.models["teacher"]))
-        for stage in plan:
-            role = "distilled" if stage is plan[-1] else f"distilled-{stage.name}"
-            epochs = head + (stage.epochs or config.epochs)
+        config = self.config
+        method = setup.method(config, epochs=length(config, None))
+        teacher, spec = self.models["teacher"], grid.student(config)
+        plan = method.plan(setup.roles(config, spec, self._student(), teacher, self.task))
+        for last, stage in learners.in_turn(plan, self.seed):
+            role = "distilled" if last else f"distilled-{stage.name}"
+            epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
             bench = learners.Bench(config, self.task)
             learner = bench.distilled(role, self.seed, stage, alpha)
             self._keep(role, learner.model, self._train(learner, stage.epochs))
+        for number, peer in enumerate(plan[-1].peers, start=2):
+            self.peers.append(f"peer{number}")
+            self._keep(self.peers[-1], peer, self._beside(peer))
+
+    def _beside(self, peer: keras.Model) -> Outcome:
+        """The outcome of one that learned with the student: as it was at the student's epoch."""
+        split = self.task.validation
+        score = quality.score(self.task.metric, Predictor(peer)(split), split.labels)
+        return dataclasses.replace(self.outcomes["distilled"], score=score)
 
     def _student(self) -> keras.Model:
-        config = self.config
-        return setup.build_model(
-            config.student, config.student_knobs, config.student_weights, self.task, self.seed
-        )
+        spec = grid.student(self.config)
+        return setup.build_model(spec.name, spec.knobs, spec.weights, self.task, self.seed)
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {self.seed}: {learner.role}", total) as bar:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
@@ -175,7 +185,8 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
         teacher = None if role == "teacher" else trial.on_test("teacher")
         test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
-    name = config.teacher if role == "teacher" else config.student
+    names = {"teacher": config.teacher, "alone": config.student, "distilled": config.student}
+    name = names.get(role, trials[0].models[role].name)
     return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 
 from kd_keras import methods
-from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
+from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, parse_knobs
 from kd_keras.methods import METHODS, Method
 
 Sweep = StudyConfig | CompareConfig
@@ -59,10 +59,15 @@ class Setting:
     label: str
 
 
+def student(config: StudentConfig) -> Spec:
+    """The one student of a run."""
+    return Spec(config.student, config.student_knobs, config.student_weights)
+
+
 def students(config: Sweep) -> list[Spec]:
     """The students of a sweep, in order."""
     if isinstance(config, StudyConfig):
-        return [Spec(config.student, config.student_knobs, config.student_weights)]
+        return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 

@@ -1,7 +1,8 @@
 """Learners: models on labels, and students on their teacher, one after the other in one trainer."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +12,8 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Method, Stage
+from kd_keras.methods import Stage
+from kd_keras.mutual import MutualDistiller
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, setup
 from kd_keras.recipes.predict import Predictor
@@ -54,13 +56,22 @@ class Bench:
 
         Args:
             role, seed: as in `Learner`.
-            stage: who learns from whom, by which method: a new student, a new method.
+            stage: who learns from whom, by which method: a new student, a new method; without a
+                method it is a learner on labels alone.
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
             ValueError, OSError: as `answers.stored`.
         """
-        if self._trainer is None:
+        if stage.method is None:
+            return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
+        students = [stage.student, *stage.peers]
+        if self._trainer is not None:
+            self._trainer.restart(students if stage.peers else stage.student, stage.method)
+            self._trainer.alpha = alpha
+        elif stage.peers:
+            self._begin(MutualDistiller(students=students, method=stage.method, alpha=alpha))
+        else:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
             distiller = Distiller(
@@ -68,10 +79,7 @@ class Bench:
             )
             self._begin(distiller)
             self._stored = answers.stored(distiller.teacher, self._config, self._task)
-        else:
-            self._trainer.restart(stage.student, stage.method)
-            self._trainer.alpha = alpha
-        self._trainer.method.meet(self._task.train.labels)
+        self._trainer.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         return dataclasses.replace(self._learner(role, seed), keep=stage.keep)
@@ -95,8 +103,7 @@ class Bench:
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
         """
-        for stage in plan:
-            last = stage is plan[-1]
+        for last, stage in in_turn(plan, seed):
             bench = self if len(plan) == 1 else Bench(self._config, self._task)
             name = role if last else f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
@@ -122,6 +129,7 @@ class Bench:
             role=role,
             seed=seed,
             model=trainer.deployed,
+            kept=trainer.kept,
             trainer=trainer,
             compile=compile_with,
             join=lambda epochs: self._joined(trainer, stored, epochs),
@@ -132,7 +140,7 @@ class Bench:
 
     def _joined(self, trainer: Supervised, stored: cache.Stored | None, epochs: pipeline.Epochs):
         """The batches of a phase, with all that is stored of them."""
-        frozen = features.parts_of(trainer.view)
+        frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])
         sees = made is None or (stored is None and isinstance(trainer, Distiller))
         dataset = epochs.dataset if sees else epochs.rows
@@ -146,6 +154,22 @@ class Bench:
         if images is None or not cache.fits(source, images.views * len(self._task.train)):
             return None
         return cache.Cache().open(source, images)
+
+
+def in_turn(plan: Sequence[Stage], seed: int) -> Iterator[tuple[bool, Stage]]:
+    """The stages of a plan one after the other, and whether each is the last.
+
+    What is drawn for a stage, such as a regressor, does not depend on whether those before it were
+    trained just now, or before a kill.
+
+    Args:
+        plan: of a method.
+        seed: of the trainings.
+    """
+    for number, stage in enumerate(plan, start=1):
+        if number > 1:
+            keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
+        yield number == len(plan), stage
 
 
 def teacher(
@@ -175,8 +199,9 @@ def teacher(
     return model, train(learner, config.teacher_epochs)
 
 
-def deployed(student: keras.Model, teacher: keras.Model, method: Method) -> keras.Model:
-    """What a method makes of a student: often the student itself."""
-    if not method.changes_answer:
-        return student
-    return Distiller(student=student, teacher=teacher, method=method).deployed
+def deployed(plan: Sequence[Stage]) -> keras.Model:
+    """What a method's plan makes in the end: often the student itself."""
+    last = plan[-1]
+    if last.method is None or not last.method.changes_answer:
+        return last.student
+    return Distiller(student=last.student, teacher=last.teacher, method=last.method).deployed

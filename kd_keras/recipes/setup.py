@@ -15,8 +15,8 @@ from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.models import freezing, heads, taps
-from kd_keras.recipes import answers, grid
-from kd_keras.teachers import LiveTeacher
+from kd_keras.recipes import answers, grid, stages
+from kd_keras.recipes.grid import Spec
 
 
 def check(config: Any) -> None:
@@ -26,8 +26,8 @@ def check(config: Any) -> None:
         check_model(config.model, config.model_knobs)
         return
     check_teacher(config)
-    for name, knobs, _, _ in taught(config):
-        check_model(name, knobs)
+    for spec, _ in taught(config):
+        check_model(spec.name, spec.knobs)
 
 
 def check_data(config: Any) -> None:
@@ -76,37 +76,18 @@ def check_models(config: Any, task: Task) -> None:
     else:
         words = (config.teacher, config.teacher_knobs, config.teacher_weights)
         teacher = _check_built(config, task, *words)
-    stages = []
-    for name, knobs, weights, learning in taught(config):
-        student = _check_built(config, task, name, knobs, weights)
-        stages += learning.plan(methods.Roles(student, teacher))
-    wanted = dict.fromkeys(tap for stage in stages for tap in stage.method.teacher_taps)
-    source = LiveTeacher(teacher, tuple(wanted))
-    answers.plan(source, config, task)
-    for stage in stages:
-        _check_stage(stage, source)
+    plans = []
+    for spec, learning in taught(config):
+        student = _check_built(config, task, spec.name, spec.knobs, spec.weights)
+        plans.append(learning.plan(roles(config, spec, student, teacher, task)))
+    stages.check(plans, teacher, config, task)
 
 
-def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
-    """Build the method of a stage, once, for its student and the teacher's taps."""
-    if stage.method.built:
-        return
-    try:
-        view = taps.TapView(stage.student, dict.fromkeys((*stage.method.student_taps, "logits")))
-        stage.method.build(view.shapes, source.shapes)
-    except ValueError as error:  # which of many, the error cannot know
-        raise ValueError(f"{type(stage.method).__name__}: {error}") from error
-
-
-def taught(config: Any) -> list[tuple]:
-    """Name, knobs, weights and method of every student that is going to be taught."""
+def taught(config: Any) -> list[tuple[Spec, methods.Method]]:
+    """Every student that is going to be taught, and the method."""
     if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
-        words = (config.student, config.student_knobs, config.student_weights)
-        return [(*words, method(config, epochs=1))]
-    return [
-        (row.student.name, row.student.knobs, row.student.weights, grid.method_of(row))
-        for row in grid.settings(config)
-    ]
+        return [(grid.student(config), method(config, epochs=1))]
+    return [(row.student, grid.method_of(row)) for row in grid.settings(config)]
 
 
 def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
@@ -170,13 +151,34 @@ def build_model(
 ) -> keras.Model:
     """A new model for the task, initialised by the seed."""
     keras.utils.set_random_seed(seed)
+    return _built(Spec(name, knobs, weights), task)
+
+
+def _built(spec: Spec, task: Task) -> keras.Model:
     return models.build(
-        name,
+        spec.name,
         input_shape=task.image_shape,
         classes=task.classes,
-        weights=weights,
-        **configs.parse_knobs("knobs", knobs),
+        weights=spec.weights,
+        **configs.parse_knobs("knobs", spec.knobs),
     )
+
+
+def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
+    """The models of a run, for a method's plan, which may ask for more of them.
+
+    Args:
+        config: of the run.
+        spec: by which the student was made.
+        student: has just been made, by the seed of its training: the same draws go on.
+        teacher: a Keras model.
+        task: what the models are for.
+    """
+
+    def build(words: str | None) -> keras.Model:
+        return _built(spec if words is None else grid.parse_spec("models", words), task)
+
+    return methods.Roles(student, teacher, build)
 
 
 def read_model(path: str | Path) -> keras.Model:

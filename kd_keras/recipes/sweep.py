@@ -20,7 +20,15 @@ from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import WEIGHTS, Learner, Outcome, finished, folder_of, train
+from kd_keras.recipes.training import (
+    WEIGHTS,
+    Learner,
+    Outcome,
+    finished,
+    folder_of,
+    length,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +112,14 @@ class _Sweep:
 
     def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
         method = grid.method_of(setting)
-        plan = method.plan(Roles(self._new(setting.student, seed), self.teacher))
+        plan = method.plan(self._roles(setting.student, self._new(setting.student, seed)))
         return bench.taught(setting.label, seed, plan, setting.alpha, self._train)
 
     def _new(self, student: Spec, seed: int) -> keras.Model:
         return setup.build_model(student.name, student.knobs, student.weights, self.task, seed)
+
+    def _roles(self, spec: Spec, student: keras.Model) -> Roles:
+        return setup.roles(self.config, spec, student, self.teacher, self.task)
 
     def _known(self, role: str, seed: int) -> bool:
         """Whether a training was finished before a kill; its outcome is then taken over."""
@@ -118,7 +129,7 @@ class _Sweep:
         return outcome is not None
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
@@ -174,8 +185,9 @@ class _Sweep:
 
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
         """What a setting's method makes of a student: often itself."""
-        method = grid.method_of(self._settings[label])
-        return learners.deployed(student, self.teacher, method)
+        setting = self._settings[label]
+        roles = self._roles(setting.student, student)
+        return learners.deployed(grid.method_of(setting).plan(roles))
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

@@ -12,6 +12,7 @@ import keras
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint, write_json
 from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
@@ -19,6 +20,7 @@ from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
+ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Learner:
         predict: runs the model over a split; a new one where it is None.
         keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
             of the `"last"`.
+        kept: the model whose weights are left so: where several learn at once, one of them all, of
+            which `model` is a part; `model` itself where it is None.
     """
 
     role: str
@@ -82,11 +86,29 @@ class Learner:
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
+    kept: keras.Model | None = None
 
     @property
-    def student(self) -> keras.Model:
-        """The model whose layers a phase freezes."""
-        return getattr(self.trainer, "student", self.model)
+    def left(self) -> keras.Model:
+        """The model whose weights the training leaves as those of one epoch."""
+        return self.model if self.kept is None else self.kept
+
+    @property
+    def students(self) -> Sequence[keras.Model]:
+        """The models whose layers a phase freezes."""
+        return getattr(self.trainer, "students", (self.model,))
+
+
+def length(budget: BudgetConfig, epochs: int | None) -> int:
+    """All epochs of a training, those of the head included.
+
+    Args:
+        budget: the run's.
+        epochs: beside those of the head; None takes the budget's, and with 0 nothing is trained.
+    """
+    if epochs == 0:
+        return 0
+    return budget.head_epochs + (epochs or budget.epochs)
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
@@ -127,7 +149,8 @@ def train(
         task: on what.
         budget: how long and how fast.
         run: where it is written.
-        epochs: beside those of the head; the budget's where not given.
+        epochs: beside those of the head; the budget's where not given. With 0 the model is judged
+            as it is.
         progress: callbacks that show it.
         judged: whether validation chooses the epoch; else the last one is kept.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
@@ -139,8 +162,10 @@ def train(
     folder = folder_of(run, learner.role, learner.seed)
     before = finished(run, learner.role, learner.seed)
     if before is not None:
-        learner.model.load_weights(folder / WEIGHTS)
+        learner.left.load_weights(folder / _file(learner))
         return before
+    if epochs == 0:
+        return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
     best = Best()
     checkpoint = Checkpoint(folder, best)
@@ -153,10 +178,29 @@ def train(
             checkpoint.write(plan[-1].last_epoch)
     finally:
         if best.weights is not None:
-            learner.model.set_weights(best.weights)
+            learner.left.set_weights(best.weights)
             learner.model.save_weights(folder / WEIGHTS)
+            if learner.left is not learner.model:
+                learner.left.save_weights(folder / ALL_WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
-    outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
+    return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+
+
+def _file(learner: Learner) -> str:
+    """Where all weights lie that a training left."""
+    return WEIGHTS if learner.left is learner.model else ALL_WEIGHTS
+
+
+def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
+    """The outcome of no training: what was made of trained models is judged."""
+    predict = learner.predict or Predictor(learner.model)
+    score = quality.score(task.metric, predict(task.validation), task.validation.labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.model.save_weights(folder / WEIGHTS)
+    return _finish(folder, Outcome(0, 0, score, 0.0))
+
+
+def _finish(folder: Path, outcome: Outcome) -> Outcome:
     write_json(folder / OUTCOME, dataclasses.asdict(outcome))
     return outcome
 
@@ -187,7 +231,7 @@ def _judge(
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
 
     if not judged:
-        return Last(learner.model, best, journal)
+        return Last(learner.left, best, journal)
     predictor = learner.predict or Predictor(learner.model)
 
     def predict(split):
@@ -195,7 +239,7 @@ def _judge(
 
     return Validation(
         learner.role,
-        learner.model,
+        learner.left,
         predict,
         task.validation,
         task.metric,
@@ -219,7 +263,8 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        phase.prepare(learner.student)
+        for student in learner.students:
+            phase.prepare(student)
         if done > phase.last_epoch:
             continue
         learner.compile(
