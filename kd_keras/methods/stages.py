@@ -112,6 +112,8 @@ class Stage:
             `"last"`, where the student's answers are not yet what is trained.
         shared: what is trained, in words, where it does not depend on the student: stages of the
             same words are trained once in a run, for each seed.
+        peers: models that learn at the same time; then all learn from each other, and there is no
+            teacher.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Stage:
     epochs: int | None = None
     keep: str = "best"
     shared: str | None = None
+    peers: tuple[keras.Model, ...] = ()
 
     def chosen(self, scores: Mapping[str, float] | None = None) -> "Stage":
         """The stage with its models chosen by the scores so far; without scores, with any."""

@@ -75,10 +75,11 @@ def _run(
     for trial in trials:
         trial.train()
     progress.say("judging on the test split, measuring costs")
-    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1])
+    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
     entries = {role: _judge(config, task, role, trials) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
-    for role, name in (("distilled", "student"), ("teacher", "teacher")):
+    files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
+    for role, name in files.items():
         save(best.models[role], folder.path / f"{name}.keras")
     exported = _export(best.models["distilled"], config, task, progress)
     return {
@@ -117,6 +118,7 @@ class _Trial:
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.peers: list[str] = []  # roles of those that learned with the student
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -134,7 +136,8 @@ class _Trial:
     def between(self) -> list[str]:
         """The roles of models that the method has trained beside the student."""
         student = self.models["distilled"]
-        return [role for role, m in self.models.items() if role not in ROLES and m is not student]
+        known = (*ROLES, *self.peers)
+        return [role for role, m in self.models.items() if role not in known and m is not student]
 
     def _teacher(self) -> None:
         self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
@@ -149,8 +152,8 @@ class _Trial:
         method, spec = setup.method(config, epochs=length(config, None)), grid.student(config)
         student = self._student(method.logits(self.task.classes))
         roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
-        scores = {"teacher": self.outcomes["teacher"].score}
-        for last, stage in learners.in_turn(method.plan(roles), self.seed, scores):
+        plan, scores = method.plan(roles), {"teacher": self.outcomes["teacher"].score}
+        for last, stage in learners.in_turn(plan, self.seed, scores):
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
@@ -158,6 +161,15 @@ class _Trial:
             learner = bench.distilled(role, self.seed, stage, alpha)
             self._keep(role, learner.model, self._train(learner, stage.epochs))
             scores[stage.name] = self.outcomes[role].score
+        for number, peer in enumerate(plan[-1].peers, start=2):
+            self.peers.append(f"peer{number}")
+            self._keep(self.peers[-1], peer, self._beside(peer))
+
+    def _beside(self, peer: keras.Model) -> Outcome:
+        """The outcome of one that learned with the student: as it was at the student's epoch."""
+        split = self.task.validation
+        score = quality.score(self.task.metric, Predictor(peer)(split), split.labels)
+        return dataclasses.replace(self.outcomes["distilled"], score=score)
 
     def _student(self, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(grid.student(self.config))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
 from kd_keras.methods import Stage
+from kd_keras.mutual import MutualDistiller
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, setup
 from kd_keras.recipes.predict import Predictor
@@ -71,15 +73,18 @@ class Bench:
         """
         if stage.method is None:
             return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
-        if self._trainer is None:
+        students = [stage.student, *stage.peers]
+        if self._trainer is not None:
+            self._trainer.restart(students if stage.peers else stage.student, stage.method)
+        elif stage.peers:
+            self._begin(functools.partial(MutualDistiller, students=students, method=stage.method))
+        else:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles))
             self._stored = answers.stored(source, self._config, self._task)
-        else:
-            self._trainer.restart(stage.student, stage.method)
-        self._trainer.method.meet(self._task.train.labels)
+        self._trainer.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
@@ -145,7 +150,8 @@ class Bench:
             role=role,
             seed=seed,
             model=first.deployed,
-            student=first.student,
+            kept=first.kept,
+            students=first.students,
             ready=ready,
             join=lambda epochs: self._joined(first, stored, epochs),
             views=views,
@@ -155,7 +161,7 @@ class Bench:
 
     def _joined(self, trainer: Supervised, stored: cache.Stored | None, epochs: pipeline.Epochs):
         """The batches of a phase, with all that is stored of them."""
-        frozen = features.parts_of(trainer.view)
+        frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])
         sees = made is None or (stored is None and isinstance(trainer, Distiller))
         dataset = epochs.dataset if sees else epochs.rows
@@ -176,8 +182,8 @@ def in_turn(
 ) -> Iterator[tuple[bool, Stage]]:
     """The stages of a plan one after the other, and whether each is the last.
 
-    What is drawn for a stage, such as a regressor, depends on the seed alone: a run that was killed
-    has not trained the stages before it, but loaded them.
+    What is drawn for a stage, such as a regressor, does not depend on whether those before it were
+    trained just now, or before a kill.
 
     Args:
         plan: of a method.
@@ -187,7 +193,7 @@ def in_turn(
     """
     for number, stage in enumerate(plan, start=1):
         if number > 1:
-            keras.utils.set_random_seed(seed)
+            keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
         chosen = stage.chosen(scores)
         if chosen != stage:
             log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)

@@ -15,9 +15,8 @@ from kd_keras.data.augmentation import AUGMENTATIONS
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.models import freezing, heads, taps
-from kd_keras.recipes import answers, grid
+from kd_keras.recipes import answers, grid, stages
 from kd_keras.recipes.grid import Spec
-from kd_keras.teachers import TeacherSource, as_source
 
 
 def check(config: Any) -> None:
@@ -76,36 +75,12 @@ def check_models(config: Any, task: Task) -> None:
         teacher = load_model(config.teacher, task)
     else:
         teacher = _check_built(config, task, teacher_of(config))
-    stages = []
+    plans = []
     for spec, learning in taught(config):
         student = _check_built(config, task, spec, learning.logits(task.classes))
         plan = learning.plan(roles(config, spec, student, teacher, task))
-        stages += [stage.chosen() for stage in plan]
-    for teaching in {id(stage.teacher): stage.teacher for stage in stages}.values():
-        _check_stages(teaching, [s for s in stages if s.teacher is teaching], config, task)
-
-
-def _check_stages(teacher: Any, stages: list[methods.Stage], config: Any, task: Task) -> None:
-    """Build the methods of those who learn from one teacher; what it is asked fits the limit."""
-    learning = [stage for stage in stages if stage.method is not None]
-    if not learning:
-        return
-    wanted = dict.fromkeys(tap for stage in learning for tap in stage.method.teacher_taps)
-    source = as_source(teacher, tuple(wanted))
-    answers.plan(source, config, task)
-    for stage in learning:
-        _check_stage(stage, source)
-
-
-def _check_stage(stage: Any, source: TeacherSource) -> None:
-    """Build the method of a stage, once, for its student and the teacher's taps."""
-    if stage.method.built:
-        return
-    try:
-        view = taps.TapView(stage.student, dict.fromkeys((*stage.method.student_taps, "logits")))
-        stage.method.build(view.shapes, source.shapes)
-    except ValueError as error:  # which of many, the error cannot know
-        raise ValueError(f"{type(stage.method).__name__}: {error}") from error
+        plans.append((learning, [stage.chosen() for stage in plan]))
+    stages.check(plans, teacher, config, task)
 
 
 def taught(config: Any) -> list[tuple[Spec, methods.Method]]:
@@ -227,6 +202,23 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,
     )
+
+
+def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
+    """The models of a run, for a method's plan, which may ask for more of them.
+
+    Args:
+        config: of the run.
+        spec: by which the student was made.
+        student: has just been made, by the seed of its training: the same draws go on.
+        teacher: a Keras model.
+        task: what the models are for.
+    """
+
+    def build(words: str | None) -> keras.Model:
+        return _built(spec if words is None else grid.parse_spec("models", words), task)
+
+    return methods.Roles(student, teacher, build)
 
 
 def read_model(path: str | Path) -> keras.Model:
