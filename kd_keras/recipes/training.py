@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,34 +9,18 @@ from typing import Any
 
 import keras
 
-from kd_keras import schedules
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint, write_json
-from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
+from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A part of a training with weights frozen or not, and a learning rate of its own.
-
-    Attributes:
-        rate: the learning rate at an epoch of the training.
-    """
-
-    name: str
-    first_epoch: int
-    last_epoch: int
-    rate: Callable[[int], float]
-    prepare: Callable[[keras.Model], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,38 +94,6 @@ def length(budget: BudgetConfig, epochs: int | None) -> int:
     if epochs == 0:
         return 0
     return budget.head_epochs + (epochs or budget.epochs)
-
-
-def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
-    head, rate = budget.head_epochs, learning_rate(budget, epochs)
-    if not head:
-        return [Phase("all", 0, epochs, rate, lambda model: None)]
-    return [
-        Phase("head", 0, head, lambda epoch: budget.head_learning_rate, freezing.freeze),
-        Phase(
-            "fine-tuning",
-            head,
-            head + epochs,
-            lambda epoch: rate(epoch - head),
-            lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
-        ),
-    ]
-
-
-def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
-    """The learning rate by epoch, of a training of so many: its drops come at the same shares.
-
-    Example:
-        >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.3, 0.2))
-        >>> [round(learning_rate(budget, 50)(epoch), 5) for epoch in (14, 15, 30, 45)]
-        [0.1, 0.02, 0.004, 0.0008]
-    """
-    if budget.learning_rate_drop is None:
-        return lambda epoch: budget.learning_rate
-    share, factor = budget.learning_rate_drop
-    every = max(1, math.floor(share * epochs + 1e-9))  # 0.3 of 10 is 3, whatever a float says
-    return schedules.Drops(budget.learning_rate, factor, every)
 
 
 def train(
@@ -222,14 +173,6 @@ def _finish(folder: Path, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _rates(phase: Phase) -> list[keras.callbacks.Callback]:
-    """What sets the learning rate at each epoch, where it changes."""
-    epochs = range(phase.first_epoch, phase.last_epoch)
-    if len({phase.rate(epoch) for epoch in epochs}) < 2:
-        return []
-    return [keras.callbacks.LearningRateScheduler(phase.rate)]
-
-
 def folder_of(run: Journal, role: str, seed: int) -> Path:
     """Where a training keeps what is needed to go on, and its best weights."""
     name = re.sub(r"[^\w.=,+-]", "-", role)[:100]  # a role may name the path of a layer or a file
@@ -304,7 +247,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
-                callbacks=[*_rates(phase), data.callback, watch, judge, checkpoint, *progress],
+                callbacks=[*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress],
                 shuffle=False,
                 verbose=0,
             )
