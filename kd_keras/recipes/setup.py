@@ -204,23 +204,6 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
     )
 
 
-def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
-    """The models of a run, for a method's plan, which may ask for more of them.
-
-    Args:
-        config: of the run.
-        spec: by which the student was made.
-        student: has just been made, by the seed of its training: the same draws go on.
-        teacher: a Keras model.
-        task: what the models are for.
-    """
-
-    def build(words: str | None) -> keras.Model:
-        return _built(spec if words is None else grid.parse_spec("models", words), task)
-
-    return methods.Roles(student, teacher, build)
-
-
 def read_model(path: str | Path) -> keras.Model:
     """A model from a `.keras` file, in Keras' safe mode.
 
