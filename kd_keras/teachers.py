@@ -275,9 +275,8 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps.
-
-    Where no taps are asked for, whatever is given is not run.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; where none are
+    asked for, whatever is given is not run.
 
     Raises:
         ValueError: for anything else.
