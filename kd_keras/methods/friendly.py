@@ -137,8 +137,8 @@ class SFTN(Planned):
         method: of the second training; in `methods.get`, its name. Soft targets if None.
         student_tap, teacher_tap: where the teacher's features go on as the student's: several pairs
             joined by commas, from image to logits.
-        temperature, divergence_weight, branch_weight, reverse, summed, activation: of the first
-            training, as in `StudentBranches`.
+        branch_temperature, divergence_weight, branch_weight, reverse, summed, activation: of the
+            first training, as in `StudentBranches`.
         teacher_weight: there, of the teacher's own cross-entropy; positive.
 
     Raises:
@@ -163,7 +163,7 @@ class SFTN(Planned):
         method=None,
         student_tap="stage1,stage2",
         teacher_tap="stage1,stage2",
-        temperature=1.0,
+        branch_temperature=1.0,
         divergence_weight=3.0,
         branch_weight=1.0,
         teacher_weight=1.0,
@@ -181,7 +181,7 @@ class SFTN(Planned):
         self.branches_from, self.branches_at = tap_pairs(student_tap, teacher_tap)
         self.teacher_weight = positive("teacher_weight", teacher_weight)
         self.branching = {
-            "temperature": positive("temperature", temperature),
+            "temperature": positive("branch_temperature", branch_temperature),
             "divergence_weight": _weight("divergence_weight", divergence_weight),
             "branch_weight": _weight("branch_weight", branch_weight),
             "reverse": bool(reverse),
@@ -212,7 +212,8 @@ class SFTN(Planned):
             "student_tap": list(self.branches_from),
             "teacher_tap": list(self.branches_at),
             "teacher_weight": self.teacher_weight,
-            **self.branching,
+            "branch_temperature": self.branching["temperature"],
+            **{name: value for name, value in self.branching.items() if name != "temperature"},
         }
 
     def get_config(self):

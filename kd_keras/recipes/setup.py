@@ -191,13 +191,14 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
     def build(words: str | None) -> keras.Model:
         return _built(spec if words is None else grid.parse_spec("models", words), task, logits)
 
+    def build_teacher(logits: int) -> keras.Model:
+        return _built(teacher_of(config), task, logits)
+
     return methods.Roles(
         student,
         teacher,
         build,
-        build_teacher=None
-        if is_file(config.teacher)
-        else lambda logits: _built(teacher_of(config), task, logits),
+        build_teacher=None if is_file(config.teacher) else build_teacher,
         tail=lambda tap: models.tail(student, tap),
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,

@@ -273,7 +273,7 @@ def test_the_branches_are_copies_of_the_students_layers_with_weights_of_their_ow
 
 
 def test_the_first_training_is_the_loss_of_the_formula_halved():
-    _, first = branches(temperature=2.0, summed=True)
+    _, first = branches(branch_temperature=2.0, summed=True)
     x, y = images(8)
     distiller = kd.Distiller(
         student=first.student, teacher=None, method=first.method, alpha=first.alpha
@@ -368,7 +368,7 @@ def test_where_shapes_agree_a_branch_goes_on_at_once():
     [
         ({"teacher_weight": 0}, "`teacher_weight` must be a positive number"),
         ({"divergence_weight": -1}, "`divergence_weight` must lie in"),
-        ({"temperature": 0}, "`temperature` must be a positive number"),
+        ({"branch_temperature": 0}, "`branch_temperature` must be a positive number"),
         ({"student_tap": "stage1"}, "name as many of the student as of the teacher"),
         ({"method": kd.methods.Subclass(2)}, "must have a logit a class.*Received: Subclass"),
     ],
