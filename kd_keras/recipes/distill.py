@@ -117,6 +117,7 @@ class _Trial:
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.between: list[str] = []  # roles of those that the method has trained to teach
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -129,12 +130,6 @@ class _Trial:
         if role not in self._on_test:
             self._on_test[role] = Predictor(self.models[role])(self.task.test)
         return self._on_test[role]
-
-    @property
-    def between(self) -> list[str]:
-        """The roles of models that the method has trained beside the student."""
-        student = self.models["distilled"]
-        return [role for role, m in self.models.items() if role not in ROLES and m is not student]
 
     def _teacher(self) -> None:
         self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
@@ -149,8 +144,8 @@ class _Trial:
         method, spec = setup.method(config, epochs=length(config, None)), grid.student(config)
         student = self._student(method.logits(self.task.classes))
         roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
-        scores = {"teacher": self.outcomes["teacher"].score}
-        for last, stage in learners.in_turn(method.plan(roles), self.seed, scores):
+        plan, scores = method.plan(roles), {"teacher": self.outcomes["teacher"].score}
+        for last, stage in learners.in_turn(plan, self.seed, scores):
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
@@ -158,6 +153,8 @@ class _Trial:
             learner = bench.distilled(role, self.seed, stage, alpha)
             self._keep(role, learner.model, self._train(learner, stage.epochs))
             scores[stage.name] = self.outcomes[role].score
+            if any(other.teacher is stage.student for other in plan):
+                self.between.append(role)
 
     def _student(self, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(grid.student(self.config))
