@@ -119,6 +119,7 @@ class _Trial:
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.peers: list[str] = []  # roles of those that learned with the student
+        self.between: list[str] = []  # roles of those that the method has trained to teach
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -131,13 +132,6 @@ class _Trial:
         if role not in self._on_test:
             self._on_test[role] = Predictor(self.models[role])(self.task.test)
         return self._on_test[role]
-
-    @property
-    def between(self) -> list[str]:
-        """The roles of models that the method has trained beside the student."""
-        student = self.models["distilled"]
-        known = (*ROLES, *self.peers)
-        return [role for role, m in self.models.items() if role not in known and m is not student]
 
     def _teacher(self) -> None:
         self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
@@ -161,6 +155,8 @@ class _Trial:
             learner = bench.distilled(role, self.seed, stage, alpha)
             self._keep(role, learner.model, self._train(learner, stage.epochs))
             scores[stage.name] = self.outcomes[role].score
+            if any(other.teacher is stage.student for other in plan):
+                self.between.append(role)
         for number, peer in enumerate(plan[-1].peers, start=2):
             self.peers.append(f"peer{number}")
             self._keep(self.peers[-1], peer, self._beside(peer))
