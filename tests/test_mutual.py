@@ -108,7 +108,9 @@ def test_a_weight_of_zero_takes_an_example_out_for_all(mlp, examples):
 
 
 def test_every_pair_has_its_own_adapter(mlp):
-    trainer = mutual(mlp(0, width=4), mlp(1, width=6), method=kd.methods.Hint("embedding", "embedding"))
+    trainer = mutual(
+        mlp(0, width=4), mlp(1, width=6), method=kd.methods.Hint("embedding", "embedding")
+    )
     shapes = [[pair.adapter.adapted_shape for pair in row] for row in trainer.pairs]
     assert shapes == [[(None, 6)], [(None, 4)]]
     theirs = [v for row in trainer.pairs for pair in row for v in pair.trainable_variables]
