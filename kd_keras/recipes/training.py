@@ -63,8 +63,9 @@ class Learner:
         role: `"teacher"`, `"alone"`, `"distilled"`, ...: names it in logs and files.
         seed: of the order of the examples, and of dropout.
         model: the model whose weights count.
-        trainer: what `fit` is called on: the model itself, or a Distiller around it.
-        compile: called with an optimizer, before each phase.
+        student: the model whose layers a phase freezes, as it does those of the `peers`.
+        ready: called before each phase with its name, an optimizer and options of `compile`, when
+            the layers are frozen or not; gives what `fit` is called on, compiled and as new.
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
             asked in each phase, after its weights were frozen or not.
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
@@ -74,29 +75,26 @@ class Learner:
             of the `"last"`.
         kept: the model whose weights are left so: where several learn at once, one of them all, of
             which `model` is a part; `model` itself where it is None.
+        peers: the models that learn at the same time.
     """
 
     role: str
     seed: int
     model: keras.Model
-    trainer: keras.Model
-    compile: Callable[[Any], None]
+    student: keras.Model
+    ready: Callable[..., keras.Model]
     join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
     views: int | None = None
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
     kept: keras.Model | None = None
+    peers: Sequence[keras.Model] = ()
 
     @property
     def left(self) -> keras.Model:
         """The model whose weights the training leaves as those of one epoch."""
         return self.model if self.kept is None else self.kept
-
-    @property
-    def students(self) -> Sequence[keras.Model]:
-        """The models whose layers a phase freezes."""
-        return getattr(self.trainer, "students", (self.model,))
 
 
 def length(budget: BudgetConfig, epochs: int | None) -> int:
@@ -263,20 +261,19 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        for student in learner.students:
+        for student in (learner.student, *learner.peers):
             phase.prepare(student)
         if done > phase.last_epoch:
             continue
-        learner.compile(
-            keras.optimizers.Adam(phase.learning_rate),
-            steps_per_execution=budget.steps_per_execution,
-        )
+        optimizer = keras.optimizers.Adam(phase.learning_rate)
+        steps = budget.steps_per_execution
+        trainer = learner.ready(phase.name, optimizer, steps_per_execution=steps)
         if done > phase.first_epoch:
             # also at a phase's end, since its optimizer is needed to read the checkpoint
-            learner.trainer.optimizer.build(learner.trainer.trainable_variables)
-            checkpoint.restore(learner.trainer)
+            trainer.optimizer.build(trainer.trainable_variables)
+            checkpoint.restore(trainer)
         if done < phase.last_epoch:
-            learner.trainer.fit(
+            trainer.fit(
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
