@@ -8,6 +8,9 @@ import tensorflow as tf
 import kd_keras as kd
 from kd_keras import cache, methods
 
+# of a teacher: one that teaches itself has no answers to store
+ASKING = [name for name, method in methods.METHODS.items() if method.teacher_taps]
+
 
 def history(data, x, method, **options):
     """The losses of three epochs, and the student's last answers."""
@@ -28,7 +31,7 @@ def history(data, x, method, **options):
 
 @pytest.mark.parametrize(
     "name",
-    ["kd", *(pytest.param(n, marks=pytest.mark.slow) for n in methods.METHODS if n != "kd")],
+    ["kd", *(pytest.param(name, marks=pytest.mark.slow) for name in ASKING if name != "kd")],
 )
 def test_stored_answers_train_as_the_teacher_does(name, tmp_path):
     rng = np.random.default_rng(0)
