@@ -31,6 +31,8 @@ class MutualDistiller(Mixed):
             logits.
         method: what each matches of each other: a method's name, a `Method`, or several through
             `methods.Sum`. Every ordered pair of students has a copy of its own.
+        pairs: those copies, of another MutualDistiller around the same students, which are shared;
+            new ones are made where it is None.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 0.5 is the paper's
             balance.
         name: the name of the Keras model.
@@ -54,7 +56,15 @@ class MutualDistiller(Mixed):
         ['distillation_loss', 'loss', 'peer2_distillation_loss']
     """
 
-    def __init__(self, *, students: Sequence[keras.Model], method="dml", alpha=0.5, name=None):
+    def __init__(
+        self,
+        *,
+        students: Sequence[keras.Model],
+        method="dml",
+        alpha=0.5,
+        pairs: Sequence[Sequence[methods.Method]] | None = None,
+        name=None,
+    ):
         students = _checked(students)
         prefixes = ["", *(f"peer{number}_" for number in range(2, len(students) + 1))]
         self.parts = tuple(
@@ -67,14 +77,7 @@ class MutualDistiller(Mixed):
         _check_method(self.method)
         taps = dict.fromkeys((*self.method.student_taps, *self.method.teacher_taps, "logits"))
         self._look_at = [TapView(student, taps) for student in students]
-        # row i holds what student i matches of each other, in their order
-        self.pairs = [
-            [
-                self._new_pair(self.method if (i, j) == (0, 1) else _copy(self.method), i, j)
-                for j in self._others(i)
-            ]
-            for i in range(len(students))
-        ]
+        self.pairs = [list(row) for row in pairs or self._new_pairs()]
         self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: they are tracked
 
     @property
@@ -112,6 +115,16 @@ class MutualDistiller(Mixed):
         for i, row in enumerate(self.pairs):
             for j, pair in zip(self._others(i), row, strict=True):
                 pair.take(self._new_pair(_copy(method), i, j))
+
+    def _new_pairs(self) -> list[list[methods.Method]]:
+        """Row `i` holds what student `i` matches of each other, in their order."""
+        return [
+            [
+                self._new_pair(self.method if (i, j) == (0, 1) else _copy(self.method), i, j)
+                for j in self._others(i)
+            ]
+            for i in range(1 + len(self.peers))
+        ]
 
     def _others(self, i: int) -> list[int]:
         return [j for j in range(1 + len(self.peers)) if j != i]

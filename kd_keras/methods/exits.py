@@ -1,5 +1,6 @@
 """`BYOT`: a network whose last layer teaches exits at its inner ones."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -80,7 +81,7 @@ class BYOT(Method):
         for tap in self.exits:
             adapters.checked(f"BYOT on {tap!r} and {self.deepest!r}", student_shape[tap], deepest)
             shape = tuple(student_shape[tap])
-            inner = _bottleneck(len(shape) == 4, deepest[-1], tap, self.dtype_policy)
+            inner = _bottleneck(shape, deepest[-1], _word(tap), self.dtype_policy)
             for layer in inner:
                 layer.build(shape)
                 shape = layer.compute_output_shape(shape)
@@ -142,16 +143,22 @@ class BYOT(Method):
         }
 
 
-def _bottleneck(maps: bool, size: int, tap: str, dtype) -> list[layers.Layer]:
-    """Layers from a tap to a vector; without normalisation, whose statistics an exit that is
-    deployed would move twice a step."""
-    name = _word(tap)
-    if not maps:
+def _bottleneck(shape, size: int, name: str, dtype) -> list[layers.Layer]:
+    """Layers from a tap to a vector: maps are halved, and their channels doubled, down to 2x2.
+
+    Without normalisation, whose statistics an exit that is deployed would move twice a step.
+    """
+    if len(shape) == 2:
         return [layers.Dense(size, activation="relu", name=f"{name}_features", dtype=dtype)]
-    convolution = layers.SeparableConv2D(
-        size, 3, strides=2, padding="same", activation="relu", name=f"{name}_maps", dtype=dtype
-    )
-    return [convolution, layers.GlobalAveragePooling2D(name=f"{name}_features", dtype=dtype)]
+    side, channels = max(shape[1:3]), shape[-1]
+    halvings = max(1, math.ceil(math.log2(side / 2)))
+    widths = [min(size, channels * 2**k) for k in range(1, halvings)] + [size]
+    options = {"strides": 2, "padding": "same", "activation": "relu", "dtype": dtype}
+    convolutions = [
+        layers.SeparableConv2D(width, 3, name=f"{name}_maps{k}", **options)
+        for k, width in enumerate(widths, start=1)
+    ]
+    return [*convolutions, layers.GlobalAveragePooling2D(name=f"{name}_features", dtype=dtype)]
 
 
 def _word(tap: str) -> str:

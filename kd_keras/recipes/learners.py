@@ -14,7 +14,7 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Stage
+from kd_keras.methods import Method, Stage
 from kd_keras.mutual import MutualDistiller
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, setup
@@ -77,7 +77,7 @@ class Bench:
         if self._trainer is not None:
             self._trainer.restart(students if stage.peers else stage.student, stage.method)
         elif stage.peers:
-            self._begin(functools.partial(MutualDistiller, students=students, method=stage.method))
+            self._begin(functools.partial(self._mutual, students, stage.method))
         else:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
@@ -127,6 +127,11 @@ class Bench:
         self._make, self._trainer = make, make()
         self._predict = Predictor(self._trainer.deployed)
 
+    def _mutual(self, students: Sequence[keras.Model], method: Method) -> MutualDistiller:
+        """A trainer of students that learn from each other; another phase's has the same pairs."""
+        pairs = None if self._trainer is None else self._trainer.pairs
+        return MutualDistiller(students=students, method=method, pairs=pairs)
+
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
         """The learner of a trainer whose `knobs` may be others in every training."""
         first, stored = self._trainer, self._stored
@@ -151,7 +156,8 @@ class Bench:
             seed=seed,
             model=first.deployed,
             kept=first.kept,
-            students=first.students,
+            student=first.student,
+            peers=first.students[1:],
             ready=ready,
             join=lambda epochs: self._joined(first, stored, epochs),
             views=views,

@@ -52,7 +52,7 @@ class Learner:
         role: `"teacher"`, `"alone"`, `"distilled"`, ...: names it in logs and files.
         seed: of the order of the examples, and of dropout.
         model: the model whose weights count.
-        students: the models whose layers a phase freezes.
+        student: the model whose layers a phase freezes, as it does those of the `peers`.
         ready: called before each phase with its name, an optimizer and options of `compile`, when
             the layers are frozen or not; gives what `fit` is called on, compiled and as new.
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
@@ -64,12 +64,13 @@ class Learner:
             of the `"last"`.
         kept: the model whose weights are left so: where several learn at once, one of them all, of
             which `model` is a part; `model` itself where it is None.
+        peers: the models that learn at the same time.
     """
 
     role: str
     seed: int
     model: keras.Model
-    students: Sequence[keras.Model]
+    student: keras.Model
     ready: Callable[..., keras.Model]
     join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
     views: int | None = None
@@ -77,6 +78,7 @@ class Learner:
     predict: Predictor | None = None
     keep: str = "best"
     kept: keras.Model | None = None
+    peers: Sequence[keras.Model] = ()
 
     @property
     def left(self) -> keras.Model:
@@ -231,7 +233,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        for student in learner.students:
+        for student in (learner.student, *learner.peers):
             phase.prepare(student)
         if done > phase.last_epoch:
             continue
