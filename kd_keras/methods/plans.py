@@ -92,7 +92,7 @@ class ESKD(KD):
         trained = Stage(
             *(f"teacher-{epochs}", teacher, None, None),
             epochs=epochs,
-            shared=f"teacher of {epochs} epochs",
+            shared=f"teacher-{epochs}",
         )
         return [trained, Stage(name, roles.student, teacher, method)]
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_runs import InterruptAfter, Interrupted, lines, same_weights, tiny, trial, without_times
 
+from kd_keras import table
 from kd_keras.config import BudgetConfig, CompareConfig, TrainConfig
 from kd_keras.recipes import distill, setup, sweep, training
 from kd_keras.recipes.callbacks import Checkpoint
@@ -121,7 +122,11 @@ def test_a_comparison_holds_plans_beside_other_methods(tmp_path):
     rows = [row["label"] for row in found["sweep"]["settings"]]
     assert rows == [f"lenet5 {method}" for method in config.methods]
     roles = {line["model"] for line in lines(config)}
-    assert {f"{rows[1]} teacher-1", f"{rows[2]} assistant cnn(width=0.125)"} < roles
+    # no student's own: others of the run may learn from it too
+    assert {"teacher-1", f"{rows[2]} assistant cnn(width=0.125)"} < roles
+    assert found["models"]["teacher-1"]["seeds"][0]["epochs"] == 1
+    assert [row["label"] for row in found["sweep"]["teachers"]] == ["teacher-1"]
+    assert "\nteacher-1 " in table.as_text(found)
     assert all("test" in row for row in found["sweep"]["settings"])
 
 
