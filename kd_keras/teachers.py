@@ -265,7 +265,7 @@ class AbsentTeacher(TeacherSource):
 
 
 class NoTeacher(TeacherSource):
-    """Stands where a method asks nothing of a teacher: the student teaches itself."""
+    """Gives nothing: for a method that looks at the student alone."""
 
     def __init__(self):
         self.shapes = {}
@@ -275,9 +275,8 @@ class NoTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps.
-
-    Where no taps are asked for, whatever is given is not run.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; where none are
+    asked for, whatever is given is not run.
 
     Raises:
         ValueError: for anything else.
