@@ -161,11 +161,13 @@ def test_exits_are_of_any_rank_but_of_vectors_and_maps():
     method = BYOT("a,b", "deep")
     method.build(shapes, {})
     assert [head.kernel.shape for head in method.heads] == [(5, 10), (5, 10)]
-    wide = BYOT("a", "deep")
-    wide.build({**shapes, "a": (None, 30, 17, 3)}, {})  # 30, 15, 8, 4, 2
-    assert [layer.filters for layer in wide.inner[0][:-1]] == [5, 5, 5, 5]
-    wide.build({**shapes, "a": (None, 8, 8, 2), "deep": (None, 40)}, {})
-    assert [layer.filters for layer in wide.inner[0][:-1]] == [4, 40]
+    for tap, deep, filters in (
+        ((None, 30, 17, 3), (None, 5), [5, 5, 5, 5]),  # 30, 15, 8, 4, 2
+        ((None, 8, 8, 2), (None, 40), [4, 40]),
+    ):
+        other = BYOT("a", "deep")
+        other.build({**shapes, "a": tap, "deep": deep}, {})
+        assert [layer.filters for layer in other.inner[0][:-1]] == filters
     with pytest.raises(ValueError, match=r"BYOT on 'a' and 'deep' takes vectors.*\(None, 4, 3\)"):
         BYOT("a", "deep").build({**shapes, "a": (None, 4, 3)}, {})
 
