@@ -68,7 +68,8 @@ def test_a_run_that_extends_the_one_that_is_there_goes_on_even_if_that_was_finis
     with pytest.raises(FileExistsError, match=r"\(epochs\)"):
         RunFolder(TrainConfig(out=out), extends=extends)
     RunFolder(longer).finish({"models": {"model": 1}})
-    assert RunFolder(longer).results == {"models": {"model": 1}}
+    with RunFolder(longer) as run:
+        assert run.results == {"models": {"model": 1}}
     assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
     with RunFolder(dataclasses.replace(longer, epochs=30, overwrite=True), extends=extends) as run:
         assert run.earlier is None

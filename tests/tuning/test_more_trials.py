@@ -9,6 +9,9 @@ import pytest
 from tuning.run import run
 from tuning.tuner import Tuner
 
+# of four scores on a few examples, the Gaussian process cannot tell how smooth they are
+pytestmark = pytest.mark.filterwarnings("ignore:The optimal value found for dimension")
+
 CLOCKS = ("seconds", "train_seconds", "latency_ms")
 
 
@@ -69,6 +72,7 @@ def test_a_finished_search_goes_on_and_trains_nothing_again_that_it_has(searches
     assert run(config, space=alpha) == found  # and is finished again
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_with_more_trials(searches, tmp_path, monkeypatch):
     few, wanted = searches
     config, ended = dataclasses.replace(few, out=tmp_path / "run"), []
@@ -88,6 +92,7 @@ def test_an_interrupted_search_goes_on_with_more_trials(searches, tmp_path, monk
     assert untimed(found) == untimed(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trials", [4, 6])
 def test_a_kill_before_the_new_settings_are_written_loses_nothing(searches, tmp_path, trials):
     """The old results lie aside then, and the settings are still the old ones."""
