@@ -18,7 +18,7 @@ from kd_keras import table, trial_table
 HERE = Path(__file__).parent
 PAGE = HERE / "mnist-tuning.md"
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
-PLOTS = ("search", "surface")
+PLOT, TOLD = "surface", (5, 10, 15, 20, 25, 30)
 
 
 def grid(hp):
@@ -58,17 +58,25 @@ def judged(runs):
 
 
 def chosen(runs):
-    """What each search chose, and what it took."""
-    lines = [["search", "best trial", "temperature", "alpha", "validation", "after", "minutes"]]
+    """What each search chose, and which of its trials that was."""
+    lines = [["search", "temperature", "alpha", "validation accuracy", "trial"]]
     for name, run in runs.items():
         search = run["search"]
         best = next(row for row in search["trials"] if row["trial"] == search["best"])
         after = 1 + [row["trial"] for row in search["trials"]].index(search["best"])
-        minutes = sum(row["seconds"] for row in search["trials"]) / 60
         values = [trial_table.value(best["values"][knob]) for knob in ("temperature", "alpha")]
         score = table.spread(best["score"])
         count = f"{after} of {len(search['trials'])}"
-        lines.append([name, best["trial"], *values, score, count, f"{minutes:.1f}"])
+        lines.append([name, *values, score, count])
+    return markdown(lines)
+
+
+def so_far(runs):
+    """The best validation accuracy after so many trials."""
+    lines = [["best after", *(str(count) for count in TOLD), "trials"]]
+    for name, run in runs.items():
+        scores = [row["score"]["mean"] for row in run["search"]["trials"]]
+        lines.append([name, *(f"{max(scores[:count]):.4f}" for count in TOLD), ""])
     return markdown(lines)
 
 
@@ -91,16 +99,16 @@ def trials(runs):
 def main(*folders):
     found = [json.loads((Path(folder) / "results.json").read_text()) for folder in folders]
     runs = {run["search"]["oracle"]: run for run in found}
-    makers = {"judged": judged, "chosen": chosen, "references": references, "trials": trials}
+    makers = {"judged": judged, "chosen": chosen, "references": references}
+    makers |= {"so-far": so_far, "trials": trials}
 
     def made(found):
         return f"{found[1]}\n{makers[found['name']](runs)}\n\n{found[3]}"
 
     PAGE.write_text(BLOCK.sub(made, PAGE.read_text()))
     for folder, name in zip(folders, runs, strict=True):
-        for plot in PLOTS:
-            drawn = Path(folder) / f"report/{plot}.png"
-            shutil.copy(drawn, HERE / f"mnist-tuning-{name}-{plot}.png")
+        drawn = Path(folder) / f"report/{PLOT}.png"
+        shutil.copy(drawn, HERE / f"mnist-tuning-{name}.png")
 
 
 if __name__ == "__main__":
