@@ -73,10 +73,10 @@ def chosen(runs):
 
 def so_far(runs):
     """The best validation accuracy after so many trials."""
-    lines = [["best after", *(str(count) for count in TOLD), "trials"]]
+    lines = [["best after so many trials", *map(str, TOLD)]]
     for name, run in runs.items():
         scores = [row["score"]["mean"] for row in run["search"]["trials"]]
-        lines.append([name, *(f"{max(scores[:count]):.4f}" for count in TOLD), ""])
+        lines.append([name, *(f"{max(scores[:count]):.4f}" for count in TOLD)])
     return markdown(lines)
 
 
