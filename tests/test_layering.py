@@ -24,6 +24,7 @@ LAYERS = (
     {"export"},
     {"recipes"},
     {"table", "page"},
+    {"trial_table"},
     {"report"},
     {"tuning"},
     {"cli"},
