@@ -259,3 +259,13 @@ def test_there_is_no_surface_of_one_hyper_parameter_and_one_of_choices():
             for k, (t, a) in enumerate([(2.0, 0.0), (2.0, 0.5), (4.0, 0.1)])]  # fmt: skip
     dots = searches.surface(search_of(rows, grid)).axes[0].collections[-1]
     np.testing.assert_allclose(dots.get_offsets(), [[0.0, 0.0], [0.0, 1.0], [1.0, 0.2]])
+
+
+def test_choices_that_double_lie_evenly_on_the_surface_and_are_its_ticks():
+    temperatures = [1.0, 2.0, 4.0, 8.0, 16.0]
+    grid = [choice("temperature", temperatures), choice("alpha", [0.0, 0.1, 0.5])]
+    rows = [trial(k, 0.8, temperature=t, alpha=0.1) for k, t in enumerate(temperatures)]
+    ax = searches.surface(search_of(rows, grid)).axes[0]
+    np.testing.assert_allclose(ax.get_xticks(), [0.0, 0.25, 0.5, 0.75, 1.0], atol=1e-12)
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4", "8", "16"]
+    np.testing.assert_allclose(ax.get_yticks(), [0.0, 0.2, 1.0])

@@ -11,6 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation
+from numpy.typing import ArrayLike
 
 from kd_keras.report.plots import COLOURS, new_figure
 from kd_keras.table import QUALITY
@@ -131,8 +132,8 @@ def surface(search: Search) -> Figure | None:
     if len(places) < len(found):
         failed = [place for place in found if place not in places]
         ax.plot(*np.array(failed).T, "x", ms=7, color=BEST, label="failed")
-    ax.set_xticks(*x_axis.ticks())
-    ax.set_yticks(*y_axis.ticks())
+    ax.set_xticks(*_ticks(x_axis, axes["temperature"]))
+    ax.set_yticks(*_ticks(y_axis, axes["alpha"]))
     ax.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04), xlabel="temperature", ylabel="alpha")
     ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     _colours(figure, [ax], search, scale)
@@ -151,10 +152,24 @@ def _places(search: Search, x_axis: Axis, y_axis: Axis) -> dict[tuple[float, flo
 
 
 def _numeric(axis: Axis) -> Axis:
-    """A choice among numbers as the range they span, where the space says them as a choice."""
+    """A choice among numbers as the range they span: by their logarithm if it is more even."""
     if axis.levels is None:
         return axis
-    return Axis(axis.name, float(min(axis.levels)), float(max(axis.levels)))
+    values = sorted(map(float, axis.levels))
+    log = values[0] > 0.0 and _uneven(np.log(values)) < _uneven(values)
+    return Axis(axis.name, values[0], values[-1], log=log)
+
+
+def _uneven(values: ArrayLike) -> float:
+    gaps = np.diff(values)
+    return float(gaps.max() / gaps.min()) if len(gaps) else 1.0
+
+
+def _ticks(axis: Axis, given: Axis) -> tuple[list[float], list[str]]:
+    """Those of the axis; of a choice among numbers, the numbers."""
+    if given.levels is None:
+        return axis.ticks()
+    return [axis.at(float(x)) for x in given.levels], [_text(x) for x in given.levels]
 
 
 def _spans(x: np.ndarray, y: np.ndarray) -> bool:
