@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 from kd_keras import methods
 from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
@@ -48,14 +49,14 @@ class Setting:
         student: which model learns.
         method: by what.
         temperature: None leaves it to the method.
-        alpha: the weight of the labels.
+        alpha: the weight of the labels; None leaves it to the method.
         label: what tells it from the other rows.
     """
 
     student: Spec
     method: Spec
     temperature: float | None
-    alpha: float
+    alpha: float | None
     label: str
 
 
@@ -88,12 +89,12 @@ def settings(config: Sweep) -> list[Setting]:
     """
     found = []
     product = itertools.product(
-        students(config), teaching(config), config.temperatures or (None,), config.alphas
+        students(config), teaching(config), config.temperatures or (None,), config.alphas or (None,)
     )
     for student, method, temperature, alpha in product:
         parts = [] if isinstance(config, StudyConfig) else [str(student), str(method)]
         parts += [] if temperature is None else [f"T={temperature:g}"]
-        if isinstance(config, StudyConfig) or len(config.alphas) > 1:
+        if alpha is not None and (isinstance(config, StudyConfig) or len(config.alphas) > 1):
             parts.append(f"alpha={alpha:g}")
         found.append(Setting(student, method, temperature, alpha, " ".join(parts)))
     return found
@@ -114,3 +115,8 @@ def method_of(setting: Setting) -> Method:
     if setting.temperature is not None:
         knobs["temperature"] = setting.temperature
     return methods.get(setting.method.name, **knobs)
+
+
+def alpha_of(setting: Setting, method: Method) -> Any:
+    """The setting's weight of the labels, or the method's own: a number or a schedule."""
+    return method.default_alpha if setting.alpha is None else setting.alpha

@@ -11,39 +11,72 @@ import keras
 from kd_keras import config as configs
 from kd_keras import data, methods, models, schedules
 from kd_keras.checks import lookup, unknown
-from kd_keras.data.augmentation import AUGMENTATIONS
+from kd_keras.data import augmentation
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.models import freezing, heads, taps
-from kd_keras.recipes import answers, grid
+from kd_keras.models.several import MEANS
+from kd_keras.recipes import answers, grid, transfer
 from kd_keras.teachers import LiveTeacher
 
 
 def check(config: Any) -> None:
     """Raise `ValueError` for names and options that do not exist, and files that are not there."""
-    check_data(config)
     if isinstance(config, configs.TrainConfig):
+        check_data(config)
         check_model(config.model, config.model_knobs)
         return
+    students = taught(config)
+    check_data(config, *(learning for *_, learning, _ in students))
     check_teacher(config)
-    for name, knobs, _, _ in taught(config):
+    for name, knobs, *_ in students:
         check_model(name, knobs)
 
 
-def check_data(config: Any) -> None:
-    """Raise `ValueError` for words about data, or about stored answers, that do not exist."""
+def check_data(config: Any, *learning: methods.Method) -> None:
+    """Raise `ValueError` for words about data, or about stored answers, that do not exist.
+
+    Args:
+        config: the words.
+        learning: the methods of the run.
+    """
     lookup("task", data.TASKS, config.task)
-    lookup("augmentation", AUGMENTATIONS, config.augmentation)
+    augmentation.words(config.augmentation)
     if isinstance(config, configs.CacheConfig):
-        answers.check_words(config)
+        answers.check_words(config, *learning)
 
 
 def check_teacher(config: configs.TeacherConfig) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a teacher that does not exist."""
-    if not is_file(config.teacher):
-        check_model(config.teacher, config.teacher_knobs)
-    elif not Path(config.teacher).exists():
-        raise FileNotFoundError(f"`teacher` names the file {config.teacher}, which is not there.")
+    lookup("mean", MEANS, config.teacher_mean)
+    for spec in teachers_of(config):
+        if not is_file(spec.name):
+            check_model(spec.name, spec.knobs)
+        elif not Path(spec.name).exists():
+            raise FileNotFoundError(f"`teacher` names the file {spec.name}, which is not there.")
+
+
+def teachers_of(config: Any) -> list[grid.Spec]:
+    """The teachers of a config, in order: one, or several whose mean is learned from."""
+    first = grid.Spec(config.teacher, config.teacher_knobs, config.teacher_weights)
+    return [first, *(grid.parse_spec("more_teachers", text) for text in config.more_teachers)]
+
+
+def name_of_teacher(config: Any) -> str:
+    """What a table calls the teacher; several are joined by plus signs."""
+    return " + ".join(spec.name for spec in teachers_of(config))
+
+
+def untrained_teacher(config: Any, task: Task) -> keras.Model:
+    """The teacher before it has learned, or from its file; several as the one that they make."""
+    found = []
+    for spec in teachers_of(config):
+        if is_file(spec.name):
+            found.append(load_model(spec.name, task))
+        else:
+            words = (spec.name, spec.knobs, spec.weights)
+            found.append(_check_built(config, task, *words))
+    return found[0] if len(found) == 1 else models.ensemble(found, config.teacher_mean)
 
 
 def is_file(model: str) -> bool:
@@ -71,18 +104,17 @@ def check_models(config: Any, task: Task) -> None:
     if isinstance(config, configs.TrainConfig):
         _check_built(config, task, config.model, config.model_knobs, config.weights)
         return
-    if is_file(config.teacher):
-        teacher = load_model(config.teacher, task)
-    else:
-        words = (config.teacher, config.teacher_knobs, config.teacher_weights)
-        teacher = _check_built(config, task, *words)
+    teacher = untrained_teacher(config, task)
     stages = []
-    for name, knobs, weights, learning in taught(config):
+    for name, knobs, weights, learning, alpha in taught(config):
         student = _check_built(config, task, name, knobs, weights)
-        stages += learning.plan(methods.Roles(student, teacher))
+        plan = learning.plan(methods.Roles(student, teacher))
+        transfer.check_unlabelled(config, plan, alpha)
+        stages += plan
     wanted = dict.fromkeys(tap for stage in stages for tap in stage.method.teacher_taps)
     source = LiveTeacher(teacher, tuple(wanted))
-    answers.plan(source, config, task)
+    for seen in {answers.as_seen(config, stage.method).augmentation for stage in stages}:
+        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
     for stage in stages:
         _check_stage(stage, source)
 
@@ -99,14 +131,16 @@ def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
 
 
 def taught(config: Any) -> list[tuple]:
-    """Name, knobs, weights and method of every student that is going to be taught."""
+    """Name, knobs and weights of every student that is going to be taught, its method and alpha."""
     if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
         words = (config.student, config.student_knobs, config.student_weights)
-        return [(*words, method(config, epochs=1))]
-    return [
-        (row.student.name, row.student.knobs, row.student.weights, grid.method_of(row))
-        for row in grid.settings(config)
-    ]
+        own = method(config, epochs=1)
+        return [(*words, own, alpha(config, epochs=1))]
+    found = []
+    for row in grid.settings(config):
+        words, own = (row.student.name, row.student.knobs, row.student.weights), grid.method_of(row)
+        found.append((*words, own, grid.alpha_of(row, own)))
+    return found
 
 
 def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
@@ -146,15 +180,20 @@ def open_task(config: Any) -> Task:
     """
     check(config)
     task = load_task(config)
+    transfer.check(config, task)
     check_models(config, task)
     return task
 
 
 def digests(config: Any, task: Task) -> dict[str, str]:
     """What the data and the named files hold, so that no run goes on with others under its name."""
-    found = {"data": task.fingerprint}
+    found = {"data": task.fingerprint, **transfer.digests(config, task)}
     named = ("teacher", "weights", "teacher_weights", "student_weights")
     files = {name: getattr(config, name, None) for name in named}
+    if isinstance(config, configs.TeacherConfig):
+        specs = teachers_of(config)[1:]
+        files |= {f"teacher {number}": spec.name for number, spec in enumerate(specs, 2)}
+        files |= {f"weights of teacher {n}": spec.weights for n, spec in enumerate(specs, 2)}
     if isinstance(config, configs.CompareConfig):
         files |= {f"weights of {spec}": spec.weights for spec in grid.students(config)}
     for name, given in files.items():
@@ -225,10 +264,14 @@ def method(config: Any, *, epochs: int) -> methods.Method:
     return methods.get(config.method, **knobs)
 
 
-def alpha(config: configs.DistillConfig, *, epochs: int):
-    """The labels' weight, or its schedule."""
-    return _scheduled(config.alpha, config.alpha_end, epochs)
+def alpha(config: Any, *, epochs: int) -> Any:
+    """The labels' weight, or its schedule; the method's own where the config gives none."""
+    first, last = config.alpha, getattr(config, "alpha_end", None)
+    if first is None:
+        first = method(config, epochs=epochs).default_alpha
+        first = first if last is None else schedules.value_at(first, 0)
+    return _scheduled(first, last, epochs)
 
 
-def _scheduled(first: float, last: float | None, epochs: int):
+def _scheduled(first: Any, last: float | None, epochs: int):
     return first if last is None else schedules.Linear(first, last, epochs)
