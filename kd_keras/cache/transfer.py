@@ -178,7 +178,7 @@ class SplitViews(TransferSet):
         augmentation = joined(augmentation)
         self._changing = augmentation != "none"
         check_views(views, augmentation if self._changing else None)
-        self._view_of = viewer(augmentation, seed, _reader(split), len(split))
+        self._augmentation, self._seed = augmentation, seed
         self._split, self._batch_size = split, batch_size
         self._settings = [fingerprint, len(split), split.image_shape]
         if self._changing:
@@ -195,8 +195,9 @@ class SplitViews(TransferSet):
             return
         numbers = tf.data.Dataset.range(start, self.count)
         n = len(self._split)
+        view_of = viewer(self._augmentation, self._seed, _reader(self._split), n)
         seen = numbers.map(
-            lambda row: self._view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
+            lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
         )
         yield from seen.batch(self._batch_size).prefetch(2)
 
