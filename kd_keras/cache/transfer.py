@@ -15,6 +15,7 @@ from kd_keras.data.augmentation import joined
 from kd_keras.data.mixing import viewer
 from kd_keras.data.task import Split
 from kd_keras.files import fingerprint
+from kd_keras.pipes import untuned
 
 BATCH = 64  # images a forward pass: large ones fit into memory too
 
@@ -199,7 +200,7 @@ class SplitViews(TransferSet):
         seen = numbers.map(
             lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
         )
-        yield from seen.batch(self._batch_size).prefetch(2)
+        yield from untuned(seen.batch(self._batch_size).prefetch(2))
 
 
 def _reader(split: Split):

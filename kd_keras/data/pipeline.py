@@ -8,6 +8,7 @@ from kd_keras.data import images
 from kd_keras.data.augmentation import words
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
+from kd_keras.pipes import untuned
 
 
 class Epochs:
@@ -81,8 +82,8 @@ class Epochs:
         else:
             view_of = viewer(augmentation, drawn, _fetcher(split), len(split))
             batches = _one_by_one(split, order, view, batch_size, view_of, known)
-        self.dataset = batches.prefetch(tf.data.AUTOTUNE)
-        self.rows = _numbers(split, order, view, batch_size, known).prefetch(tf.data.AUTOTUNE)
+        self.dataset = untuned(batches.prefetch(2))
+        self.rows = untuned(_numbers(split, order, view, batch_size, known).prefetch(2))
         self.fresh = changing and views is None
 
 
@@ -168,7 +169,7 @@ def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
     fetch = _fetcher(split)
     indices = tf.data.Dataset.range(len(split))
     decoded = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
-    return decoded.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return untuned(decoded.batch(batch_size).prefetch(2))
 
 
 def targets(split: Split) -> np.ndarray:
