@@ -36,9 +36,8 @@ class Composed(Method):
         self.needs_labels = any(part.needs_labels for part in parts)
         alphas = {part.default_alpha for part in parts}
         self.default_alpha = alphas.pop() if len(alphas) == 1 else Method.default_alpha
-        # one that is named twice is meant once
-        asked = [part.augmentation for part in parts if part.augmentation != "none"]
-        self.augmentation = "+".join(dict.fromkeys(asked)) or "none"
+        asked = [word for part in parts for word in part.augmentation.split("+")]
+        self.augmentation = "+".join(w for w in dict.fromkeys(asked) if w != "none") or "none"
         self.note = " ".join(dict.fromkeys(part.note for part in parts if part.note))
         deciding = [name for name, part in self.methods.items() if part.changes_answer]
         if len(deciding) > 1:

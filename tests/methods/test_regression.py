@@ -46,6 +46,9 @@ def test_methods_that_agree_on_alpha_do_so_in_a_sum():
     one, other, labelled = kd.methods.Compression(), kd.methods.Compression(), kd.methods.KD()
     assert kd.methods.Sum({"a": one, "b": other}).default_alpha == 0.0
     assert kd.methods.Sum({"a": one, "b": labelled}).default_alpha == 0.1
+    mixed = {"a": kd.methods.FunctionMatching(), "b": kd.methods.FunctionMatching(), "c": labelled}
+    assert kd.methods.Sum(mixed).augmentation == "mixup"
+    assert kd.methods.Sum({"a": labelled}).augmentation == "none"
 
 
 def test_a_linear_student_becomes_its_linear_teacher_without_labels(linear_teacher):
