@@ -112,6 +112,7 @@ def test_memory_does_not_grow_with_the_square_of_their_number():
     peaks = []
     for block in (module_block, 8 * len(x) * len(x)):
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "BLOCK", len(x))
             patch.setattr(module, "BLOCK_BYTES", block)
             tracemalloc.start()
             next(iter(module.neighbours(x)))
