@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.checks import positive, within
-from kd_keras.words import as_dict as as_dict
-from kd_keras.words import parse_knobs as parse_knobs
+from kd_keras.values import as_dict as as_dict
+from kd_keras.values import parse_knobs as parse_knobs
 
 # methods that every pair of models can be compared by: they look at logits alone
 ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
@@ -20,7 +20,7 @@ class DataConfig:
     """Which examples are learned from and judged on."""
 
     task: str = "digits"
-    """Data set: digits (embedded), mnist, mhist, or folder (your own images)."""
+    """Data set: digits (embedded), mnist, either as _halves (two classes), mhist, or folder."""
     data_dir: Path | None = None
     """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
     image_size: int | None = None
@@ -45,6 +45,8 @@ class BudgetConfig:
     """Examples a step."""
     learning_rate: float = 1e-3
     """Of Adam; in transfer learning, of the fine-tuning phase."""
+    learning_rate_drop: tuple[float, float] | None = None
+    """Each time this share of the epochs has passed, multiply the rate by the second: 0.3 0.2."""
     head_epochs: int = 0
     """Transfer learning: epochs on the head alone, the backbone frozen, before `epochs`."""
     head_learning_rate: float = 1e-3
@@ -268,6 +270,8 @@ def check_budget(config: Any) -> None:
                 "`munge` makes a transfer set of the training images, and `transfer_dir` names "
                 "another one: give one of them."
             )
+    for value in config.learning_rate_drop or ():
+        positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
     if config.head_epochs < 0:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:

@@ -97,6 +97,34 @@ class Steps(Configured):
         return self.values[sum(epoch >= boundary for boundary in self.boundaries)]
 
 
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Drops(Configured):
+    """`start`, multiplied by `factor` each time that `every` epochs have passed.
+
+    A shortened schedule drops earlier, and not only ends earlier: 200 epochs with a drop every 60,
+    50 with a drop every 15.
+
+    Example:
+        >>> from kd_keras.schedules import Drops
+        >>> [round(Drops(0.1, 0.5, every=2)(epoch), 3) for epoch in range(6)]
+        [0.1, 0.1, 0.05, 0.05, 0.025, 0.025]
+    """
+
+    start: float
+    factor: float
+    every: int
+
+    def __post_init__(self) -> None:
+        if type(self.every) is not int or self.every < 1:
+            raise ValueError(
+                f"`every` must be a positive whole number of epochs. Received: every={self.every!r}"
+            )
+
+    def __call__(self, epoch: int) -> float:
+        return self.start * self.factor ** (epoch // self.every)
+
+
 def restored(value):
     """What Keras made a configuration of, such as a schedule; anything else as it is."""
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value

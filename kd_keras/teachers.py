@@ -237,6 +237,16 @@ class EnsembleTeacher(TeacherSource):
         return max(member.rounding for member in self._members)
 
 
+class NoTeacher(TeacherSource):
+    """Stands where a method asks nothing of a teacher: it looks at the student alone."""
+
+    def __init__(self):
+        self.shapes = {}
+
+    def __call__(self, batch):
+        return {}
+
+
 class AbsentTeacher(TeacherSource):
     """Stands where a Distiller was loaded from a file: teachers are not saved with it."""
 
@@ -254,11 +264,14 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; nothing, where
+    no taps are asked for.
 
     Raises:
         ValueError: for anything else.
     """
+    if teacher is None and not taps:
+        return NoTeacher()
     if isinstance(teacher, keras.Model):
         output_shape(teacher)
         return LiveTeacher(teacher, taps)

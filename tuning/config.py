@@ -36,7 +36,7 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
     """Of the default setting: weight of the labels, 1 is plain training, 0 the teacher alone; the
     method's own if not given."""
     space: str = "kd"
-    """What is varied: kd, kd-grid, methods, student, or FILE.py:FUNCTION of your own."""
+    """What is varied: kd, kd-grid, methods, student, methods=NAME,NAME, or FILE.py:FUNCTION."""
     oracle: str = "random"
     """Who proposes settings: random, grid, bayesian or hyperband."""
     trials: int | None = None

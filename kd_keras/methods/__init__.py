@@ -8,17 +8,27 @@ import inspect
 from typing import Any
 
 from kd_keras.checks import lookup, unknown
-from kd_keras.methods.base import Method, Roles, Stage
+from kd_keras.config import parse_knobs
+from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
+from kd_keras.methods.friendly import SFTN, StudentBranches
 from kd_keras.methods.keras_loss import KerasLoss, of_keras
+from kd_keras.methods.plans import ESKD, TAKD
 from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
 from kd_keras.methods.response import DIST, DKD, KD, FunctionMatching, TwoTemperatures
-from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
+from kd_keras.methods.stages import Choice, Roles, Stage
+from kd_keras.methods.subclass import (
+    Subclass,
+    SubclassBaseline,
+    SubclassTeacher,
+    SubclassTeacherLoss,
+)
+from kd_keras.words import parts_of
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
@@ -41,11 +51,15 @@ METHODS: dict[str, type[Method]] = {
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
+    "subclass_baseline": SubclassBaseline,  # what it is compared with
+    "eskd": ESKD,  # Cho and Hariharan 2019
+    "takd": TAKD,  # Mirzadeh et al. 2020
+    "sftn": SFTN,  # Park et al. 2021
 }
 
 
 def get(name: str, **knobs) -> Method:
-    """The method of that name with the given knobs.
+    """The method of that name with the given knobs; one that is itself a method, by name too.
 
     Raises:
         ValueError: for an unknown name or knob; the nearest known one is named.
@@ -54,12 +68,17 @@ def get(name: str, **knobs) -> Method:
         >>> import kd_keras as kd
         >>> kd.methods.get("kd", temperature=2.0).temperature
         2.0
+        >>> kd.methods.get("takd", method="dkd(temperature=2.0)").inner.temperature
+        2.0
     """
     method = lookup("method", METHODS, name)
     known = knobs_of(name)
     for knob in knobs:
         if knob not in known:
             raise ValueError(unknown(f"knob of method {name!r}:", knob, known))
+    if isinstance(knobs.get("method"), str):
+        inner, *options = parts_of(knobs["method"])
+        knobs["method"] = get(inner, **parse_knobs("method", tuple(options)))
     return method(**knobs)
 
 
@@ -92,9 +111,11 @@ __all__ = [
     "AttentionTransfer",
     "CID",
     "CRD",
+    "Choice",
     "Compression",
     "DIST",
     "DKD",
+    "ESKD",
     "FitNets",
     "FunctionMatching",
     "Hint",
@@ -109,11 +130,16 @@ __all__ = [
     "ProbabilityRegression",
     "RKD",
     "Roles",
+    "SFTN",
     "SimilarityPreserving",
     "Stage",
+    "StudentBranches",
     "Subclass",
+    "SubclassBaseline",
+    "SubclassTeacher",
     "SubclassTeacherLoss",
     "Sum",
+    "TAKD",
     "TwoTemperatures",
     "VID",
     "as_method",

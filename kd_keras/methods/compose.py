@@ -1,5 +1,6 @@
 """Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -28,6 +29,11 @@ class Composed(Method):
             if not isinstance(method, Method):
                 raise ValueError(
                     f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
+                )
+            if method.needs_plan:
+                raise ValueError(
+                    f"`methods[{name!r}]` must be a method of one training. Received: "
+                    f"{type(method).__name__}, a plan of several: give it this one as its `method`"
                 )
         parts = self.methods.values()
         self.student_taps = _union(part.student_taps for part in parts)
@@ -67,10 +73,23 @@ class Composed(Method):
                 method.build(student_shape, teacher_shape, batch_shape)
                 method.built = True
 
+    def label_weight(self, alpha, epoch):
+        for method in self.methods.values():
+            alpha = method.label_weight(alpha, epoch)
+        return alpha
+
+    def logits(self, classes):
+        for name in self._deciding:
+            return self.methods[name].logits(classes)
+        return super().logits(classes)
+
     def plan(self, roles):
-        """What its parts train before, and then itself."""
-        before = [stage for part in self.methods.values() for stage in part.plan(roles)[:-1]]
-        return [*before, *super().plan(roles)]
+        """What its parts train before, and then itself, from the teacher that they have made."""
+        plans = [part.plan(roles) for part in self.methods.values()]
+        before = [stage for plan in plans for stage in plan[:-1]]
+        made = [plan[-1].teacher for plan in plans if plan[-1].teacher is not roles.teacher]
+        own = dataclasses.replace(roles, teacher=made[0]) if made else roles
+        return [*before, *super().plan(own)]
 
     def adapt(self, views):
         views = list(views)

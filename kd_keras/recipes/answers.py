@@ -111,14 +111,14 @@ def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> Tea
 
 
 def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
-    """What is going to be asked of a teacher, or None where it runs live.
+    """What is going to be asked of a teacher, or None where it runs live, or is asked nothing.
 
     Raises:
         ValueError: for answers that take more than `cache_limit_gb`, or that the storage cannot
             keep.
     """
     images = transfer_set(config, task)
-    if images is None:
+    if images is None or not source.shapes:
         return None
     if any(None in shape[1:] for shape in source.shapes.values()):
         log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")

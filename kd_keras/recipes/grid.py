@@ -5,8 +5,9 @@ import itertools
 from typing import Any
 
 from kd_keras import methods
-from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
+from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
 from kd_keras.methods import METHODS, Method
+from kd_keras.words import parts_of
 
 Sweep = StudyConfig | CompareConfig
 
@@ -25,7 +26,7 @@ class Spec:
 
 
 def parse_spec(argument: str, text: str) -> Spec:
-    """`"mlp:hidden=64,64"` as a name and its knobs.
+    """`"mlp:hidden=64,64"`, or within other words `"mlp(hidden=64,64)"`, as a name and its knobs.
 
     Raises:
         ValueError: for a part behind the name that is not `name=value`.
@@ -34,7 +35,7 @@ def parse_spec(argument: str, text: str) -> Spec:
         >>> parse_spec("students", "mobilenetv2:width=0.5:weights=imagenet")
         Spec(name='mobilenetv2', knobs=('width=0.5',), weights='imagenet')
     """
-    name, *rest = text.split(":")
+    name, *rest = parts_of(text)
     parse_knobs(argument, tuple(rest))
     weights = [knob.partition("=")[2] for knob in rest if knob.startswith("weights=")]
     knobs = tuple(knob for knob in rest if not knob.startswith("weights="))
@@ -60,10 +61,15 @@ class Setting:
     label: str
 
 
+def student(config: StudentConfig) -> Spec:
+    """The one student of a run."""
+    return Spec(config.student, config.student_knobs, config.student_weights)
+
+
 def students(config: Sweep) -> list[Spec]:
     """The students of a sweep, in order."""
     if isinstance(config, StudyConfig):
-        return [Spec(config.student, config.student_knobs, config.student_weights)]
+        return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 
@@ -103,6 +109,17 @@ def settings(config: Sweep) -> list[Setting]:
 def alone(config: Sweep, student: Spec) -> str:
     """The label of a student that learns from labels alone."""
     return "alone" if isinstance(config, StudyConfig) else f"{student} alone"
+
+
+def teachers(config: TeacherConfig) -> list[Spec]:
+    """The teachers of a run, in order: one, or several whose mean is learned from."""
+    first = Spec(config.teacher, config.teacher_knobs, config.teacher_weights)
+    return [first, *(parse_spec("more_teachers", text) for text in config.more_teachers)]
+
+
+def name_of_teacher(config: TeacherConfig) -> str:
+    """What a table calls the teacher; several are joined by plus signs."""
+    return " + ".join(spec.name for spec in teachers(config))
 
 
 def method_of(setting: Setting) -> Method:

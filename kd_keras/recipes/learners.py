@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,12 +13,14 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Method, Stage
+from kd_keras.methods import Stage
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.supervised import Supervised
+
+log = logging.getLogger(__name__)
 
 APART = 1009  # between the seeds from which several teachers start
 
@@ -61,12 +64,15 @@ class Bench:
 
         Args:
             role, seed: as in `Learner`.
-            stage: who learns from whom, by which method: a new student, a new method.
+            stage: who learns from whom, by which method: a new student, a new method; without a
+                method it is a learner on labels alone.
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
             ValueError, OSError: as `answers.stored`.
         """
+        if stage.method is None:
+            return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
         self._config = answers.as_seen(self._config, stage.method)
         if self._trainer is None:
             taps = stage.method.teacher_taps
@@ -90,6 +96,7 @@ class Bench:
         plan: Sequence[Stage],
         alpha: Any,
         train: Callable[[Learner, int | None], Outcome],
+        teacher_score: float | None = None,
     ) -> Outcome:
         """Train all stages of a method's plan; how the last one went.
 
@@ -97,17 +104,22 @@ class Bench:
         bench each.
 
         Args:
-            role, seed: as in `Learner`, of the last stage; the others' roles end in their names.
+            role, seed: as in `Learner`, of the last stage; the others' roles end in their names,
+                or are what they share with other plans.
             plan: from a new method and a new student.
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
+            teacher_score: of the run's teacher on validation, where it is known.
         """
-        for stage in plan:
-            last = stage is plan[-1]
+        scores = {} if teacher_score is None else {"teacher": teacher_score}
+        for last, stage in in_turn(plan, seed, scores):
             bench = self if len(plan) == 1 else Bench(self._config, self._task)
-            name = role if last else f"{role} {stage.name}"
+            name = role if last else stage.shared or f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
             outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
+            scores[stage.name] = outcome.score
+            if not last:
+                log.info("seed %d: %s, %s", seed, name, outcome.text(self._task.metric))
         return outcome
 
     def _begin(self, make: Callable[[], Any]) -> None:
@@ -164,6 +176,29 @@ class Bench:
         return cache.Cache().open(source, images)
 
 
+def in_turn(
+    plan: Sequence[Stage], seed: int, scores: Mapping[str, float]
+) -> Iterator[tuple[bool, Stage]]:
+    """The stages of a plan one after the other, and whether each is the last.
+
+    What is drawn for a stage, such as a regressor, depends on the seed alone: a run that was killed
+    has not trained the stages before it, but loaded them.
+
+    Args:
+        plan: of a method.
+        seed: of the trainings.
+        scores: on validation, by stage; those that are trained are added meanwhile, and decide on
+            the models of the stages behind them.
+    """
+    for number, stage in enumerate(plan, start=1):
+        if number > 1:
+            keras.utils.set_random_seed(seed)
+        chosen = stage.chosen(scores)
+        if chosen != stage:
+            log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)
+        yield number == len(plan), chosen
+
+
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
@@ -179,7 +214,7 @@ def teacher(
         The model, and how its training went; one from a file had none. Of several, the epochs of
         the longest, the score of the mean, and all their seconds.
     """
-    specs = setup.teachers_of(config)
+    specs = grid.teachers(config)
     if len(specs) == 1:
         return _one_teacher(config, task, seed, train, specs[0], "teacher", 0)
     models_, outcomes = [], []
@@ -213,8 +248,9 @@ def _score(model: keras.Model, task: Task) -> float:
     return quality.score(task.metric, logits, task.validation.labels)
 
 
-def deployed(student: keras.Model, teacher: keras.Model, method: Method) -> keras.Model:
-    """What a method makes of a student: often the student itself."""
-    if not method.changes_answer:
-        return student
-    return Distiller(student=student, teacher=teacher, method=method).deployed
+def deployed(stage: Stage) -> keras.Model:
+    """What a stage makes, of a plan often the last: in most cases the student itself."""
+    stage = stage.chosen()
+    if stage.method is None or not stage.method.changes_answer:
+        return stage.student
+    return Distiller(student=stage.student, teacher=stage.teacher, method=stage.method).deployed

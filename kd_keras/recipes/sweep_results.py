@@ -4,7 +4,7 @@ In a study the settings compete on validation, and only the chosen one is judged
 of them, the best would be the luckiest. In a comparison every row is a question of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kd_keras.config import StudyConfig
@@ -15,17 +15,20 @@ from kd_keras.recipes.training import Outcome
 Outcomes = Mapping[tuple[str, int], Outcome]
 
 
-def validation(config: Sweep, metric: str, outcomes: Outcomes) -> dict[str, Any]:
+def validation(
+    config: Sweep, metric: str, outcomes: Outcomes, teachers: Iterable[str] = ()
+) -> dict[str, Any]:
     """Every training's score on validation, and which setting is best by the mean over seeds.
 
     Args:
         config: of the sweep.
         metric: that the scores are of.
         outcomes: by label and seed.
+        teachers: labels of those that methods have trained by themselves.
 
     Returns:
-        `command`, `metric`, `chosen` (a label), `settings` (one a row), `alone` (one a student)
-        and `teacher`.
+        `command`, `metric`, `chosen` (a label), `settings` (one a row), `alone` (one a student),
+        `teacher`, and `teachers` (one a label).
     """
     rows = [
         {
@@ -50,6 +53,7 @@ def validation(config: Sweep, metric: str, outcomes: Outcomes) -> dict[str, Any]
         "settings": rows,
         "alone": baselines,
         "teacher": _scores("teacher", config.seeds[:1], outcomes),
+        "teachers": [{"label": x, **_scores(x, config.seeds, outcomes)} for x in teachers],
     }
 
 

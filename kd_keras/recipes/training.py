@@ -12,24 +12,14 @@ import keras
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint, write_json
-from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
+from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A part of a training with weights frozen or not, and a learning rate of its own."""
-
-    name: str
-    first_epoch: int
-    last_epoch: int
-    learning_rate: float
-    prepare: Callable[[keras.Model], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,21 +77,16 @@ class Learner:
     keep: str = "best"
 
 
-def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
-    head = budget.head_epochs
-    if not head:
-        return [Phase("all", 0, epochs, budget.learning_rate, lambda model: None)]
-    return [
-        Phase("head", 0, head, budget.head_learning_rate, freezing.freeze),
-        Phase(
-            "fine-tuning",
-            head,
-            head + epochs,
-            budget.learning_rate,
-            lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
-        ),
-    ]
+def length(budget: BudgetConfig, epochs: int | None) -> int:
+    """All epochs of a training, those of the head included.
+
+    Args:
+        budget: the run's.
+        epochs: beside those of the head; None takes the budget's, and with 0 nothing is trained.
+    """
+    if epochs == 0:
+        return 0
+    return budget.head_epochs + (epochs or budget.epochs)
 
 
 def train(
@@ -125,7 +110,8 @@ def train(
         task: on what.
         budget: how long and how fast.
         run: where it is written.
-        epochs: beside those of the head; the budget's where not given.
+        epochs: beside those of the head; the budget's where not given. With 0 the model is judged
+            as it is.
         progress: callbacks that show it.
         judged: whether validation chooses the epoch; else the last one is kept.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
@@ -139,6 +125,8 @@ def train(
     if before is not None:
         learner.model.load_weights(folder / WEIGHTS)
         return before
+    if epochs == 0:
+        return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
     best = Best()
     checkpoint = Checkpoint(folder, best)
@@ -154,7 +142,19 @@ def train(
             learner.model.set_weights(best.weights)
             learner.model.save_weights(folder / WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
-    outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
+    return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+
+
+def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
+    """The outcome of no training: what was made of trained models is judged."""
+    predict = learner.predict or Predictor(learner.model)
+    score = quality.score(task.metric, predict(task.validation), task.validation.labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.model.save_weights(folder / WEIGHTS)
+    return _finish(folder, Outcome(0, 0, score, 0.0))
+
+
+def _finish(folder: Path, outcome: Outcome) -> Outcome:
     write_json(folder / OUTCOME, dataclasses.asdict(outcome))
     return outcome
 
@@ -223,7 +223,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         phase.prepare(learner.student)
         if done > phase.last_epoch:
             continue
-        optimizer = keras.optimizers.Adam(phase.learning_rate)
+        optimizer = keras.optimizers.Adam(phase.rate(phase.first_epoch))
         steps = budget.steps_per_execution
         trainer = learner.ready(phase.name, optimizer, steps_per_execution=steps)
         if done > phase.first_epoch:
@@ -235,7 +235,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
-                callbacks=[data.callback, watch, judge, checkpoint, *progress],
+                callbacks=[*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress],
                 shuffle=False,
                 verbose=0,
             )

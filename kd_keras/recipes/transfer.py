@@ -75,6 +75,11 @@ def check_unlabelled(config: Any, plan: Sequence[Stage], alpha: Any) -> None:
     if getattr(config, "transfer_dir", None) is None and getattr(config, "munge", None) is None:
         return
     for stage in plan:
+        if stage.method is None:
+            raise ValueError(
+                f"The transfer set has no labels, and the stage {stage.name!r} of the method "
+                "learns from labels."
+            )
         try:
             check_stage(stage.method, alpha if stage.alpha is None else stage.alpha)
         except ValueError as error:

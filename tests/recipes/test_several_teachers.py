@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_runs import lines, tiny, trial
 
-from kd_keras.recipes import distill, setup
+from kd_keras.recipes import distill, grid, setup
 from kd_keras.recipes.predict import Predictor
 
 
@@ -32,7 +32,7 @@ def test_each_teacher_is_trained_and_the_student_learns_from_their_mean(tmp_path
     score = done.outcomes["teacher"].score
     on_validation = Predictor(ensemble)(task.validation)
     assert score == np.mean(on_validation.argmax(axis=-1) == task.validation.labels)
-    assert setup.name_of_teacher(config) == "cnn + cnn + lenet5"
+    assert grid.name_of_teacher(config) == "cnn + cnn + lenet5"
 
 
 def test_files_teach_beside_each_other_and_are_part_of_the_run(tmp_path):
