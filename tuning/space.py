@@ -184,11 +184,12 @@ def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
     if temperature is None and value.get("method", config.method) == config.method:
         known = value.get("method_knobs", {})
         temperature = None if "temperature" in known else config.temperature
+    alpha = value.get("alpha", config.alpha)
     return Setting(
         student=_spec("student", config, value, weights=config.student_weights),
         method=_spec("method", config, value),
         temperature=None if temperature is None else positive("temperature", temperature),
-        alpha=within("alpha", value.get("alpha", config.alpha), 0.0, 1.0),
+        alpha=None if alpha is None else within("alpha", alpha, 0.0, 1.0),
         label="",
         learning_rate=positive("learning_rate", value.get("learning_rate", config.learning_rate)),
     )

@@ -212,7 +212,7 @@ def _title(run: Run) -> str:
 
 def _about(run: Run) -> str:
     task = run["results"].get("task") or {}
-    sizes = [f"{task[k]:,} {k}" for k in ("train", "validation", "test") if k in task]
+    sizes = [f"{task[k]:,} {k}" for k in ("train", "transfer", "validation", "test") if k in task]
     facts = [f"Run {run['name']}"]
     facts += [f"{task['classes']} classes"] if "classes" in task else []
     facts += [", ".join(sizes) + " examples"] if sizes else []
