@@ -244,7 +244,7 @@ class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
     methods: tuple[str, ...] = ON_ANSWERS
-    """Methods by name, each with its own options: kd:temperature=2; all of them: all."""
+    """Methods by name, each with its own options: kd:temperature=2; all that fit: all."""
     students: tuple[str, ...] = ("mlp",)
     """Students by name, each with its own options: mlp:hidden=64,64."""
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kd_keras import methods
 from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
-from kd_keras.methods import METHODS, Method
+from kd_keras.methods import Method
 from kd_keras.words import parts_of
 
 Sweep = StudyConfig | CompareConfig
@@ -74,11 +74,10 @@ def students(config: Sweep) -> list[Spec]:
 
 
 def teaching(config: Sweep) -> list[Spec]:
-    """The methods of a sweep, in order; `all` stands for every method there is."""
+    """The methods of a sweep, in order."""
     if isinstance(config, StudyConfig):
         return [Spec(config.method, config.method_knobs)]
-    named = [name for text in config.methods for name in (METHODS if text == "all" else [text])]
-    return [parse_spec("methods", text) for text in dict.fromkeys(named)]
+    return [parse_spec("methods", text) for text in config.methods]
 
 
 def settings(config: Sweep) -> list[Setting]:

@@ -14,7 +14,7 @@ import numpy as np
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Method, Roles
-from kd_keras.recipes import grid, learners, results, setup, sweep_results, transfer
+from kd_keras.recipes import fitting, grid, learners, results, setup, sweep_results, transfer
 from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
@@ -66,7 +66,7 @@ def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    task = setup.open_task(config)
+    config, task = fitting.opened(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results
