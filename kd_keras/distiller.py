@@ -33,9 +33,10 @@ class Distiller(Supervised):
         student: a built Keras model that returns logits.
         teacher: a Keras model that returns logits, or a teacher source. It is neither trained
             nor saved nor changed. None for a method that looks at the student alone.
-        method: a method's name, a `Method`, or several through `methods.Sum`.
+        method: a method's name, a `Method`, several through `methods.Sum`, or a distillation loss
+            of `keras.distillation`.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 1 is plain training;
-            0 needs no labels.
+            0 needs no labels. None takes the method's `default_alpha`, 0.1 for most.
         teacher_cache: `"auto"` runs the teacher once over arrays given to `fit` and keeps its
             answers in memory, or on disk where they are too large for it; a `cache.Cache` says
             where and how; `"off"` runs the teacher at every step, as for a `tf.data` pipeline
@@ -65,7 +66,7 @@ class Distiller(Supervised):
     parts = ("student_loss", "distillation_loss")
 
     def __init__(
-        self, *, student, teacher, method="kd", alpha=0.1, teacher_cache="auto", name=None
+        self, *, student, teacher, method="kd", alpha=None, teacher_cache="auto", name=None
     ):
         super().__init__(student=student, teacher_cache=teacher_cache, name=name)
         self.method = methods.as_method(method)
@@ -73,7 +74,7 @@ class Distiller(Supervised):
             raise ValueError(_PLAN.format(type(self.method).__name__))
         self._watch(self.method.student_taps)
         self._alpha = self.add_weight(shape=(), name="alpha", trainable=False)
-        self.alpha = schedules.restored(alpha)
+        self.alpha = self.method.default_alpha if alpha is None else schedules.restored(alpha)
         self.teacher = teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
         if not self.method.built:
