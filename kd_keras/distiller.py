@@ -29,9 +29,10 @@ class Distiller(Mixed):
         teacher: a Keras model that returns logits, or a teacher source. It is neither trained
             nor saved nor changed. None where the method asks nothing of a teacher (`byot`); one
             that is given is then not run.
-        method: a method's name, a `Method`, or several through `methods.Sum`.
+        method: a method's name, a `Method`, several through `methods.Sum`, or a distillation loss
+            of `keras.distillation`.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 1 is plain training;
-            0 needs no labels.
+            0 needs no labels. None takes the method's `default_alpha`, 0.1 for most.
         teacher_cache: `"auto"` runs the teacher once over arrays given to `fit` and keeps its
             answers in memory, or on disk where they are too large for it; a `cache.Cache` says
             where and how; `"off"` runs the teacher at every step, as for a `tf.data` pipeline
@@ -61,10 +62,12 @@ class Distiller(Mixed):
     parts = ("student_loss", "distillation_loss")
 
     def __init__(
-        self, *, student, teacher=None, method="kd", alpha=0.1, teacher_cache="auto", name=None
+        self, *, student, teacher=None, method="kd", alpha=None, teacher_cache="auto", name=None
     ):
-        super().__init__(student=student, alpha=alpha, teacher_cache=teacher_cache, name=name)
-        self.method = methods.as_method(method)
+        method = methods.as_method(method)
+        given = method.default_alpha if alpha is None else alpha
+        super().__init__(student=student, alpha=given, teacher_cache=teacher_cache, name=name)
+        self.method = method
         if self.method.needs_plan:
             raise ValueError(_PLAN.format(type(self.method).__name__))
         self._watch(self.method.student_taps)

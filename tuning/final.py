@@ -91,7 +91,8 @@ class Final:
         test = quality.evaluate(theirs, self._task.test.labels)
         entry = {**_seed_entry(self._config.seed, teacher_outcome), "test": test}
         costs = cost.describe(self._teacher)
-        models = {"teacher": results.model_entry(self._config.teacher, costs, [entry])}
+        name = grid.name_of_teacher(self._config)
+        models = {"teacher": results.model_entry(name, costs, [entry])}
         judges: dict[tuple, tuple] = {}  # those of one architecture share what is measured of it
         for role, trained in self._trained.items():
             spec, method = trained.setting.student, self._method(role, trained.setting)

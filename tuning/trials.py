@@ -80,7 +80,7 @@ class Trainer:
             return self._train(learner, setting, journal, title, epochs or own, **how)
 
         try:
-            return bench.taught(role, seed, plan, setting.alpha, fit)
+            return bench.taught(role, seed, plan, grid.alpha_of(setting, method), fit)
         except BaseException:
             del self._benches[key]  # it may be half made
             raise

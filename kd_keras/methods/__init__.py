@@ -17,18 +17,13 @@ from kd_keras.methods.exits import BYOT
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.friendly import SFTN, StudentBranches
-from kd_keras.methods.generations import BornAgain, ensemble
+from kd_keras.methods.generations import BornAgain
+from kd_keras.methods.keras_loss import KerasLoss, of_keras
 from kd_keras.methods.online import DML
 from kd_keras.methods.plans import ESKD, TAKD
+from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
-from kd_keras.methods.response import (
-    DIST,
-    DKD,
-    KD,
-    LogitRegression,
-    ProbabilityRegression,
-    TwoTemperatures,
-)
+from kd_keras.methods.response import DIST, DKD, KD, FunctionMatching, TwoTemperatures
 from kd_keras.methods.stages import Choice, Roles, Stage
 from kd_keras.methods.subclass import (
     Subclass,
@@ -40,8 +35,11 @@ from kd_keras.words import parts_of
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
+    "function_matching": FunctionMatching,  # Beyer et al. 2022; mixed images, no labels
+    "compression": Compression,  # Bucila, Caruana, Niculescu-Mizil 2006; no labels
     "logit_regression": LogitRegression,  # Ba and Caruana 2014
     "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
+    "extractive": TwoTemperatures,  # the family of Kobayashi 2022, without its own transform
     "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
@@ -92,17 +90,19 @@ def get(name: str, **knobs) -> Method:
     return method(**knobs)
 
 
-def as_method(method: str | Method) -> Method:
-    """A method by its name; a method as it is.
+def as_method(method: Any) -> Method:
+    """A method by its name, or of a distillation loss of Keras; a method as it is.
 
     Raises:
         ValueError: for anything else.
     """
     if isinstance(method, str):
         return get(method)
+    method = of_keras(method)
     if not isinstance(method, Method):
         raise ValueError(
-            f"`method` must be a name, a Method or a methods.Sum of several. Received: {method!r}"
+            "`method` must be a name, a Method, a methods.Sum of several or a "
+            f"keras.distillation loss. Received: {method!r}"
         )
     return method
 
@@ -122,14 +122,17 @@ __all__ = [
     "CID",
     "CRD",
     "Choice",
+    "Compression",
     "DIST",
     "DKD",
     "DML",
     "ESKD",
     "FitNets",
+    "FunctionMatching",
     "Hint",
     "HintStage",
     "KD",
+    "KerasLoss",
     "LogitRegression",
     "LogitStandardisation",
     "METHODS",
@@ -151,7 +154,6 @@ __all__ = [
     "TwoTemperatures",
     "VID",
     "as_method",
-    "ensemble",
     "get",
     "knobs_of",
 ]

@@ -27,6 +27,10 @@ class Method(keras.layers.Layer):
         needs_index: whether `batch["index"]` must be there.
         needs_labels: whether `batch["label"]` must be there.
         needs_plan: whether it is more than a Distiller can hold: only its plan is the method.
+        default_alpha: the weight of the labels where none is given, a number or a schedule.
+        augmentation: what has to happen to the images that student and teacher see, beside what a
+            run does to all; a name as `data.pipeline.Epochs` takes it. A recipe sees to it.
+        note: what has to stand beside the numbers of a run, if anything.
     """
 
     student_taps: tuple[str, ...] = ("logits",)
@@ -34,6 +38,9 @@ class Method(keras.layers.Layer):
     needs_index = False
     needs_labels = False
     needs_plan = False
+    default_alpha: float | Callable[[int], float] = 0.1
+    augmentation = "none"
+    note = ""
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})

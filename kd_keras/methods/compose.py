@@ -8,6 +8,7 @@ import keras
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 
 
@@ -15,12 +16,15 @@ class Composed(Method):
     """Base of what holds other methods: it sees what they see, and hands on what it is told.
 
     Args:
-        methods: dict from a name to a `Method`, or to a method's configuration.
+        methods: dict from a name to a `Method`, a distillation loss of Keras, or a method's
+            configuration.
     """
 
     def __init__(self, methods: Mapping[str, Method], **kwargs):
         super().__init__(**kwargs)
-        self.methods = {name: schedules.restored(method) for name, method in methods.items()}
+        self.methods = {
+            name: of_keras(schedules.restored(method)) for name, method in methods.items()
+        }
         for name, method in self.methods.items():
             if not isinstance(method, Method):
                 raise ValueError(
@@ -36,6 +40,11 @@ class Composed(Method):
         self.teacher_taps = _union(part.teacher_taps for part in parts)
         self.needs_index = any(part.needs_index for part in parts)
         self.needs_labels = any(part.needs_labels for part in parts)
+        alphas = {part.default_alpha for part in parts}
+        self.default_alpha = alphas.pop() if len(alphas) == 1 else Method.default_alpha
+        asked = [word for part in parts for word in part.augmentation.split("+")]
+        self.augmentation = "+".join(w for w in dict.fromkeys(asked) if w != "none") or "none"
+        self.note = " ".join(dict.fromkeys(part.note for part in parts if part.note))
         deciding = [name for name, part in self.methods.items() if part.changes_answer]
         if len(deciding) > 1:
             raise ValueError(
@@ -123,7 +132,7 @@ class Sum(Composed):
     """A weighted sum of methods.
 
     Args:
-        methods: dict from a name of your choice to a `Method`.
+        methods: dict from a name of your choice to a `Method`, or a distillation loss of Keras.
         weights: dict from the same names to numbers; 1 for those left out.
 
     Example:

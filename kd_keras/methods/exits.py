@@ -70,6 +70,8 @@ class BYOT(Method):
         self.add_knob("temperature", temperature, positive)
         self.add_knob("answer_weight", answer_weight, lambda name, x: within(name, x, 0.0, 1.0))
         self.add_knob("feature_weight", feature_weight, positive)
+        share = 1.0 - self.knob_now("answer_weight")  # of the labels, in every exit's loss
+        self.default_alpha = share / (1.0 + share)
 
     temperature = knob_property("temperature")
     answer_weight = knob_property("answer_weight")

@@ -1,11 +1,8 @@
-"""`BornAgain`: students of one architecture, each taught by the one before; their `ensemble`."""
+"""`BornAgain`: students of one architecture, each taught by the one before."""
 
 import dataclasses
-import math
-from collections.abc import Sequence
 
 import keras
-from keras import layers, ops
 
 from kd_keras.methods.base import Method
 from kd_keras.methods.compose import Composed
@@ -58,6 +55,8 @@ class BornAgain(Composed):
                 f"method={type(self.inner).__name__}, which deploys something else"
             )
         self.generations, self.ensemble = generations, bool(ensemble)
+        if method is None:
+            self.default_alpha = 0.5  # the paper's balance
 
     @property
     def changes_answer(self):
@@ -80,10 +79,11 @@ class BornAgain(Composed):
             student = roles.student if last else roles.another()
             method = self if last else type(self).from_config(self.get_config())
             teacher = students[-1] if students else roles.teacher
-            stages += method._generation(number, Roles(student, teacher, roles.build))
+            own = dataclasses.replace(roles, student=student, teacher=teacher)
+            stages += method._generation(number, own)
             students.append(student)
         if self.ensemble:
-            stages.append(Stage("ensemble", ensemble(students), None, None, epochs=0))
+            stages.append(Stage("ensemble", roles.together(students), None, None, epochs=0))
         return stages
 
     def _generation(self, number: int, roles: Roles) -> list[Stage]:
@@ -105,44 +105,3 @@ class BornAgain(Composed):
     def _settings(self):
         own = {"generations": self.generations, "ensemble": self.ensemble}
         return {**super()._settings(), **own}
-
-
-def ensemble(models: Sequence[keras.Model]) -> keras.Model:
-    """Several models as one, which answers by the mean of their probabilities.
-
-    It shares their weights and is made of Keras' own layers, so that it can be loaded without this
-    library.
-
-    Args:
-        models: of the same images and classes, that return logits.
-
-    Returns:
-        A model that returns the logarithm of the mean, float32: logits, of that very softmax.
-
-    Raises:
-        ValueError: for no models, or such that differ in their images or classes.
-
-    Source: the ensembles of Furlanello et al., *Born-Again Neural Networks* (2018).
-
-    Example:
-        >>> import kd_keras as kd
-        >>> models = [kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
-        ...           for _ in range(2)]
-        >>> ensemble(models).output_shape
-        (None, 10)
-    """
-    shapes = {(tuple(model.input_shape), tuple(model.output_shape)) for model in models}
-    if len(shapes) != 1:
-        raise ValueError(
-            "`models` must be at least one, all of the same images and classes. "
-            f"Received: {sorted(map(str, shapes))}"
-        )
-    images = keras.Input(models[0].input_shape[1:], name="image")
-    answers = []
-    for number, model in enumerate(models, start=1):
-        # in a model of its own: within one, no two may have the same name
-        member = keras.Model(images, model(images), name=f"member{number}")
-        logits = layers.Activation("linear", name=f"logits{number}", dtype="float32")
-        answers.append(ops.log_softmax(logits(member(images)), axis=-1))
-    mean = ops.logsumexp(ops.stack(answers, axis=1), axis=1) - math.log(len(models))
-    return keras.Model(images, mean, name="ensemble")

@@ -37,6 +37,8 @@ class DML(Composed):
     def __init__(self, method=None, peers=1, **kwargs):
         super().__init__({"inner": KD(1.0) if method is None else method}, **kwargs)
         self.peers = _words(peers)
+        self.needs_labels = True  # peers that see none would agree on anything
+        self.default_alpha = 0.5  # the paper's balance
 
     @property
     def inner(self) -> Method:

@@ -17,6 +17,7 @@ import keras
 from kd_keras import checks
 from kd_keras.models import pretrained, small
 from kd_keras.models.backbones import BACKBONES
+from kd_keras.models.several import ensemble as ensemble
 from kd_keras.models.tails import tail
 
 MODELS: dict[str, Callable[..., keras.Model]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from kd_keras import cache, features
+from kd_keras import cache, features, models
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
@@ -17,12 +17,14 @@ from kd_keras.evaluation import quality
 from kd_keras.methods import Method, Stage
 from kd_keras.mutual import MutualDistiller
 from kd_keras.objective import FEATURES
-from kd_keras.recipes import answers, setup
+from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.supervised import Supervised
 
 log = logging.getLogger(__name__)
+
+APART = 1009  # between the seeds from which several teachers start
 
 
 class Bench:
@@ -73,6 +75,7 @@ class Bench:
         """
         if stage.method is None:
             return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
+        self._config = answers.as_seen(self._config, stage.method)
         students = [stage.student, *stage.peers]
         if self._trainer is not None:
             self._trainer.restart(students if stage.peers else stage.student, stage.method)
@@ -84,7 +87,8 @@ class Bench:
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles))
             self._stored = answers.stored(source, self._config, self._task)
-        self._trainer.meet(self._task.train.labels)
+        if self._task.train.labelled:
+            self._trainer.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
@@ -135,7 +139,7 @@ class Bench:
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
         """The learner of a trainer whose `knobs` may be others in every training."""
         first, stored = self._trainer, self._stored
-        views = getattr(self._config, "views", None)
+        views = answers.views_of(self._config)
 
         def ready(phase, optimizer, **options):
             if phase in self._trainers:
@@ -161,6 +165,7 @@ class Bench:
             ready=ready,
             join=lambda epochs: self._joined(first, stored, epochs),
             views=views,
+            augmentation=self._config.augmentation,
             augmentation_seed=None if views is None else self._config.split_seed,
             predict=self._predict,
         )
@@ -209,28 +214,50 @@ def in_turn(
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
-    """The teacher of a config: read from its file, or trained.
+    """The teacher of a config: read from its file, or trained; several as the one that they make.
 
     Args:
         config: says which.
         task: what it knows, or learns; every epoch on other augmented images.
-        seed: of its training.
+        seed: of its training. Several start from weights of their own.
         train: trains a learner for so many epochs (None: the config's).
 
     Returns:
-        The model, and how its training went; one from a file had none.
+        The model, and how its training went; one from a file had none. Of several, the epochs of
+        the longest, the score of the mean, and all their seconds.
     """
-    if setup.is_file(config.teacher):
-        model = setup.load_model(config.teacher, task)
-        logits = Predictor(model)(task.validation)
-        score = quality.score(task.metric, logits, task.validation.labels)
-        return model, Outcome(0, 0, score, 0.0)
-    model = setup.build_model(
-        config.teacher, config.teacher_knobs, config.teacher_weights, task, seed
-    )
-    learner = Bench(config, task).alone("teacher", seed, model)
+    specs = grid.teachers(config)
+    if len(specs) == 1:
+        return _one_teacher(config, task, seed, train, specs[0], "teacher", 0)
+    models_, outcomes = [], []
+    for number, spec in enumerate(specs):
+        model, outcome = _one_teacher(
+            config, task, seed, train, spec, f"teacher {number + 1}", number
+        )
+        models_.append(model)
+        outcomes.append(outcome)
+    both = models.ensemble(models_, config.teacher_mean)
+    longest = max(outcomes, key=lambda outcome: outcome.epochs)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    return both, dataclasses.replace(longest, score=_score(both, task), seconds=seconds)
+
+
+def _one_teacher(
+    config, task: Task, seed: int, train, spec: grid.Spec, role: str, number: int
+) -> tuple[keras.Model, Outcome]:
+    if setup.is_file(spec.name):
+        model = setup.load_model(spec.name, task)
+        return model, Outcome(0, 0, _score(model, task), 0.0)
+    start = seed + APART * number
+    model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
+    learner = Bench(config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return model, train(learner, config.teacher_epochs)
+
+
+def _score(model: keras.Model, task: Task) -> float:
+    logits = Predictor(model)(task.validation)
+    return quality.score(task.metric, logits, task.validation.labels)
 
 
 def deployed(stage: Stage) -> keras.Model:

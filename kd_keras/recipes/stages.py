@@ -1,5 +1,6 @@
 """The trainings that are planned, each made once and dropped: a fault shows before the first."""
 
+import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -65,7 +66,8 @@ def _check_taught(teacher: Any, stages: list[Stage], config: Any, task: Task) ->
     methods = [(stage.student, stage.method) for stage in stages if stage.method is not None]
     wanted = dict.fromkeys(tap for _, method in methods for tap in method.teacher_taps)
     source = as_source(teacher, tuple(wanted))
-    answers.plan(source, config, task)
+    for seen in {answers.as_seen(config, method).augmentation for _, method in methods}:
+        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
     for student, method in methods:
         _build(student, method, source)
 

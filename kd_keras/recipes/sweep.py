@@ -14,7 +14,7 @@ import numpy as np
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Method, Roles
-from kd_keras.recipes import grid, learners, results, setup, sweep_results
+from kd_keras.recipes import fitting, grid, learners, results, setup, sweep_results, transfer
 from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
@@ -66,7 +66,7 @@ def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    task = setup.open_task(config)
+    config, task = fitting.opened(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results
@@ -85,6 +85,7 @@ class _Sweep:
 
     def run(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
+        self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
         self._keep("teacher", seed, outcome)
         save(self.teacher, self.folder.path / "teacher.keras")
@@ -103,7 +104,7 @@ class _Sweep:
 
     def _distilled(self, student: Spec, method: Spec) -> None:
         """All settings of one student and one method."""
-        bench = Bench(self.config, self.task)
+        bench = Bench(self.config, self.students_task)
         for seed in self.config.seeds:
             for setting in self.settings:
                 if (setting.student, setting.method) != (student, method):
@@ -115,7 +116,12 @@ class _Sweep:
         method = grid.method_of(setting)
         plan = method.plan(self._roles(setting.student, method, seed))
         score = self.outcomes["teacher", self.config.seeds[0]].score
-        return bench.taught(setting.label, seed, plan, setting.alpha, self._train, score)
+        alpha = grid.alpha_of(setting, method)
+
+        def fit(learner: Learner, epochs: int | None) -> Outcome:
+            return self._train(learner, epochs, self.students_task)
+
+        return bench.taught(setting.label, seed, plan, alpha, fit, score)
 
     def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(student)
@@ -132,11 +138,13 @@ class _Sweep:
             self.outcomes[role, seed] = outcome
         return outcome is not None
 
-    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
+    def _train(
+        self, learner: Learner, epochs: int | None = None, task: Task | None = None
+    ) -> Outcome:
         total = length(self.config, epochs)
         with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
             return train(
-                learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
+                learner, task or self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )
 
     def _keep(self, role: str, seed: int, outcome: Outcome) -> None:
@@ -154,14 +162,16 @@ class _Sweep:
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
         self._save_best(found["chosen"])
-        return sweep_results.assembled(self.config, results.task_facts(self.task), found, models)
+        facts = results.task_facts(self.task, self.students_task)
+        return sweep_results.assembled(self.config, facts, found, models)
 
     def _teacher_entry(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
         self.theirs = Predictor(self.teacher)(self.task.test)
         test = quality.evaluate(self.theirs, self.task.test.labels)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
-        return results.model_entry(self.config.teacher, cost.describe(self.teacher), [entry])
+        name = grid.name_of_teacher(self.config)
+        return results.model_entry(name, cost.describe(self.teacher), [entry])
 
     def _own_teachers(self) -> dict[str, keras.Model]:
         """Teachers that methods have trained by themselves, for all students."""

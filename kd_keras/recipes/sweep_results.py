@@ -91,6 +91,7 @@ def assembled(
 ) -> dict[str, Any]:
     """All of `results.json`: each judged row beside its student alone, and the verdict."""
     metric, study = found["metric"], isinstance(config, StudyConfig)
+    notes = {setting.label: grid.method_of(setting).note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
     sentence = ""
     for row in found["settings"]:
@@ -98,7 +99,8 @@ def assembled(
         if study and row["label"] != found["chosen"]:
             continue
         row["test"] = models[name]["summary"][metric]
-        row["verdict"] = results.verdict(metric, models[of_student[row["student"]]], models[name])
+        verdict = results.verdict(metric, models[of_student[row["student"]]], models[name])
+        row["verdict"] = results.noted(verdict, notes[row["label"]])
         if row["label"] == found["chosen"]:
             sentence = row["verdict"]["text"]
             chosen = row["verdict"]

@@ -58,6 +58,7 @@ class Learner:
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
             asked in each phase, after its weights were frozen or not.
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
+        augmentation: what happens to the images; the budget's where it is None.
         augmentation_seed: of the augmentation; the learner's own where it is None.
         predict: runs the model over a split; a new one where it is None.
         keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
@@ -74,6 +75,7 @@ class Learner:
     ready: Callable[..., keras.Model]
     join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
     views: int | None = None
+    augmentation: str | None = None
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
@@ -188,7 +190,9 @@ def finished(run: Journal, role: str, seed: int) -> Outcome | None:
     return Outcome(**json.loads(path.read_text())) if path.exists() else None
 
 
-def _class_weight(task: Task) -> dict[int, float]:
+def _class_weight(task: Task) -> dict[int, float] | None:
+    if not task.train.labelled:  # a transfer set: nobody knows which is of which class
+        return None
     return task.class_weight or balanced_class_weight(task.train.labels, task.classes)
 
 
@@ -225,10 +229,11 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         task.train,
         batch_size=budget.batch_size,
         seed=learner.seed,
-        augmentation=budget.augmentation,
+        augmentation=learner.augmentation or budget.augmentation,
         class_weight=_class_weight(task) if budget.class_weights else None,
         views=learner.views,
         augmentation_seed=learner.augmentation_seed,
+        classes=task.classes,
     )
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs

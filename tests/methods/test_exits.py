@@ -35,8 +35,8 @@ def test_the_whole_loss_is_that_of_the_sheet_whichever_exit_is_deployed(deployed
     rest = np.mean(method(views, {}, {"label": Y}))
     np.testing.assert_allclose(0.9 * hard + rest, 3.16281228, atol=5e-9)
     # as the Distiller mixes it, with the labels' weight of the paper
-    alpha = 0.9 / 1.9
-    mixed = losses.mixed(hard, rest, alpha=alpha)
+    assert method.default_alpha == pytest.approx(0.9 / 1.9)
+    mixed = losses.mixed(hard, rest, alpha=method.default_alpha)
     np.testing.assert_allclose(1.9 * mixed, 3.16281228, atol=5e-9)
 
 

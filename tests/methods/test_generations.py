@@ -20,7 +20,9 @@ def images(n=6):
     return np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1)).astype("uint8")
 
 
-def test_labels_and_the_generation_before_weigh_the_same_at_half_alpha():
+def test_labels_and_the_generation_before_weigh_the_same_by_default():
+    assert BornAgain().default_alpha == 0.5
+    assert BornAgain(kd.methods.Compression()).default_alpha == 0.0
     soft = np.mean(BornAgain(dtype="float64")({"logits": ZS}, {"logits": ZT}, {}))
     hard = np.mean(losses.cross_entropy(np.array(Y), ZS))
     np.testing.assert_allclose(soft, 0.79761876, atol=5e-9)
@@ -70,47 +72,20 @@ def test_a_method_of_several_trainings_has_them_in_every_generation():
     assert plan[2].teacher is plan[3].teacher is plan[0].student
 
 
-def test_an_ensemble_answers_by_the_mean_of_the_probabilities():
-    models, x = [small(seed) for seed in range(3)], images()
-    for model in models:
-        model.get_layer("logits").kernel.assign(9 * model.get_layer("logits").kernel)
-    joint = kd.methods.ensemble(models)
-    probabilities = [keras.ops.softmax(model(x)) for model in models]
-    answer = keras.ops.softmax(joint(x))
-    np.testing.assert_allclose(answer, np.mean(probabilities, axis=0), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(np.sum(np.exp(joint(x)), axis=-1), 1.0, rtol=1e-5)
-    by_source = kd.EnsembleTeacher(models, mean="arithmetic")({"image": x})["logits"]
-    np.testing.assert_allclose(joint(x), by_source, rtol=1e-4, atol=1e-5)
-    assert joint.count_params() == sum(model.count_params() for model in models)
-
-
-def test_members_that_are_nearly_certain_do_not_underflow():
-    models = [small(seed) for seed in range(2)]
-    for model, certain in zip(models, (0, 1), strict=True):
-        logits = model.get_layer("logits")
-        logits.kernel.assign(0 * logits.kernel)
-        logits.bias.assign(500.0 * np.eye(10)[certain])
-    answer = np.asarray(kd.methods.ensemble(models)(images(1)))[0]
-    np.testing.assert_allclose(answer[:2], np.log([0.5, 0.5]), rtol=1e-5)
-    np.testing.assert_allclose(answer[2:], -500.0, rtol=1e-5)
-
-
-def test_an_ensemble_is_a_plain_model(tmp_path):
-    joint = kd.methods.ensemble([small(0), small(1)])
-    joint.save(tmp_path / "ensemble.keras")
-    again = keras.models.load_model(tmp_path / "ensemble.keras")
-    np.testing.assert_allclose(again(images()), joint(images()), rtol=1e-6)
-    ours = [x for x in again._flatten_layers() if type(x).__module__.startswith("kd_keras")]
-    assert ours == []
-
-
 def test_the_ensemble_is_the_last_of_the_plan_and_is_not_trained():
-    plan = BornAgain(generations=2, ensemble=True).plan(Roles(small(0), small(1)))
+    roles = Roles(
+        small(0), small(1), join=lambda several: kd.models.ensemble(several, "arithmetic")
+    )
+    plan = BornAgain(generations=2, ensemble=True).plan(roles)
     assert [stage.name for stage in plan] == ["generation-1", "generation-2", "ensemble"]
     assert (plan[-1].epochs, plan[-1].method) == (0, None)
     students = [stage.student for stage in plan[:2]]
     x = images()
-    np.testing.assert_allclose(plan[-1].student(x), kd.methods.ensemble(students)(x), rtol=1e-6)
+    probabilities = [keras.ops.softmax(student(x)) for student in students]
+    answer = keras.ops.softmax(plan[-1].student(x))
+    np.testing.assert_allclose(answer, np.mean(probabilities, axis=0), rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="`Roles` need `join`"):
+        BornAgain(ensemble=True).plan(Roles(small(0), small(1)))
 
 
 def test_beside_another_method_the_last_generation_learns_from_the_one_before():
@@ -128,10 +103,6 @@ def test_generations_are_whole(bad):
 def test_an_ensemble_is_of_students_as_they_are():
     with pytest.raises(ValueError, match=r"deployed as they are. Received: method=CID"):
         BornAgain(kd.methods.CID(), ensemble=True)
-    other = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=3)
-    for models in ([], [small(), other]):
-        with pytest.raises(ValueError, match="at least one, all of the same images and classes"):
-            kd.methods.ensemble(models)
 
 
 def test_what_is_matched_may_be_given_by_name():

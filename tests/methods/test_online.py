@@ -12,6 +12,11 @@ def small(words=None):
     return kd.models.build(words or "lenet5", input_shape=(8, 8, 1), classes=10)
 
 
+def test_the_papers_balance_is_the_default():
+    assert DML().default_alpha == 0.5
+    assert DML().needs_labels
+
+
 def test_copies_of_the_student_start_by_themselves():
     keras.utils.set_random_seed(0)
     student, teacher = small(), small("cnn")
@@ -51,4 +56,5 @@ def test_a_method_of_several_trainings_is_refused():
 def test_one_that_says_who_learns_with_whom_is_no_part_of_another(method):
     name = type(method).__name__
     with pytest.raises(ValueError, match=rf"{name} says who learns with whom.*{name}\(method="):
-        kd.methods.Sum({"a": method, "b": kd.methods.KD()}).plan(Roles(small(), small()))
+        both = kd.methods.Sum({"a": method, "b": kd.methods.KD()})
+        both.plan(Roles(small(), small(), join=lambda several: small()))
