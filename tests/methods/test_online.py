@@ -55,6 +55,7 @@ def test_a_method_of_several_trainings_is_refused():
 )
 def test_one_that_says_who_learns_with_whom_is_no_part_of_another(method):
     name = type(method).__name__
+    roles = Roles(small(), small(), join=lambda several: small())
+    both = kd.methods.Sum({"a": method, "b": kd.methods.KD()})
     with pytest.raises(ValueError, match=rf"{name} says who learns with whom.*{name}\(method="):
-        both = kd.methods.Sum({"a": method, "b": kd.methods.KD()})
-        both.plan(Roles(small(), small(), join=lambda several: small()))
+        both.plan(roles)
