@@ -15,6 +15,21 @@ OBJECTIVES = {name: METRICS[name] for name in METRICS if name not in LOWER_IS_BE
 Make = Callable[..., keras_tuner.Oracle]
 
 
+class GridOracle(oracles.GridSearchOracle):
+    """KerasTuner's, for many workers too: the same settings in the same order.
+
+    KerasTuner finds the setting after a trial's when that trial has ended, in case it has brought
+    new hyper-parameters, so that from the third trial on one worker trains and the others wait.
+    Here the whole space is known beforehand.
+    """
+
+    def populate_space(self, trial_id):
+        found = super().populate_space(trial_id)
+        if found["values"] is not None:
+            self._populate_next.append(trial_id)
+        return found
+
+
 def _up_to_trials(kind: Callable[..., keras_tuner.Oracle], default: int | None) -> Make:
     def make(config: TuneConfig, **shared) -> keras_tuner.Oracle:
         return kind(max_trials=config.trials or default, **shared)
@@ -33,7 +48,7 @@ def _hyperband(config: TuneConfig, **shared) -> keras_tuner.Oracle:
 
 ORACLES: dict[str, Make] = {
     "random": _up_to_trials(oracles.RandomSearchOracle, TRIALS),
-    "grid": _up_to_trials(oracles.GridSearchOracle, None),
+    "grid": _up_to_trials(GridOracle, None),
     "bayesian": _up_to_trials(oracles.BayesianOptimizationOracle, TRIALS),
     "hyperband": _hyperband,
 }

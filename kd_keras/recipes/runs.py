@@ -93,8 +93,7 @@ class RunFolder(Journal):
         super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
         self.results: dict[str, Any] | None = None
-        named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
-        settings = {**as_dict(config), "kind": type(config).__name__, **named}
+        settings = _settings(config, digests or {})
         self._refuse_foreign()
         self._lock = self._locked()
         try:
@@ -110,7 +109,7 @@ class RunFolder(Journal):
         self._let_go()
 
     def _open(self, settings: dict, *, overwrite: bool) -> None:
-        changed = self._changed(settings)
+        changed = _changed(self.path, settings)
         if changed and not overwrite:
             raise FileExistsError(
                 f"{self.path} holds a run of other settings ({', '.join(changed)}). "
@@ -148,15 +147,6 @@ class RunFolder(Journal):
             ) from error
         return lock
 
-    def _changed(self, settings: dict) -> list[str]:
-        """The names of the settings in which the run that is there differs."""
-        known = self.path / "config.json"
-        if not known.exists():
-            return []
-        before, plain = json.loads(known.read_text()), json.loads(json.dumps(settings))
-        names = sorted({*before, *plain} - set(NOT_COMPARED))
-        return [name for name in names if before.get(name) != plain.get(name)]
-
     def _replace(self) -> None:
         """Remove the run that is there; the new one is locked in its turn."""
         self._lock.release()
@@ -177,6 +167,46 @@ class RunFolder(Journal):
             for left in self.path.glob(".*"):  # of writings that a kill cut short
                 shutil.rmtree(left)
         self._lock.release()
+
+
+def joined(config: Any, digests: dict[str, str]) -> Journal:
+    """The folder of a run that another process has under way; its lock stays with that process.
+
+    Args:
+        config, digests: of the run, as `RunFolder` takes them.
+
+    Raises:
+        FileNotFoundError: no run is there.
+        ValueError: it is one of other settings, data or files.
+    """
+    path = config.folder
+    if not (path / "config.json").exists():
+        raise FileNotFoundError(
+            f"No run is under way in {path.absolute()}. Its folder must be seen from here, under "
+            "the same name, or under another one that --out gives."
+        )
+    changed = _changed(path, _settings(config, digests))
+    if changed:
+        raise ValueError(
+            f"{path} holds a run of other settings ({', '.join(changed)}). Whoever joins it must "
+            "give those that it was started with."
+        )
+    return Journal(path, path / "work")
+
+
+def _settings(config: Any, digests: dict[str, str]) -> dict[str, Any]:
+    named = {f"digest of {name}": digest for name, digest in digests.items()}
+    return {**as_dict(config), "kind": type(config).__name__, **named}
+
+
+def _changed(path: Path, settings: dict[str, Any]) -> list[str]:
+    """The names of the settings in which the run that is in a folder differs."""
+    known = path / "config.json"
+    if not known.exists():
+        return []
+    before, plain = json.loads(known.read_text()), json.loads(json.dumps(settings))
+    names = sorted({*before, *plain} - set(NOT_COMPARED))
+    return [name for name in names if before.get(name) != plain.get(name)]
 
 
 def _begun(known: Path, entry: Path) -> bool:
