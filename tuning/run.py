@@ -13,7 +13,7 @@ from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, train
-from tuning import board, oracles, outcome
+from tuning import board, oracles, outcome, place
 from tuning import space as spaces
 from tuning.config import TuneConfig
 from tuning.final import Final, verdict
@@ -69,6 +69,11 @@ def run(
         >>> list(found["models"]), found["search"]["failed"]
         (['teacher', 'alone', 'default', 'tuned'], 0)
     """
+    if lead is None and place.from_environment() is not None:
+        raise ValueError(
+            f"{place.TUNER} makes this process one of many, and this search has one. Unset it, or "
+            "join with `python -m tuning.distributed`."
+        )
     here = opened(config, space)
     with RunFolder(config, here.digests) as folder:
         if folder.results is not None:

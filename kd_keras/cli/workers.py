@@ -29,6 +29,8 @@ class TuneByWorkers(Tune):
     """Of this machine, as workers on other machines see it; 0.0.0.0 listens on all it has."""
     port: int = 0
     """On which workers find the chief; a free one where it is 0."""
+    mirrored: bool = False
+    """Train each trial on all GPUs that its worker sees, under tf.distribute.MirroredStrategy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +59,11 @@ class TuneByWorkers(Tune):
             return self.search(lead=Lead(server, self.workers, arguments))
 
     def _work(self, link: wire.Link) -> int:
+        import tensorflow as tf
+
         from tuning.worker import work
 
-        work(config_of(TuneConfig, self), link)
+        mirrored = tf.distribute.MirroredStrategy().scope() if self.mirrored else None
+        with mirrored or contextlib.nullcontext():
+            work(config_of(TuneConfig, self), link)
         return 0
