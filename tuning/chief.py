@@ -1,9 +1,9 @@
 """The chief of a search: an oracle that many workers ask, whose memory survives a kill."""
 
 import contextlib
+import io
 import logging
 import statistics
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -74,20 +74,18 @@ class Chief:
                 return nothing
             if self._quiet:
                 return Trial(self.oracle.get_space(), status=IDLE)
+            full = bool(self.oracle.max_trials) and self.oracle.remaining_trials() <= 0
             trial = self._create(tuner)
-            running = trial.status == RUNNING
-            self._calls.write(
-                call="create",
-                tuner=tuner,
-                trial=trial.trial_id if running else None,
-                values=trial.hyperparameters.values if running else None,
-            )
-            if running:
+            if trial.status == RUNNING:
+                values = trial.hyperparameters.values
+                self._calls.write(call="create", tuner=tuner, trial=trial.trial_id, values=values)
                 self.handed[tuner] = self.handed.get(tuner, 0) + 1
-            elif trial.status == STOPPED and self.oracle.ongoing_trials:
+                return trial
+            if not full:  # it has looked for one, and has drawn numbers to that end
+                self._calls.write(call="create", tuner=tuner, trial=None, values=None)
+            if trial.status == STOPPED and self.oracle.ongoing_trials:
                 trial.status = IDLE  # one of them may be lost, and then somebody has to be there
-            elif trial.status == STOPPED:
-                self.over = True
+            self.over = trial.status == STOPPED
             return trial
         return nothing
 
@@ -129,10 +127,10 @@ class Chief:
     def heard(self, beat: dict[str, Any]) -> str:
         """Answer a worker's beat. Waits for nothing: an oracle may think for long."""
         tuner, session = beat["tuner"], beat["session"]
-        if beat["joins"]:
+        if beat["joins"] or tuner not in self._sessions:
             self._sessions[tuner] = session
             log.info("%s has joined, %s", tuner, beat["process"])
-        if self._sessions.setdefault(tuner, session) != session:
+        if self._sessions[tuner] != session:
             return GONE  # another process has joined under that name
         self._beats[tuner] = time.monotonic()
         number = beat["trial"]
@@ -195,7 +193,7 @@ class Chief:
     def _lost(self, tuner: str, why: str) -> None:
         trial = self.oracle.ongoing_trials[tuner]
         trial.status, trial.message, self._quiet = INVALID, f"{tuner}: {why}\n", False
-        with contextlib.redirect_stdout(sys.stderr):  # KerasTuner says how many tries are left
+        with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner says how many tries are left
             self.oracle.end_trial(trial)
 
     def _repeat(self, calls: list[dict[str, Any]]) -> None:

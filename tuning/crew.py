@@ -50,7 +50,7 @@ class Local:
 
     def tend(self, chief: Chief) -> None:
         """Where its process has ended, let its trial be tried again, and start it anew."""
-        if self._process is None or self._process.poll() is None:
+        if self._process is None or self._process.poll() is None or chief.over:
             return
         why = f"its process {self._process.pid} has ended {_how(self._process.returncode)}."
         handed = chief.handed.get(self.tuner, 0)

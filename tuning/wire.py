@@ -153,7 +153,7 @@ class Link:
                 continue
             heard = time.monotonic()
             if self._state == GONE:
-                leave(1, f"{self.place.tuner}: its trial was given to another worker.")
+                leave(1, f"{self.place.tuner}: another worker has its trial, or its name.")
             if self._state == OVER:
                 leave(0, f"{self.place.tuner}: the search is over.")
 
@@ -165,11 +165,11 @@ class Link:
         )
 
 
-def end_with(stream) -> None:
-    """End this process where a stream ends: that of its parent, whatever that has died of."""
+def end_with_parent() -> None:
+    """End this process where standard input ends: its parent holds it, and may die of anything."""
 
     def watch():
-        while stream.read(1):
+        while os.read(0, 1):  # not by `sys.stdin`, whose lock a process that ends would wait for
             pass
         leave(1, "Whoever has started this worker is gone.")
 

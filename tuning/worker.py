@@ -1,12 +1,14 @@
 """A worker of a search: it trains the trials that its chief hands out."""
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from filelock import FileLock
 from keras_tuner.engine.trial import Trial
 from keras_tuner.src import protos
@@ -108,6 +110,8 @@ def _telling(logs: Path, place: Place) -> Iterator[None]:
 
 def _train(here: Opened, folder: runs.Journal, link: Link) -> None:
     config = here.with_answers(folder.work)
+    if tf.distribute.has_strategy():  # on several devices Keras fails at several steps a call
+        config = dataclasses.replace(config, steps_per_execution=None)
     teacher = setup.load_model(folder.path / "teacher.keras", here.task)
     metric, trials = here.task.metric, Trials(folder.path, folder.work)
     trainer = Trainer(config, here.task, teacher, Progress(show=False))

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Callable, Sequence
 
 from kd_keras.cli.output import config_of
@@ -47,7 +46,7 @@ class TuneByWorkers(Tune):
         if here.is_chief:
             return functools.partial(self._lead, wire.Server(here), arguments)
         if place.LIFELINE in os.environ:
-            wire.end_with(sys.stdin.buffer)
+            wire.end_with_parent()
         elif here.is_local:
             raise ValueError(f"{place.TUNER} must not begin with {place.LOCAL!r}: the chief's do.")
         return functools.partial(self._work, wire.Link(here))

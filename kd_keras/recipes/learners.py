@@ -116,7 +116,7 @@ class Bench:
             if not trainer.compiled or self._config.head_epochs:
                 trainer.compile(optimizer=optimizer, **options)
             else:
-                trainer.optimizer.learning_rate = float(optimizer.learning_rate)
+                trainer.optimizer.learning_rate = optimizer.get_config()["learning_rate"]
 
         return Learner(
             role=role,

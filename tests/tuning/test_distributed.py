@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 CLOCKS = ("seconds", "train_seconds", "latency_ms")
 SETTINGS = [
-    *("--limit", "64", "--epochs", "60", "--seeds", "0", "--batch-size", "16", "--seed", "1"),
+    *("--limit", "64", "--epochs", "8", "--seeds", "0", "--batch-size", "16", "--seed", "1"),
     *("--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,", "--teacher-epochs", "1"),
     *("--steps-per-execution", "4", "--json"),
 ]
@@ -109,7 +109,7 @@ def chief(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tmp_path):
-    words = ("--trials", "6", "--executions-per-trial", "2")
+    words = ("--trials", "5")
     alone = subprocess.run(
         [sys.executable, "-m", "tuning.search", *SETTINGS, *words, "--out", str(tmp_path / "one")],
         env=ENVIRONMENT, capture_output=True, text=True,
@@ -126,9 +126,9 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tm
     assert one.workers()[name] != pids[name]  # it was started again
     assert gone([*pids.values(), *one.workers().values()])
     # every trial was said when it was over, by whom, and how it went
-    said = re.findall(r"trial (\d), by (local-\d): validation accuracy 0\.\d{4} ± .*, temp", log)
-    assert sorted(number for number, _ in said) == [*"012345"]
-    assert {name for _, name in said} == {"local-1", "local-2"}
+    said = re.findall(r"trial (\d), by (local-\d): validation accuracy 0\.\d{4}, temp", log)
+    assert sorted(number for number, _ in said) == [*"01234"]
+    assert {name for _, name in said} >= {"local-1", "local-2"} - {name}  # the other went on
     # scores to the last bit, and what was judged on test once, after the search
     assert untimed(found) == untimed(json.loads(alone.stdout))
     assert log.count("tuned, all data") == 1
@@ -137,6 +137,7 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tm
     assert len(logs) == 2
     for text in logs:
         assert "Computing the teacher's answers" not in text
+        assert "Fatal" not in text
         assert "Opened the teacher's answers" in text
         assert re.search(r"trial \d: validation accuracy", text)
 

@@ -21,7 +21,7 @@ logging.basicConfig(format="%(message)s")
 logging.getLogger().setLevel("INFO")
 wire.BEAT, wire.PATIENCE = 0.1, 0.6
 if sys.argv[2] == "child":
-    wire.end_with(sys.stdin.buffer)
+    wire.end_with_parent()
 link = wire.Link(Place("w", "127.0.0.1", int(sys.argv[1])))
 link.wait()
 link.held = "3"
@@ -78,7 +78,7 @@ def test_a_worker_waits_for_the_search_and_says_what_it_holds(server, worker):
 @pytest.mark.parametrize(
     ("state", "code", "says"),
     [
-        (wire.GONE, 1, "w: its trial was given to another worker."),
+        (wire.GONE, 1, "w: another worker has its trial, or its name."),
         (wire.OVER, 0, "w: the search is over."),
     ],
 )
