@@ -26,15 +26,15 @@ from tuning.values import standing_at
 
 log = logging.getLogger("kd_keras.tuning")
 
-# runs an oracle's trials: whose outcomes are then among the trials
-Lead = Callable[[keras_tuner.Oracle, Trials, RunFolder, str], None]
+# has the trials of an oracle trained: their outcomes then lie among the trials
+ByOthers = Callable[[keras_tuner.Oracle, Trials, RunFolder, str], None]
 
 
 def run(
     config: TuneConfig,
     space: Space | None = None,
     progress: Progress | None = None,
-    lead: Lead | None = None,
+    lead: ByOthers | None = None,
 ) -> dict[str, Any]:
     """Search, and judge the best setting on test beside the default one and the student alone.
 
@@ -88,7 +88,7 @@ def run(
 class _Search:
     """The parts of a search, one after the other."""
 
-    def __init__(self, here: Opened, folder: RunFolder, progress: Progress, lead: Lead | None):
+    def __init__(self, here: Opened, folder: RunFolder, progress: Progress, lead: ByOthers | None):
         self.config, self.task, self.space = here.with_answers(folder.work), here.task, here.space
         self.folder, self.progress, self.lead = folder, progress, lead
         self.trials = Trials(folder.path, folder.work)

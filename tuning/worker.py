@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import tensorflow as tf
 from filelock import FileLock
 from keras_tuner.engine.trial import Trial
+from keras_tuner.errors import FatalRuntimeError
 from keras_tuner.src import protos
 
 from kd_keras.recipes import runs, setup
@@ -28,6 +30,18 @@ from tuning.wire import Link
 IDLE = 1.0  # seconds after which a chief that had nothing is asked again
 
 
+class FatalCalls(grpc.UnaryUnaryClientInterceptor):
+    """Lets a call that fails end the worker: KerasTuner takes it for a failure of the trial."""
+
+    def intercept_unary_unary(self, continuation, client_call_details, request):
+        """Make a call; gRPC's own errors become one that KerasTuner lets through."""
+        call = continuation(client_call_details, request)
+        error = call.exception()
+        if error is not None:
+            raise FatalRuntimeError(f"The chief has not answered: {error.details()}") from error
+        return call
+
+
 class WorkerTuner(Tuner):
     """KerasTuner's loop over the trials of a chief: its client, on our connection.
 
@@ -40,7 +54,8 @@ class WorkerTuner(Tuner):
         super().__init__(*others)
         self._link, self._idle = link, False
         # `oracle` is KerasTuner's client now, since its environment variables are set
-        self.oracle.stub = protos.get_service_grpc().OracleStub(link.channel)
+        channel = grpc.intercept_channel(link.channel, FatalCalls())
+        self.oracle.stub = protos.get_service_grpc().OracleStub(channel)
 
     def pre_create_trial(self) -> None:
         """Wait where the last answer was that there is nothing: KerasTuner asks again at once."""

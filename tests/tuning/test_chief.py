@@ -4,18 +4,25 @@ import json
 import math
 import random
 
+import grpc
 import keras_tuner
 import numpy as np
 import pytest
+from keras_tuner.errors import FatalError
+from keras_tuner.src import protos
+from keras_tuner.src.distribute.oracle_client import OracleClient
 
-from tuning import oracles
+from tuning import oracles, wire
 from tuning import space as spaces
 from tuning.calls import Calls
 from tuning.chief import LEASE, TRIES, Chief
 from tuning.config import TuneConfig
+from tuning.lead import Service
+from tuning.place import Place
 from tuning.trials import Trials
 from tuning.values import own
 from tuning.wire import GONE, OVER, SEARCHING
+from tuning.worker import FatalCalls
 
 ORACLES = {
     "random": {"oracle": "random", "trials": 9},
@@ -311,3 +318,33 @@ def test_three_failures_in_a_row_end_the_search_and_the_last_is_tried_again_afte
     one.chief.lost("a", "its chief was gone.")
     one.search(workers=2)
     assert [status for *_, status in one.found().values()].count("FAILED") == 2
+
+
+# --- on the wire ---
+
+
+def test_kerastuners_client_asks_the_chief_and_a_call_that_fails_is_fatal(desk, monkeypatch):
+    one = desk("random", trials=1)
+    server = wire.Server(Place("chief", "127.0.0.1", 0))
+    add = protos.get_service_grpc().add_OracleServicer_to_server
+    add(Service(one.chief), server)
+    for name, value in server.place.variables("node").items():
+        monkeypatch.setenv(name, value)
+    client = OracleClient(one.chief.oracle)
+    channel = grpc.insecure_channel(server.place.target)
+    stub = protos.get_service_grpc().OracleStub
+    client.stub = stub(grpc.intercept_channel(channel, FatalCalls()))
+    trial = client.create_trial("node")
+    assert (trial.trial_id, trial.status) == ("0", "RUNNING")
+    assert one.chief.oracle.ongoing_trials["node"].trial_id == "0"
+    client.update_trial("0", {"val_accuracy": 0.25})  # not by message: it is float32
+    one.trials.journal("0")
+    kept = one.chief.oracle.trials["0"].hyperparameters.values
+    one.trials.keep("0", kept, [{"seed": 0, "score": 0.1}])
+    trial.status = "COMPLETED"
+    client.end_trial(trial)
+    assert one.found() == {"0": (kept, 0.1, "COMPLETED")}
+    with pytest.raises(FatalError, match=r"The chief has not answered: .*Exception"):
+        client.get_trial("7")
+    server.close()
+    channel.close()
