@@ -5,6 +5,7 @@ an image never change. They are kept like a teacher's answers, and only what com
 """
 
 import dataclasses
+import functools
 import weakref
 
 import keras
@@ -28,6 +29,11 @@ class FrozenPart:
 
     trunk: keras.Model
     head: keras.Model
+
+    @functools.cached_property
+    def source(self) -> "FeatureSource":
+        """The trunk as a source of stored answers; traced once, whatever its weights become."""
+        return FeatureSource(self.trunk)
 
 
 class FeatureSource(LiveTeacher):
@@ -84,7 +90,7 @@ def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None
         return None
     if not all(taps.has_tap(frozen.head, tap, student.model) for tap in student.taps):
         return None
-    return FeatureSource(frozen.trunk), taps.TapView(frozen.head, student.taps)
+    return frozen.source, taps.TapView(frozen.head, student.taps)
 
 
 def _edge(graph) -> keras.KerasTensor | None:

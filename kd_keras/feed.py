@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kd_keras.pipes import untuned
+
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
@@ -61,17 +63,15 @@ class Feed:
             return keras.tree.map_structure(lambda array: tf.gather(array, index), arrays)
 
         drawn = tf.data.Dataset.range(1).map(order)
-
-        def epochs():
-            while True:
-                yield from drawn  # begun anew, as Keras does: under a seed it is the same again
+        once, again = next(iter(drawn)), next(iter(drawn))
+        if tf.reduce_all(once == again):  # under a seed, what Keras begins anew is the same again
+            drawn = tf.data.Dataset.from_tensors(once)
 
         # one order ahead: it is drawn while the epoch before it is trained on
-        signature = tf.TensorSpec([count], tf.int32)
-        orders = tf.data.Dataset.from_generator(epochs, output_signature=signature).prefetch(1)
-        dataset = orders.flat_map(batches).map(gathered, num_parallel_calls=tf.data.AUTOTUNE)
+        orders = drawn.repeat().prefetch(1)
+        dataset = orders.flat_map(batches).map(gathered)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        dataset = dataset.prefetch(tf.data.AUTOTUNE).apply(endless)
+        dataset = untuned(dataset.prefetch(8).apply(endless))
         return cls(dataset.with_options(_options()), steps)
 
 

@@ -5,6 +5,7 @@ trained nor saved nor changed with the student. All are called alike, `source(ba
 `{tap: tensor}` with gradients stopped.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -50,6 +51,18 @@ class TeacherSource:
         """The views of a batch: a dict that holds at least `image`, or for stored views `index`."""
         raise TypeError(f"{type(self).__name__} must override `__call__`.")
 
+    @functools.cached_property
+    def on_images(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        """The source as a compiled function of images alone, in batches of any size."""
+        # without autograph, as Keras' own steps: it would keep hold of the source for ever
+        graph = tf.function(lambda images: self({"image": images}), autograph=False)
+
+        def ask(images):
+            free_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+            return graph.get_concrete_function(free_batch)(images)
+
+        return ask
+
     def rows(self, images, batch_size: int) -> dict[str, np.ndarray]:
         """The views of all `images`, in their order, as arrays."""
         raise TypeError(f"{type(self).__name__} must override `rows`.")
@@ -88,21 +101,15 @@ class LiveTeacher(TeacherSource):
     def _set(self, model: keras.Model, view: Callable, shapes: dict, precision: str) -> None:
         self.model, self.precision = model, check(precision)
         self._view, self.shapes = view, shapes
-        self._graph = tf.function(self._views)
-
-    def _views(self, images):
-        with computing(self.model, self.precision):
-            views = self._view(images, training=False)
-        return {tap: tf.stop_gradient(tf.cast(view, tf.float32)) for tap, view in views.items()}
 
     def __call__(self, batch):
-        return self._views(batch["image"])
+        with computing(self.model, self.precision):
+            views = self._view(batch["image"], training=False)
+        return {tap: tf.stop_gradient(tf.cast(view, tf.float32)) for tap, view in views.items()}
 
     def rows(self, images, batch_size=256):
-        free_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
-        graph = self._graph.get_concrete_function(free_batch)
         starts = range(0, len(images), batch_size)
-        parts = [graph(tf.constant(images[at : at + batch_size])) for at in starts]
+        parts = [self.on_images(tf.constant(images[at : at + batch_size])) for at in starts]
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in self.shapes}
 
     def fingerprint(self) -> str:

@@ -106,14 +106,7 @@ class Request:
 
     def answers(self) -> Callable[[tf.Tensor], dict[str, np.ndarray]]:
         """The teacher as a compiled function of a batch of any size: dict of float32 arrays."""
-        # without autograph, as Keras' own steps: it would keep hold of the teacher for ever
-        graph = tf.function(lambda images: self.source({"image": images}), autograph=False)
-
-        def ask(images):
-            free_batch = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
-            return _arrays(self, graph.get_concrete_function(free_batch)(images))
-
-        return ask
+        return lambda images: _arrays(self, self.source.on_images(images))
 
     def answers_now(self, images: tf.Tensor) -> dict[str, np.ndarray]:
         """The teacher's answers on a few images, computed op by op."""

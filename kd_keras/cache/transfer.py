@@ -14,6 +14,7 @@ from kd_keras.data import images as files_of_images
 from kd_keras.data.augmentation import augmenter
 from kd_keras.data.task import Split
 from kd_keras.files import fingerprint
+from kd_keras.pipes import untuned
 
 BATCH = 64  # images a forward pass: large ones fit into memory too
 
@@ -192,7 +193,7 @@ class SplitViews(TransferSet):
             return
         numbers = tf.data.Dataset.range(start, self.count)
         decoded = numbers.map(self._fetcher(), num_parallel_calls=tf.data.AUTOTUNE)
-        yield from decoded.batch(self._batch_size).prefetch(2)
+        yield from untuned(decoded.batch(self._batch_size).prefetch(2))
 
     def _fetcher(self):
         """A graph function from a row to its image."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from kd_keras.data import images
 from kd_keras.data.augmentation import augmenter
 from kd_keras.data.task import Split
+from kd_keras.pipes import untuned
 
 
 class Epochs:
@@ -70,8 +71,8 @@ class Epochs:
             batches = _gathered(split, order, batch_size, complete)
         else:
             batches = _one_by_one(split, order, view, batch_size, augment, complete)
-        self.dataset = batches.prefetch(tf.data.AUTOTUNE)
-        self.rows = _numbers(split, order, batch_size, complete).prefetch(tf.data.AUTOTUNE)
+        self.dataset = untuned(batches.prefetch(2))
+        self.rows = untuned(_numbers(split, order, batch_size, complete).prefetch(2))
         self.fresh = augment is not None and views is None
 
 
@@ -129,7 +130,7 @@ def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
     fetch = _fetcher(split)
     indices = tf.data.Dataset.range(len(split))
     decoded = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
-    return decoded.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return untuned(decoded.batch(batch_size).prefetch(2))
 
 
 def targets(split: Split) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Learners: models on labels, and students on their teacher, one after the other in one trainer."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,9 +32,13 @@ class Bench:
         task: what is learned.
     """
 
+    _make: Callable[[], Any]
+
     def __init__(self, config: Any, task: Task):
         self._config, self._task = config, task
         self._trainer: Any = None  # a Supervised or a Distiller, from the first training on
+        # by phase, around the same student: what is frozen is of a trace
+        self._trainers: dict[str, Any] = {}
         self._stored: cache.Stored | None = None
 
     def alone(self, role: str, seed: int, student: keras.Model) -> Learner:
@@ -44,7 +49,7 @@ class Bench:
             student: a new model.
         """
         if self._trainer is None:
-            self._begin(Supervised(student=student))
+            self._begin(functools.partial(Supervised, student=student))
         else:
             self._trainer.restart(student)
         return self._learner(role, seed)
@@ -63,18 +68,16 @@ class Bench:
         if self._trainer is None:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
-            distiller = Distiller(
-                student=stage.student, teacher=source, method=stage.method, alpha=alpha
-            )
-            self._begin(distiller)
-            self._stored = answers.stored(distiller.teacher, self._config, self._task)
+            roles = {"student": stage.student, "teacher": source, "method": stage.method}
+            self._begin(functools.partial(Distiller, **roles))
+            self._stored = answers.stored(source, self._config, self._task)
         else:
             self._trainer.restart(stage.student, stage.method)
-            self._trainer.alpha = alpha
         self._trainer.method.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
-        return dataclasses.replace(self._learner(role, seed), keep=stage.keep)
+        learner = self._learner(role, seed, alpha=alpha)
+        return dataclasses.replace(learner, keep=stage.keep)
 
     def taught(
         self,
@@ -103,28 +106,36 @@ class Bench:
             outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
         return outcome
 
-    def _begin(self, trainer: Supervised) -> None:
-        self._trainer, self._predict = trainer, Predictor(trainer.deployed)
+    def _begin(self, make: Callable[[], Any]) -> None:
+        self._make, self._trainer = make, make()
+        self._predict = Predictor(self._trainer.deployed)
 
-    def _learner(self, role: str, seed: int) -> Learner:
-        trainer, stored = self._trainer, self._stored
+    def _learner(self, role: str, seed: int, **knobs) -> Learner:
+        """The learner of a trainer whose `knobs` may be others in every training."""
+        first, stored = self._trainer, self._stored
         views = getattr(self._config, "views", None)
 
-        def compile_with(optimizer, **options):
-            # a restarted trainer has its optimizer, which learns at a rate that is a variable; in
-            # transfer learning each phase needs its own
-            if not trainer.compiled or self._config.head_epochs:
-                trainer.compile(optimizer=optimizer, **options)
-            else:
+        def ready(phase, optimizer, **options):
+            if phase in self._trainers:
+                trainer = self._trainers[phase]
+                trainer.restart_optimizer()
                 trainer.optimizer.learning_rate = optimizer.get_config()["learning_rate"]
+            else:
+                trainer = self._make() if self._trainers else first
+                trainer.compile(optimizer=optimizer, **options)
+                self._trainers[phase] = trainer
+            for name, value in knobs.items():
+                setattr(trainer, name, value)
+            self._trainer = trainer
+            return trainer
 
         return Learner(
             role=role,
             seed=seed,
-            model=trainer.deployed,
-            trainer=trainer,
-            compile=compile_with,
-            join=lambda epochs: self._joined(trainer, stored, epochs),
+            model=first.deployed,
+            student=first.student,
+            ready=ready,
+            join=lambda epochs: self._joined(first, stored, epochs),
             views=views,
             augmentation_seed=None if views is None else self._config.split_seed,
             predict=self._predict,

@@ -49,9 +49,8 @@ class Predictor:
         frozen = features.cut(self._model)
         if frozen is None:
             return self(split)
-        source = features.FeatureSource(frozen.trunk)
-        if not cache.fits(source, len(split)):
+        if not cache.fits(frozen.source, len(split)):
             return self(split)
         images = cache.SplitViews(split, fingerprint=fingerprint)
-        (rows,) = cache.Cache().open(source, images).arrays().values()
+        (rows,) = cache.Cache().open(frozen.source, images).arrays().values()
         return np.asarray(tf.cast(frozen.head(rows, training=False), tf.float32))

@@ -61,8 +61,9 @@ class Learner:
         role: `"teacher"`, `"alone"`, `"distilled"`, ...: names it in logs and files.
         seed: of the order of the examples, and of dropout.
         model: the model whose weights count.
-        trainer: what `fit` is called on: the model itself, or a Distiller around it.
-        compile: called with an optimizer, before each phase.
+        student: the model whose layers a phase freezes.
+        ready: called before each phase with its name, an optimizer and options of `compile`, when
+            the layers are frozen or not; gives what `fit` is called on, compiled and as new.
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
             asked in each phase, after its weights were frozen or not.
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
@@ -75,18 +76,13 @@ class Learner:
     role: str
     seed: int
     model: keras.Model
-    trainer: keras.Model
-    compile: Callable[[Any], None]
+    student: keras.Model
+    ready: Callable[..., keras.Model]
     join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
     views: int | None = None
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
-
-    @property
-    def student(self) -> keras.Model:
-        """The model whose layers a phase freezes."""
-        return getattr(self.trainer, "student", self.model)
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
@@ -222,16 +218,15 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         phase.prepare(learner.student)
         if done > phase.last_epoch:
             continue
-        learner.compile(
-            keras.optimizers.Adam(phase.learning_rate),
-            steps_per_execution=budget.steps_per_execution,
-        )
+        optimizer = keras.optimizers.Adam(phase.learning_rate)
+        steps = budget.steps_per_execution
+        trainer = learner.ready(phase.name, optimizer, steps_per_execution=steps)
         if done > phase.first_epoch:
             # also at a phase's end, since its optimizer is needed to read the checkpoint
-            learner.trainer.optimizer.build(learner.trainer.trainable_variables)
-            checkpoint.restore(learner.trainer)
+            trainer.optimizer.build(trainer.trainable_variables)
+            checkpoint.restore(trainer)
         if done < phase.last_epoch:
-            learner.trainer.fit(
+            trainer.fit(
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
