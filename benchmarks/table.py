@@ -15,7 +15,9 @@ from benchmarks import results, scale
 
 PAGES = ("README.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
-BENCHMARKS = ("steady", "against_keras", "transfer", "sweep", "pytorch", "size", "startup")
+BENCHMARKS = (
+    *("steady", "against_keras", "transfer", "sweep", "tuning", "pytorch", "size", "startup"),
+)
 NOT = "not measured"
 
 
@@ -37,6 +39,8 @@ DEFAULTS = "keras.distillation / kd_keras, defaults"
 BEST = "keras.distillation / kd_keras, best arguments"
 PLAIN = "keras.distillation / kd_keras"
 ROUNDED = "keras.distillation / kd_keras with the teacher in bfloat16"
+SEARCHED = "search / its trainings alone"
+TUNERS = "KerasTuner and keras.distillation / kd_keras"
 TORCH = "throughput, kd_keras distilling / PyTorch alone"
 MATMUL = "share of peak, distillation, kd_keras"
 ROWS = (
@@ -54,6 +58,9 @@ ROWS = (
         PLAIN),
     Row("the same, our teacher in bfloat16", "transfer", "transfer", ROUNDED),
     Row("six temperatures on MNIST, `keras.distillation` over ours", "sweep", "sweep", PLAIN),
+    Row("a search of twenty trials on MNIST over its trainings alone", "tuning", "tuning",
+        SEARCHED),
+    Row("KerasTuner with `keras.distillation` over that search", "tuning", "tuning", TUNERS),
     Row("distilled images a second over PyTorch's for the student alone", "pytorch", "float32",
         TORCH),
     Row("the same in bfloat16", "pytorch", "bfloat16", TORCH),

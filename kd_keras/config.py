@@ -3,12 +3,13 @@
 Every field has its explanation below it; the command line shows it.
 """
 
-import ast
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 from kd_keras.checks import positive, within
+from kd_keras.values import as_dict as as_dict
+from kd_keras.values import parse_knobs as parse_knobs
 
 # methods that every pair of models can be compared by: they look at logits alone
 ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
@@ -19,7 +20,7 @@ class DataConfig:
     """Which examples are learned from and judged on."""
 
     task: str = "digits"
-    """Data set: digits (embedded), mnist, mhist, or folder (your own images)."""
+    """Data set: digits (embedded), mnist, either as _halves (two classes), mhist, or folder."""
     data_dir: Path | None = None
     """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
     image_size: int | None = None
@@ -44,6 +45,8 @@ class BudgetConfig:
     """Examples a step."""
     learning_rate: float = 1e-3
     """Of Adam; in transfer learning, of the fine-tuning phase."""
+    learning_rate_drop: tuple[float, float] | None = None
+    """Each time this share of the epochs has passed, multiply the rate by the second: 0.3 0.2."""
     head_epochs: int = 0
     """Transfer learning: epochs on the head alone, the backbone frozen, before `epochs`."""
     head_learning_rate: float = 1e-3
@@ -51,7 +54,8 @@ class BudgetConfig:
     unfreeze_blocks: int | None = None
     """Transfer learning: blocks from the output that are fine-tuned; all where not given."""
     augmentation: str = "none"
-    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+    """none, shift (up to 2 pixels), mirror, symmetries (of the square), mixup (with another image,
+    labels too); several joined by a plus sign."""
     class_weights: bool = False
     """Weigh the classes of an imbalanced task inversely to their counts."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -91,10 +95,15 @@ class TeacherConfig:
     """Teacher model by name, or a .keras file that returns logits, which is used as it is."""
     teacher_knobs: tuple[str, ...] = ()
     """The teacher's own options, such as width=2."""
+    more_teachers: tuple[str, ...] = ()
+    """Others beside it, names with their options (cnn:width=2) or .keras files: the student learns
+    from the mean of all."""
+    teacher_mean: str = "geometric"
+    """Of several teachers' probabilities: geometric, or arithmetic."""
     teacher_weights: str | None = None
     """Pretrained weights of the teacher's backbone: imagenet, or a weights file."""
     teacher_epochs: int | None = None
-    """Passes for the teacher; `epochs` where not given."""
+    """Passes for each teacher that is trained; `epochs` where not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +123,21 @@ class StudentConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """On which images the distilled student learns, if not on the training images: on a transfer
+    set without labels, for methods and an alpha that need none."""
+
+    transfer_dir: Path | None = None
+    """A folder of images without labels: the distilled student learns on them."""
+    munge: int | None = None
+    """It learns on made-up images, so many for each training image (MUNGE)."""
+    munge_swap: float = 0.5
+    """MUNGE: the probability that a pixel is exchanged with the nearest image's."""
+    munge_sharpness: float = 5.0
+    """MUNGE: the larger, the less noise on exchanged pixels."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig:
     """Where the teacher's answers are kept, and on which versions of the images."""
 
@@ -130,15 +154,18 @@ class CacheConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig):
+class DistillConfig(
+    CacheConfig, TransferConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig
+):
     """Train a teacher, the student alone and the distilled student; compare, export, report."""
 
     temperature: float | None = None
     """Softening of both distributions; the method's default where not given."""
     temperature_end: float | None = None
     """Move the temperature to this value, linearly over the epochs."""
-    alpha: float = 0.1
-    """Weight of the labels: 1 is plain training, 0 the teacher alone."""
+    alpha: float | None = None
+    """Weight of the labels: 1 is plain training, 0 the teacher alone; the method's own if not given
+    (0.1, and 0 for methods without labels)."""
     alpha_end: float | None = None
     """Move alpha to this value, linearly over the epochs."""
     out: Path | None = None
@@ -150,9 +177,9 @@ class DistillConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, Dat
 
     def __post_init__(self) -> None:
         check_budget(self)
-        within("alpha", self.alpha, 0.0, 1.0)
-        if self.alpha_end is not None:
-            within("alpha_end", self.alpha_end, 0.0, 1.0)
+        for name in ("alpha", "alpha_end"):
+            if getattr(self, name) is not None:
+                within(name, getattr(self, name), 0.0, 1.0)
         for name in ("temperature", "temperature_end"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
@@ -167,13 +194,14 @@ class DistillConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, Dat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepConfig(CacheConfig, TeacherConfig, BudgetConfig, DataConfig):
+class SweepConfig(CacheConfig, TransferConfig, TeacherConfig, BudgetConfig, DataConfig):
     """One teacher, many students: what `study` and `compare` share."""
 
     temperatures: tuple[float, ...] = ()
     """Softening of both distributions; the method's default where none is given."""
-    alphas: tuple[float, ...] = (0.1,)
-    """Weights of the labels: 1 is plain training, 0 the teacher alone."""
+    alphas: tuple[float, ...] = ()
+    """Weights of the labels: 1 is plain training, 0 the teacher alone; each method's own where none
+    is given (0.1, and 0 for methods without labels)."""
     out: Path | None = None
     """Run folder; runs/<task>-<command> where not given."""
     overwrite: bool = False
@@ -181,8 +209,9 @@ class SweepConfig(CacheConfig, TeacherConfig, BudgetConfig, DataConfig):
 
     def __post_init__(self) -> None:
         check_budget(self)
-        for alpha in _different("alphas", self.alphas):
-            within("alphas", alpha, 0.0, 1.0)
+        if self.alphas:
+            for alpha in _different("alphas", self.alphas):
+                within("alphas", alpha, 0.0, 1.0)
         if self.temperatures:
             for temperature in _different("temperatures", self.temperatures):
                 positive("temperatures", temperature)
@@ -205,13 +234,17 @@ class StudyConfig(StudentConfig, SweepConfig):
     alphas: tuple[float, ...] = (0.0, 0.1, 0.5)
     """Weights of the labels: 1 is plain training, 0 the teacher alone."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _different("alphas", self.alphas)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
     methods: tuple[str, ...] = ON_ANSWERS
-    """Methods by name, each with its own options: kd:temperature=2; all of them: all."""
+    """Methods by name, each with its own options: kd:temperature=2; all that fit: all."""
     students: tuple[str, ...] = ("mlp",)
     """Students by name, each with its own options: mlp:hidden=64,64."""
 
@@ -226,9 +259,19 @@ def check_budget(config: Any) -> None:
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
         positive(name, getattr(config, name))
     optional = ("steps_per_execution", "limit", "image_size", "unfreeze_blocks")
-    for name in (*optional, "teacher_epochs", "cache_limit_gb", "views"):
+    for name in (*optional, "teacher_epochs", "cache_limit_gb", "views", "munge"):
         if getattr(config, name, None) is not None:
             positive(name, getattr(config, name))
+    if isinstance(config, TransferConfig):
+        within("munge_swap", config.munge_swap, 0.0, 1.0)
+        positive("munge_sharpness", config.munge_sharpness)
+        if config.transfer_dir is not None and config.munge is not None:
+            raise ValueError(
+                "`munge` makes a transfer set of the training images, and `transfer_dir` names "
+                "another one: give one of them."
+            )
+    for value in config.learning_rate_drop or ():
+        positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
     if config.head_epochs < 0:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
@@ -242,35 +285,3 @@ def _different(argument: str, values: tuple) -> tuple:
     if not values or len(set(values)) != len(values):
         raise ValueError(f"`{argument}` must be different, at least one. Received: {values}")
     return values
-
-
-def parse_knobs(argument: str, knobs: tuple[str, ...]) -> dict[str, Any]:
-    """`("width=0.5", "hidden=64,64")` as `{"width": 0.5, "hidden": (64, 64)}`.
-
-    Raises:
-        ValueError: for an entry that is not `name=value`.
-    """
-    parsed = {}
-    for knob in knobs:
-        name, equals, text = knob.partition("=")
-        if not (name and equals and text):
-            raise ValueError(f"`{argument}` takes entries like width=0.5. Received: {knob!r}")
-        parsed[name] = _literal(text)
-    return parsed
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text  # a word, such as the name of a layer
-
-
-def as_dict(config: Any) -> dict[str, Any]:
-    """A config as JSON keeps it."""
-    plain = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        value = str(value) if isinstance(value, Path) else value
-        plain[field.name] = list(value) if isinstance(value, tuple) else value
-    return plain

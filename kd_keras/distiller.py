@@ -13,6 +13,12 @@ from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
 # what of a batch a method is shown
 KNOWN = ("image", "label", "index", "view", "weight")
 
+_PLAN = (
+    "{} is a plan of several trainings, and a Distiller holds one. `kd-keras distill` and "
+    "`kd_keras.recipes.distill.run` train them all; by hand, train the stages of "
+    "`method.plan(roles)` one after the other."
+)
+
 
 @keras.saving.register_keras_serializable("kd_keras")
 class Distiller(Supervised):
@@ -26,10 +32,11 @@ class Distiller(Supervised):
     Args:
         student: a built Keras model that returns logits.
         teacher: a Keras model that returns logits, or a teacher source. It is neither trained
-            nor saved nor changed.
-        method: a method's name, a `Method`, or several through `methods.Sum`.
+            nor saved nor changed. None for a method that looks at the student alone.
+        method: a method's name, a `Method`, several through `methods.Sum`, or a distillation loss
+            of `keras.distillation`.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 1 is plain training;
-            0 needs no labels.
+            0 needs no labels. None takes the method's `default_alpha`, 0.1 for most.
         teacher_cache: `"auto"` runs the teacher once over arrays given to `fit` and keeps its
             answers in memory, or on disk where they are too large for it; a `cache.Cache` says
             where and how; `"off"` runs the teacher at every step, as for a `tf.data` pipeline
@@ -39,7 +46,8 @@ class Distiller(Supervised):
 
     Raises:
         ValueError: before the first step, where the student or the teacher ends in softmax, their
-            class counts differ, a tap is missing, or alpha or a knob is out of range.
+            class counts differ, a tap is missing, or alpha or a knob is out of range; for a method
+            that is a plan of several trainings.
 
     Source: Hinton, Vinyals and Dean (2015), section 2, for the mixed loss.
 
@@ -58,13 +66,15 @@ class Distiller(Supervised):
     parts = ("student_loss", "distillation_loss")
 
     def __init__(
-        self, *, student, teacher, method="kd", alpha=0.1, teacher_cache="auto", name=None
+        self, *, student, teacher, method="kd", alpha=None, teacher_cache="auto", name=None
     ):
         super().__init__(student=student, teacher_cache=teacher_cache, name=name)
         self.method = methods.as_method(method)
+        if self.method.needs_plan:
+            raise ValueError(_PLAN.format(type(self.method).__name__))
         self._watch(self.method.student_taps)
         self._alpha = self.add_weight(shape=(), name="alpha", trainable=False)
-        self.alpha = schedules.restored(alpha)
+        self.alpha = self.method.default_alpha if alpha is None else schedules.restored(alpha)
         self.teacher = teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
         if not self.method.built:
@@ -153,7 +163,7 @@ class Distiller(Supervised):
             )
 
     def _sources(self) -> dict[str, TeacherSource]:
-        return {"teacher": self._teacher}
+        return {"teacher": self._teacher} if self._teacher.shapes else {}
 
     def _views(self, batch):
         return {} if "teacher" in batch else {"teacher": self._teacher(batch)}
@@ -172,9 +182,8 @@ class Distiller(Supervised):
 
     def _begin_epoch(self, epoch):
         self.method.on_epoch_begin(epoch)
-        if callable(self._alpha_given):
-            value = schedules.value_at(self._alpha_given, epoch)
-            self._alpha.assign(within("alpha", value, 0.0, 1.0))
+        value = self.method.label_weight(schedules.value_at(self._alpha_given, epoch), epoch)
+        self._alpha.assign(within("alpha", value, 0.0, 1.0))
 
     def get_config(self):
         pack = keras.saving.serialize_keras_object
@@ -190,5 +199,5 @@ class Distiller(Supervised):
         method = keras.saving.deserialize_keras_object(config["method"], custom_objects)
         shapes = config["teacher_shapes"]
         rest = {k: v for k, v in config.items() if k != "teacher_shapes"}
-        absent = {"teacher": AbsentTeacher(shapes), "method": method}
+        absent = {"teacher": AbsentTeacher(shapes) if shapes else None, "method": method}
         return super().from_config({**rest, **absent}, custom_objects)

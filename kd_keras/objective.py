@@ -142,11 +142,11 @@ def check_labels(labels: np.ndarray, classes: int, examples: int) -> None:
 def check_unlabelled(method, alpha) -> None:
     """Raise `ValueError` where the method or alpha, a number or a schedule, asks for labels."""
     if method.needs_labels:
-        raise ValueError(f"{type(method).__name__} needs labels. Received: y=None")
+        raise ValueError(f"{type(method).__name__} needs labels. Received: none")
     if callable(alpha) or alpha > 0:
         raise ValueError(
             "Without labels only the teacher can be learned from: `alpha` must be 0. "
-            f"Received: y=None, alpha={alpha!r}"
+            f"Received: no labels, alpha={alpha!r}"
         )
 
 

@@ -103,6 +103,7 @@ def comparison_lines(results: Results) -> list[list[str]]:
         return [label, *cells]
 
     table.append(line("teacher", found["teacher"]))
+    table += [line(own["label"], own) for own in found.get("teachers", ())]
     for alone in found["alone"]:
         table.append(line(alone["label"], alone))
         for row in found["settings"]:

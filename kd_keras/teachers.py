@@ -18,6 +18,7 @@ from kd_keras.checks import lookup
 from kd_keras.files import fingerprint
 from kd_keras.kernels import leaves
 from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.several import MEANS
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.precision import check, computing
 
@@ -182,18 +183,6 @@ class CachedTeacher(TeacherSource):
         return self._rows
 
 
-def _geometric(logits: Sequence[tf.Tensor]):
-    return tf.add_n([tf.nn.log_softmax(z) for z in logits]) / len(logits)
-
-
-def _arithmetic(logits: Sequence[tf.Tensor]):
-    stacked = tf.stack([tf.nn.log_softmax(z) for z in logits])
-    return tf.reduce_logsumexp(stacked, axis=0) - np.log(len(logits))
-
-
-MEANS = {"geometric": _geometric, "arithmetic": _arithmetic}
-
-
 class EnsembleTeacher(TeacherSource):
     """Several teachers that answer as one, by the mean of their probabilities.
 
@@ -231,7 +220,7 @@ class EnsembleTeacher(TeacherSource):
 
     def rows(self, images, batch_size=256):
         parts = [member.rows(images, batch_size)["logits"] for member in self._members]
-        return {"logits": self._mean([tf.constant(part) for part in parts]).numpy()}
+        return {"logits": np.asarray(self._mean(parts))}
 
     def fingerprint(self) -> str:
         """Made of the members' fingerprints and the mean."""
@@ -246,6 +235,16 @@ class EnsembleTeacher(TeacherSource):
     def rounding(self) -> float:
         """That of the least precise member."""
         return max(member.rounding for member in self._members)
+
+
+class NoTeacher(TeacherSource):
+    """Stands where a method asks nothing of a teacher: it looks at the student alone."""
+
+    def __init__(self):
+        self.shapes = {}
+
+    def __call__(self, batch):
+        return {}
 
 
 class AbsentTeacher(TeacherSource):
@@ -265,11 +264,14 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; nothing, where
+    no taps are asked for.
 
     Raises:
         ValueError: for anything else.
     """
+    if teacher is None and not taps:
+        return NoTeacher()
     if isinstance(teacher, keras.Model):
         output_shape(teacher)
         return LiveTeacher(teacher, taps)

@@ -12,12 +12,14 @@ import tyro
 from kd_keras import cache
 
 ROOT = Path(__file__).parents[1]
-WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "pytorch", "size", "startup")
+WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "tuning")
+WITH_TARGETS += ("pytorch", "size", "startup")
 QUICK = {
     "steady": ["--cases", "mnist"],
     "against_keras": ["--cases", "mnist", "--no-search"],
     "transfer": ["--rounds", "1", "--epochs", "2"],
     "sweep": ["--rounds", "1", "--epochs", "2", "--temperatures", "1", "4"],
+    "tuning": ["--rounds", "1", "--epochs", "2"],
     "pytorch": ["--rounds", "1"],
     "size": ["--rounds", "1"],
     "startup": ["--rounds", "1"],

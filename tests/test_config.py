@@ -59,7 +59,6 @@ def test_optional_numbers_of_teaching_must_be_positive(kind, name):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"alphas": ()}, "`alphas` must be different, at least one"),
         ({"alphas": (0.1, 0.1)}, "`alphas` must be different"),
         ({"alphas": (0.1, 1.5)}, r"`alphas` must lie in \[0, 1\]"),
         ({"temperatures": (1.0, 0.0)}, "`temperatures` must be a positive number"),

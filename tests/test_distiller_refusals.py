@@ -93,7 +93,7 @@ def test_a_missing_tap_is_refused_with_the_nearest(mlp):
         kd.Distiller(student=mlp(), teacher=ensemble, method=Wide())
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, "0.5", True, None, lambda epoch: 2.0])
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan, "0.5", True, lambda epoch: 2.0])
 def test_an_alpha_outside_its_range_is_refused_at_first_and_later(mlp, alpha):
     with pytest.raises(ValueError, match=r"`alpha` must lie in \[0, 1\]. Received: alpha="):
         kd.Distiller(student=mlp(), teacher=mlp(), alpha=alpha)
@@ -114,7 +114,7 @@ def test_an_alpha_within_it_is_not(mlp, alpha):
         ({"student": "mlp"}, "`student` must be a Keras model. Received: str"),
         ({"teacher": "mlp"}, "`teacher` must be a Keras model or a teacher source. Received: str"),
         ({"method": "kdd"}, "Unknown method 'kdd'. Did you mean 'kd'?"),
-        ({"method": 4.0}, "`method` must be a name, a Method or a methods.Sum.*4.0"),
+        ({"method": 4.0}, "`method` must be a name, a Method, a methods.Sum.*4.0"),
         ({"teacher_cache": "of"}, "Unknown teacher_cache 'of'. Did you mean 'off'?"),
     ],
 )
@@ -147,7 +147,7 @@ def test_missing_labels_are_refused_where_alpha_asks_for_them(examples, mlp, alp
     x, _ = examples
     data = {"arrays": x, "dataset": tf.data.Dataset.from_tensors(x), "dict": {"image": x}}[kind]
     distiller = distiller_of(mlp(0), mlp(1), alpha=alpha)
-    with pytest.raises(ValueError, match=r"`alpha` must be 0\. Received: y=None") as caught:
+    with pytest.raises(ValueError, match=r"`alpha` must be 0\. Received: no labels") as caught:
         distiller.fit(data, verbose=0)
     assert repr(alpha) in str(caught.value)
 

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "kd_keras"
 # From the ground up. A module may import from lower layers; modules of one layer are siblings,
 # and know nothing of each other unless they are one package.
 LAYERS = (
-    {"checks", "files", "machine", "calls", "kernels", "pipes"},
+    {"checks", "files", "machine", "calls", "kernels", "pipes", "values", "words"},
     {"schedules", "losses", "config", "execution", "logs", "precision"},
     {"models", "data", "methods"},
     {"teachers"},
@@ -24,6 +24,7 @@ LAYERS = (
     {"export"},
     {"recipes"},
     {"table", "page"},
+    {"trial_table"},
     {"report"},
     {"tuning"},
     {"cli"},

@@ -29,6 +29,11 @@ class Calls:
         os.truncate(self._path, sum(map(len, whole)))
         return [json.loads(line) for line in whole]
 
+    def keep(self, count: int) -> None:
+        """Forget all but the first so many."""
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        os.truncate(self._path, sum(map(len, lines[:count])))
+
     def write(self, **call: Any) -> None:
         """Append one."""
         with self._path.open("a") as file:

@@ -46,7 +46,7 @@ class Chief:
         error: why it has failed.
 
     Raises:
-        RuntimeError: the calls are not of this search, or an outcome is gone.
+        RuntimeError: the calls are not of this search.
     """
 
     def __init__(self, oracle: keras_tuner.Oracle, trials: Trials, calls: Calls, metric: str):
@@ -97,7 +97,7 @@ class Chief:
                 return
             trial, scores, message = self.oracle.trials[number], [], None
             if status == COMPLETED:
-                scores = self._scores(trial)
+                scores = self._scores(number)
             else:
                 message = self._trials.failure(number) or "Its worker has written no traceback.\n"
                 self._say_failed(trial, tuner, message)
@@ -198,7 +198,7 @@ class Chief:
 
     def _repeat(self, calls: list[dict[str, Any]]) -> None:
         """Let a new oracle hear the calls of one that was killed."""
-        for call in calls:
+        for place, call in enumerate(calls):
             if call["call"] == "create":
                 trial = self._create(call["tuner"])
                 if (trial.trial_id if trial.status == RUNNING else None) != call["trial"]:
@@ -206,9 +206,15 @@ class Chief:
                 if call["values"] is not None:  # another processor may round otherwise
                     trial.hyperparameters.values = call["values"]
             elif call["call"] == "end":
+                if call["status"] == COMPLETED and self._outcome(call["trial"]) is None:
+                    log.warning(
+                        "The outcome of trial %s is gone. It is trained again, and the search "
+                        "goes on from there.",
+                        call["trial"],
+                    )
+                    self._calls.keep(place)
+                    break
                 self._end(call["trial"], call["status"], call["scores"], call["message"])
-                if call["status"] == COMPLETED:
-                    self._scores(self.oracle.trials[call["trial"]])
             else:
                 self._lost(call["tuner"], call["why"])
         if calls:
@@ -223,12 +229,15 @@ class Chief:
         ongoing = self.oracle.ongoing_trials.items()
         return next((tuner for tuner, trial in ongoing if trial.trial_id == number), None)
 
-    def _scores(self, trial: Trial) -> list[float]:
-        executions = self._trials.outcome(trial.trial_id, trial.hyperparameters.values)
+    def _outcome(self, number: str) -> list[dict[str, Any]] | None:
+        return self._trials.outcome(number, self.oracle.trials[number].hyperparameters.values)
+
+    def _scores(self, number: str) -> list[float]:
+        executions = self._outcome(number)
         if executions is None:
             raise RuntimeError(
-                f"Trial {trial.trial_id} is over, and its outcome is not in {self._trials.search}. "
-                "All workers must see the same run folder; was something removed from it?"
+                f"Trial {number} is over, and its outcome is not in {self._trials.search}. All "
+                "workers must see the same run folder."
             )
         return [execution["score"] for execution in executions]
 

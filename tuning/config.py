@@ -32,10 +32,11 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
 
     temperature: float | None = None
     """Of the default setting; the method's own default where not given."""
-    alpha: float = 0.1
-    """Of the default setting: weight of the labels, 1 is plain training, 0 the teacher alone."""
+    alpha: float | None = None
+    """Of the default setting: weight of the labels, 1 is plain training, 0 the teacher alone; the
+    method's own if not given."""
     space: str = "kd"
-    """What is varied: kd, kd-grid, methods, student, or FILE.py:FUNCTION of your own."""
+    """What is varied: kd, kd-grid, methods, student, methods=NAME,NAME, or FILE.py:FUNCTION."""
     oracle: str = "random"
     """Who proposes settings: random, grid, bayesian or hyperband."""
     trials: int | None = None
@@ -57,7 +58,8 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
 
     def __post_init__(self) -> None:
         check_budget(self)
-        within("alpha", self.alpha, 0.0, 1.0)
+        if self.alpha is not None:
+            within("alpha", self.alpha, 0.0, 1.0)
         if self.temperature is not None:
             positive("temperature", self.temperature)
         for name in ("trials", "executions_per_trial", "hyperband_iterations"):

@@ -10,7 +10,7 @@ import keras
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Method
-from kd_keras.recipes import grid, results, setup
+from kd_keras.recipes import grid, results
 from kd_keras.recipes.learners import deployed
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
@@ -91,7 +91,8 @@ class Final:
         test = quality.evaluate(theirs, self._task.test.labels)
         entry = {**_seed_entry(self._config.seed, teacher_outcome), "test": test}
         costs = cost.describe(self._teacher)
-        models = {"teacher": results.model_entry(self._config.teacher, costs, [entry])}
+        name = grid.name_of_teacher(self._config)
+        models = {"teacher": results.model_entry(name, costs, [entry])}
         judges: dict[tuple, tuple] = {}  # those of one architecture share what is measured of it
         for role, trained in self._trained.items():
             spec, method = trained.setting.student, self._method(role, trained.setting)
@@ -109,8 +110,9 @@ class Final:
         return method if method is not None and method.changes_answer else None
 
     def _judge(self, spec: grid.Spec, method: Method | None) -> tuple[keras.Model, Predictor, dict]:
-        student = setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed=0)
-        model = student if method is None else deployed(student, self._teacher, method)
+        model = self._trainer.student(spec, seed=0, method=method)
+        if method is not None:
+            model = deployed(self._trainer.plan(spec, method, model)[-1])
         return model, Predictor(model), cost.describe(model)
 
     def _seeds(

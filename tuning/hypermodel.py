@@ -1,5 +1,6 @@
 """`DistillationModel`: what KerasTuner builds from hyper-parameters, a Distiller ready to fit."""
 
+import dataclasses
 import tempfile
 from typing import Any
 
@@ -63,7 +64,7 @@ class DistillationModel(keras_tuner.HyperModel):
         """
         setting, config = self.setting(hp), self._config
         method = grid.method_of(setting)
-        student = self.student(setting, config.seed)
+        student = self.student(setting, config.seed, method.logits(self._task.classes))
         distiller = Distiller(
             student=student, teacher=self.teacher, method=method, alpha=setting.alpha
         )
@@ -76,10 +77,10 @@ class DistillationModel(keras_tuner.HyperModel):
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller
 
-    def student(self, setting: Setting, seed: int) -> keras.Model:
+    def student(self, setting: Setting, seed: int, logits: int | None = None) -> keras.Model:
         """A new student of a setting."""
-        spec = setting.student
-        return setup.build_model(spec.name, spec.knobs, spec.weights, self._task, seed)
+        name, knobs, weights = dataclasses.astuple(setting.student)
+        return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
 
 
 def explored(model: DistillationModel, metric: str) -> list[dict[str, Any]]:

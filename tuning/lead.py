@@ -63,7 +63,7 @@ class Lead:
         Raises:
             RuntimeError: three trials failed one after the other, or no worker is left.
         """
-        chief = Chief(oracle, trials, Calls(folder.work / "calls.jsonl"), metric)
+        chief = Chief(oracle, trials, Calls(trials.search / "calls.jsonl"), metric)
         add = protos.get_service_grpc().add_OracleServicer_to_server
         add(Service(chief), self._server)
         self._server.answer = chief.heard

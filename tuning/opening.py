@@ -62,8 +62,5 @@ def opened(config: TuneConfig, space: Space | None = None) -> Opened:
 
 def _explored(config: TuneConfig, task: Task, space: Space) -> list[dict[str, Any]]:
     """The whole space; each of its branches fits the teacher, which need not have learned yet."""
-    if setup.is_file(config.teacher):
-        teacher = setup.load_model(config.teacher, task)
-    else:
-        teacher = setup.build_model(config.teacher, config.teacher_knobs, None, task, seed=0)
+    teacher = setup.untrained_teacher(dataclasses.replace(config, teacher_weights=None), task)
     return explored(DistillationModel(config, task, teacher, space), task.metric)

@@ -1,16 +1,21 @@
 """KerasTuner's oracles, by name: who proposes settings."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras_tuner
 from keras_tuner import oracles
 
 from kd_keras.checks import lookup
 from kd_keras.evaluation.quality import METRICS
+from kd_keras.recipes.runs import NOT_COMPARED
 from tuning.config import TRIALS, TuneConfig
 
 LOWER_IS_BETTER = ("nll", "ece")
 OBJECTIVES = {name: METRICS[name] for name in METRICS if name not in LOWER_IS_BETTER}
+
+ENDLESS = ("random", "bayesian")  # would go on for ever: these are told how many are enough
 
 Make = Callable[..., keras_tuner.Oracle]
 
@@ -30,9 +35,18 @@ class GridOracle(oracles.GridSearchOracle):
         return found
 
 
-def _up_to_trials(kind: Callable[..., keras_tuner.Oracle], default: int | None) -> Make:
+class _Most(int):
+    """How many trials at the most, written in four digits: KerasTuner writes the names of trials
+    as wide as this, and a search that is given more trials must call those it has as before."""
+
+    def __str__(self) -> str:
+        return f"{int(self):04d}"
+
+
+def _up_to_trials(kind: Callable[..., keras_tuner.Oracle]) -> Make:
     def make(config: TuneConfig, **shared) -> keras_tuner.Oracle:
-        return kind(max_trials=config.trials or default, **shared)
+        most = most_trials(config.oracle, config.trials)
+        return kind(max_trials=None if most == math.inf else _Most(most), **shared)
 
     return make
 
@@ -47,11 +61,38 @@ def _hyperband(config: TuneConfig, **shared) -> keras_tuner.Oracle:
 
 
 ORACLES: dict[str, Make] = {
-    "random": _up_to_trials(oracles.RandomSearchOracle, TRIALS),
-    "grid": _up_to_trials(GridOracle, None),
-    "bayesian": _up_to_trials(oracles.BayesianOptimizationOracle, TRIALS),
+    "random": _up_to_trials(oracles.RandomSearchOracle),
+    "grid": _up_to_trials(GridOracle),
+    "bayesian": _up_to_trials(oracles.BayesianOptimizationOracle),
     "hyperband": _hyperband,
 }
+
+
+def most_trials(oracle: str, trials: int | None) -> float:
+    """How many settings an oracle tries at the most.
+
+    Example:
+        >>> most_trials("bayesian", None), most_trials("grid", None), most_trials("grid", 5)
+        (20, inf, 5)
+    """
+    return trials or (TRIALS if oracle in ENDLESS else math.inf)
+
+
+def extends(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a search of settings `before` is the beginning of one of settings `now`.
+
+    What these oracles propose does not depend on how many trials there will be: with more of them
+    and nothing else changed, a search begins with the trials that are there.
+
+    Example:
+        >>> extends({"oracle": "random", "trials": 5}, {"oracle": "random", "trials": None})
+        True
+    """
+    changed = {name for name in {*before, *now} if before.get(name) != now.get(name)}
+    if not changed <= {"trials", *NOT_COMPARED}:
+        return False
+    had, has = (most_trials(x["oracle"], x["trials"]) for x in (before, now))
+    return has > had
 
 
 def check(config: TuneConfig) -> None:

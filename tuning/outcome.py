@@ -1,4 +1,4 @@
-"""What comes out of a search: its trials as rows, as a DataFrame, as a file, as a table."""
+"""What comes out of a search: its trials as rows, as a DataFrame, as a file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,11 @@ from typing import Any
 import keras_tuner
 import pandas as pd
 
-from kd_keras import table
 from kd_keras.files import whole_file
 from kd_keras.recipes import results
 from tuning.trials import Trials
-from tuning.values import cell, own
+from tuning.values import own
 
-SHOWN = 10  # trials in the printed table
 COMPLETED = "COMPLETED"
 
 
@@ -22,7 +20,8 @@ def rows(oracle: keras_tuner.Oracle, trials: Trials) -> list[dict[str, Any]]:
     """Every trial of a search that is over, in the order of their ids.
 
     Returns:
-        `trial`, `status`, `values` (its hyper-parameters), and of a completed one `score` (mean,
+        `trial`, `status`, `values` (its hyper-parameters), of one that Hyperband has promoted
+        `goes_on_from` (the trial it comes from), and of a completed one `score` (mean,
         std, n over its executions), `epochs`, `best_epoch` (mean over them), `seconds` (their sum,
         from the first epoch on) and `executions`; of a failed one `message`, the traceback.
     """
@@ -32,6 +31,8 @@ def rows(oracle: keras_tuner.Oracle, trials: Trials) -> list[dict[str, Any]]:
 def _row(trial: Any, trials: Trials) -> dict[str, Any]:
     values = trial.hyperparameters.values
     row = {"trial": trial.trial_id, "status": trial.status, "values": own(values)}
+    if "tuner/trial_id" in values:
+        row["goes_on_from"] = values["tuner/trial_id"]
     if trial.status != COMPLETED:
         return {**row, "message": trial.message}
     executions = trials.outcome(trial.trial_id, values) or []
@@ -105,37 +106,3 @@ def write_csv(found: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the trials as a CSV file, whole or not at all."""
     with whole_file(path) as temporary:
         frame(found).to_csv(temporary, index=False)
-
-
-def as_text(found: Mapping[str, Any]) -> str:
-    """What the command prints: the best trials, test, and what tuning was worth."""
-    search = found["search"]
-    metric = table.QUALITY.get(search["metric"], search["metric"])
-    parts = [
-        table.aligned(_best_lines(search)),
-        f"Validation {metric}; {_counted(search)}. * is best. Default setting "
-        f"{table.spread(search['default']['score'])}, student alone "
-        f"{table.spread(search['alone']['score'])}.",
-        table.aligned(table.lines(dict(found))),
-        "Test was looked at once. Students were trained anew on train and validation, for the "
-        "epochs that were best in the search.",
-        table.verdict(dict(found)),
-    ]
-    return "\n\n".join(parts)
-
-
-def _counted(search: Mapping[str, Any]) -> str:
-    count = len(search["trials"])
-    shown = f"the best {SHOWN} of {count} trials" if count > SHOWN else f"{count} trials"
-    return f"{shown}, {search['failed']} of them failed" if search["failed"] else shown
-
-
-def _best_lines(search: Mapping[str, Any]) -> list[list[str]]:
-    names = list(dict.fromkeys(name for row in search["trials"] for name in row["values"]))
-    completed = [row for row in search["trials"] if row["status"] == COMPLETED]
-    lines = [["trial", "score", "epochs", *names]]
-    for row in sorted(completed, key=lambda row: -row["score"]["mean"])[:SHOWN]:
-        mark = " *" if row["trial"] == search["best"] else ""
-        cells = [cell(row["values"].get(name, "-")) for name in names]
-        lines.append([row["trial"] + mark, table.spread(row["score"]), str(row["epochs"]), *cells])
-    return lines

@@ -51,7 +51,8 @@ def run(
     Returns:
         What `results.json` holds; `trials.csv`, `student.keras`, `teacher.keras` and
         `tensorboard/` lie beside it. A run that was finished before is not repeated, unless
-        `config.overwrite`.
+        `config.overwrite`; with more `trials`, it goes on to the outcome of a search that had so
+        many from the start.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings, data or space, before
@@ -75,12 +76,12 @@ def run(
             "join with `python -m tuning.distributed`."
         )
     here = opened(config, space)
-    with RunFolder(config, here.digests) as folder:
+    with RunFolder(config, here.digests, oracles.extends) as folder:
         if folder.results is not None:
             return folder.results
         search = _Search(here, folder, progress or Progress(show=False), lead)
         board.experiment(folder.path, here.varied, here.task.metric)
-        found = search.run()
+        found = search.run(here.varied)
         folder.finish(found)
     return found
 
@@ -93,22 +94,24 @@ class _Search:
         self.folder, self.progress, self.lead = folder, progress, lead
         self.trials = Trials(folder.path, folder.work)
 
-    def run(self) -> dict[str, Any]:
-        teacher = self.taught_teacher()
+    def run(self, varied: list[dict[str, Any]]) -> dict[str, Any]:
+        teacher, taught = self.taught_teacher()
         trainer = Trainer(self.config, self.task, teacher, self.progress)
         references = self.references(trainer)
         found = self.search(teacher, trainer)
         search = {
             "oracle": self.config.oracle,
             "space": self.config.space,
+            "varied": varied,
             "metric": self.task.metric,
             "best": outcome.best(found)["trial"],
             "failed": sum(row["status"] != outcome.COMPLETED for row in found),
             "trials": found,
+            "teacher": _entry([(self.config.seed, taught)]),
             **references,
         }
         del trainer  # its Distillers are not needed any more
-        models = self.judged(teacher, search)
+        models = self.judged(teacher, taught, search)
         return {
             "task": results.task_facts(self.task),
             "search": search,
@@ -117,14 +120,16 @@ class _Search:
             "verdict": verdict(self.task.metric, models, outcome.best(found), len(found)),
         }
 
-    def taught_teacher(self) -> keras.Model:
-        """The teacher of all trials."""
-        seed = self.config.seed
-        teacher, how = learners.teacher(self.config, self.task, seed, self._train)
-        log.info("seed %d: teacher, %s", seed, how.text(self.task.metric))
-        save(teacher, self.folder.path / "teacher.keras")
-        self._teacher_outcome = how
-        return teacher
+    def taught_teacher(self) -> tuple[keras.Model, Outcome]:
+        """The teacher of all trials, and how its training went."""
+        seed, path = self.config.seed, self.folder.path / "teacher.keras"
+        if self.folder.earlier is not None:
+            (how,) = self.folder.earlier["search"]["teacher"]["executions"]
+            return setup.load_model(path, self.task), _outcome(how)
+        teacher, taught = learners.teacher(self.config, self.task, seed, self._train)
+        log.info("seed %d: teacher, %s", seed, taught.text(self.task.metric))
+        save(teacher, path)
+        return teacher, taught
 
     def references(self, trainer: Trainer) -> dict[str, Any]:
         """The default setting and the student alone, trained and scored as the trials are."""
@@ -133,17 +138,15 @@ class _Search:
             "alone": trainer.alone,
             "default": trainer.taught,
         }
+        if self.folder.earlier is not None:
+            return {role: self.folder.earlier["search"][role] for role in kinds}
         for role, fit in kinds.items():
             executions = []
             for seed in self.config.trial_seeds:
                 how = fit(setting, seed, self.folder, role=role)
                 log.info("seed %d: %s, %s", seed, role, how.text(self.task.metric))
-                executions.append({"seed": seed, **dataclasses.asdict(how)})
-            found[role] = {
-                "score": results.spread([one["score"] for one in executions]),
-                "best_epoch": sum(one["best_epoch"] for one in executions) / len(executions),
-                "executions": executions,
-            }
+                executions.append((seed, how))
+            found[role] = _entry(executions)
         return found
 
     def search(self, teacher: keras.Model, trainer: Trainer) -> list[dict[str, Any]]:
@@ -160,7 +163,9 @@ class _Search:
         outcome.write_csv(found, self.folder.path / "trials.csv")
         return found
 
-    def judged(self, teacher: keras.Model, search: dict[str, Any]) -> dict[str, Any]:
+    def judged(
+        self, teacher: keras.Model, taught: Outcome, search: dict[str, Any]
+    ) -> dict[str, Any]:
         """Train on train and validation, and look at test."""
         self.progress.say("training on train and validation, judging on test")
         whole = dataclasses.replace(
@@ -173,7 +178,7 @@ class _Search:
         final.train("alone", default, search["alone"]["best_epoch"])
         final.train("default", default, search["default"]["best_epoch"])
         final.train("tuned", tuned, best["best_epoch"])
-        return final.judged(self._teacher_outcome)
+        return final.judged(taught)
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
         total = self.config.head_epochs + (epochs or self.config.epochs)
@@ -181,3 +186,17 @@ class _Search:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )
+
+
+def _entry(executions: list[tuple[int, Outcome]]) -> dict[str, Any]:
+    """How trainings that are no trials went, by seed, as the results keep it."""
+    outcomes = [how for _, how in executions]
+    return {
+        "score": results.spread([how.score for how in outcomes]),
+        "best_epoch": sum(how.best_epoch for how in outcomes) / len(outcomes),
+        "executions": [{"seed": seed, **dataclasses.asdict(how)} for seed, how in executions],
+    }
+
+
+def _outcome(execution: dict[str, Any]) -> Outcome:
+    return Outcome(**{name: value for name, value in execution.items() if name != "seed"})

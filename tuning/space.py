@@ -5,18 +5,20 @@ any of `FIELDS`. A hyper-parameter that is inactive is None, and left out.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_keras import methods
 from kd_keras.checks import lookup, positive, unknown, within
 from kd_keras.config import ON_ANSWERS
+from kd_keras.methods import METHODS
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
 from tuning.config import TuneConfig
+from tuning.knobs import KNOBS, TEMPERATURE
 
 Space = Callable[[Any], Mapping[str, Any]]
 
@@ -45,7 +47,7 @@ def kd(hp) -> dict[str, Any]:
         >>> kd(keras_tuner.HyperParameters())
         {'temperature': 4.0, 'alpha': 0.1, 'learning_rate': 0.001}
     """
-    return {"temperature": _temperature(hp), **_mixing(hp)}
+    return {"temperature": TEMPERATURE.of(hp, "temperature"), **_mixing(hp)}
 
 
 def kd_grid(hp) -> dict[str, Any]:
@@ -57,16 +59,26 @@ def kd_grid(hp) -> dict[str, Any]:
     }
 
 
-def of_methods(hp) -> dict[str, Any]:
-    """The methods on answers, each with its own knobs in `KNOBS`; alpha and learning rate."""
-    name = hp.Choice("method", list(ON_ANSWERS))
-    knobs: dict[str, Any] = {}
-    for method in ON_ANSWERS:
+def of_methods(hp, names: Sequence[str] = ON_ANSWERS) -> dict[str, Any]:
+    """Some methods, each with its own knobs in `knobs.KNOBS`; alpha and learning rate.
+
+    Args:
+        hp: KerasTuner's.
+        names: those on answers if not given. Those on features look at their default taps.
+
+    Example:
+        >>> import keras_tuner
+        >>> of_methods(keras_tuner.HyperParameters(), ["rkd", "kd"])["method_knobs"]
+        {'distance_weight': 25.0, 'angle_weight': 50.0}
+    """
+    name = hp.Choice("method", list(names))
+    own: dict[str, Any] = {}
+    for method in names:
         with hp.conditional_scope("method", [method]):
-            own = methods.knobs_of(method)
-            declared = {k: KNOBS[k](hp, f"{method} {k}") for k in KNOBS if k in own}
-            knobs |= {k: value for k, value in declared.items() if value is not None}
-    return {"method": name, "method_knobs": knobs, **_mixing(hp)}
+            ranges = KNOBS.get(method, {})
+            drawn = {knob: one.of(hp, f"{method} {knob}") for knob, one in ranges.items()}
+            own |= drawn if method == name else {}
+    return {"method": name, "method_knobs": own, **_mixing(hp)}
 
 
 def of_students(hp) -> dict[str, Any]:
@@ -81,10 +93,6 @@ def of_students(hp) -> dict[str, Any]:
     return {"student": name, "student_knobs": knobs, **kd(hp)}
 
 
-def _temperature(hp, name: str = "temperature") -> float:
-    return hp.Float(name, 1.0, 64.0, sampling="log", default=4.0)
-
-
 def _mixing(hp) -> dict[str, float]:
     return {
         "alpha": hp.Float("alpha", 0.0, 1.0, default=0.1),
@@ -92,10 +100,7 @@ def _mixing(hp) -> dict[str, float]:
     }
 
 
-# how a knob is varied, in every method that has one of that name
-KNOBS: dict[str, Callable[[Any, str], Any]] = {
-    "temperature": _temperature,
-}
+CHOSEN = "methods="  # and names joined by commas
 
 SPACES: dict[str, Space] = {
     "kd": kd,
@@ -106,12 +111,23 @@ SPACES: dict[str, Space] = {
 
 
 def find(words: str) -> Space:
-    """A space by its name, or the function of a file, `my_space.py:wide`.
+    """A space by its name; `methods=kd,rkd` is that of these methods, `my_space.py:wide` the
+    function of a file.
 
     Raises:
         ValueError: an unknown name, or a file without that function.
         FileNotFoundError: no such file.
+
+    Example:
+        >>> import keras_tuner
+        >>> find("methods=sp,kd")(keras_tuner.HyperParameters())["method"]
+        'sp'
     """
+    if words.startswith(CHOSEN):
+        names = words.removeprefix(CHOSEN).split(",")
+        for name in names:
+            lookup("method", METHODS, name)
+        return functools.partial(of_methods, names=names)
     file, colon, name = words.rpartition(":")
     if not colon:
         return lookup("space", SPACES, words)
@@ -168,11 +184,12 @@ def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
     if temperature is None and value.get("method", config.method) == config.method:
         known = value.get("method_knobs", {})
         temperature = None if "temperature" in known else config.temperature
+    alpha = value.get("alpha", config.alpha)
     return Setting(
         student=_spec("student", config, value, weights=config.student_weights),
         method=_spec("method", config, value),
         temperature=None if temperature is None else positive("temperature", temperature),
-        alpha=within("alpha", value.get("alpha", config.alpha), 0.0, 1.0),
+        alpha=None if alpha is None else within("alpha", alpha, 0.0, 1.0),
         label="",
         learning_rate=positive("learning_rate", value.get("learning_rate", config.learning_rate)),
     )

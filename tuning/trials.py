@@ -13,13 +13,13 @@ import keras
 
 from kd_keras.data.task import Task
 from kd_keras.files import whole_folder, write_json
-from kd_keras.methods import Roles
+from kd_keras.methods import Method, Stage
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
-from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, train
+from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, length, train
 from tuning import board
 from tuning.config import TuneConfig
 from tuning.space import Setting
@@ -73,15 +73,15 @@ class Trainer:
         method = grid.method_of(setting)
         key = (str(setting.student), json.dumps(method._settings(), sort_keys=True, default=str))
         bench = self._bench(key)
-        plan = method.plan(Roles(self._new(setting.student, seed), self._teacher))
+        plan = self.plan(setting.student, method, self.student(setting.student, seed, method))
 
         def fit(learner: Learner, own: int | None) -> Outcome:
-            if learner.role != role:  # a stage before the last
+            if learner.role != role or own == 0:  # a stage before the last, or no training
                 return self._train(learner, setting, journal, title, own)
             return self._train(learner, setting, journal, title, epochs or own, **how)
 
         try:
-            return bench.taught(role, seed, plan, setting.alpha, fit)
+            return bench.taught(role, seed, plan, grid.alpha_of(setting, method), fit)
         except BaseException:
             del self._benches[key]  # it may be half made
             raise
@@ -89,7 +89,7 @@ class Trainer:
     def alone(self, setting: Setting, seed: int, journal: Journal, *, role: str, **how) -> Outcome:
         """Train a setting's student on labels alone; arguments as in `taught`."""
         bench = self._bench((str(setting.student), "alone"))
-        learner = bench.alone(role, seed, self._new(setting.student, seed))
+        learner = bench.alone(role, seed, self.student(setting.student, seed))
         return self._train(learner, setting, journal, None, **how)
 
     def _bench(self, key: Any) -> Bench:
@@ -100,12 +100,19 @@ class Trainer:
             self._benches.popitem(last=False)
         return self._benches[key]
 
-    def _new(self, student: Spec, seed: int) -> keras.Model:
-        return setup.build_model(student.name, student.knobs, student.weights, self._task, seed)
+    def student(self, spec: Spec, seed: int, method: Method | None = None) -> keras.Model:
+        """A new student, for a method or for labels alone."""
+        logits = None if method is None else method.logits(self._task.classes)
+        name, knobs, weights = dataclasses.astuple(spec)
+        return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
+
+    def plan(self, spec: Spec, method: Method, student: keras.Model) -> list[Stage]:
+        """The trainings of a method."""
+        return method.plan(setup.roles(self._config, spec, student, self._teacher, self._task))
 
     def _train(self, learner, setting, journal, title, epochs=None, **how) -> Outcome:
         budget = dataclasses.replace(self._config, learning_rate=setting.learning_rate)
-        total = budget.head_epochs + (epochs or budget.epochs)
+        total = length(budget, epochs)
         with self._progress.bar(f"seed {learner.seed}: {title or learner.role}", total) as bar:
             return train(learner, self._task, budget, journal, epochs=epochs, progress=[bar], **how)
 

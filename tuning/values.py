@@ -5,6 +5,8 @@ from typing import Any
 
 import keras_tuner
 
+from kd_keras import trial_table
+
 
 def own(values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a space, without what Hyperband adds.
@@ -16,11 +18,6 @@ def own(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 
 
-def cell(value: Any) -> str:
-    """One value, as a table shows it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def in_words(values: Mapping[str, Any]) -> str:
     """Values on one line.
 
@@ -28,7 +25,7 @@ def in_words(values: Mapping[str, Any]) -> str:
         >>> in_words({"temperature": 2.66913, "method": "kd"})
         'temperature=2.669, method=kd'
     """
-    return ", ".join(f"{name}={cell(value)}" for name, value in values.items())
+    return ", ".join(f"{name}={trial_table.value(value)}" for name, value in values.items())
 
 
 def standing_at(values: Mapping[str, Any]) -> keras_tuner.HyperParameters:

@@ -11,7 +11,7 @@ from kd_keras.cache.store import Stored, of_arrays
 from kd_keras.cache.stream import Stream
 from kd_keras.cache.transfer import BATCH, check_views, pixel_fingerprints
 from kd_keras.checks import lookup
-from kd_keras.data.augmentation import AUGMENTATIONS, Augmentation
+from kd_keras.data.augmentation import AUGMENTATIONS, MIXUP, Augmentation
 from kd_keras.files import fingerprint as fingerprint_of
 from kd_keras.models.taps import input_spec
 from kd_keras.teachers import TeacherSource, as_source
@@ -149,6 +149,13 @@ def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
 
     The image's own pixels stand for the example, which has no index here.
     """
+    if isinstance(augmentation, str) and MIXUP in augmentation.split("+"):
+        raise ValueError(
+            "`mixup` takes a second image, and a pipeline of your own gives one at a time. Mix in "
+            "the pipeline and let the teacher run at every step; or take data.pipeline.Epochs with "
+            "cache.SplitViews, whose mixed views can be stored. "
+            f"Received: augmentation={augmentation!r}"
+        )
     function = (
         lookup("augmentation", AUGMENTATIONS, augmentation)
         if isinstance(augmentation, str)

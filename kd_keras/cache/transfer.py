@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data import images as files_of_images
-from kd_keras.data.augmentation import augmenter
+from kd_keras.data.augmentation import joined
+from kd_keras.data.mixing import viewer
 from kd_keras.data.task import Split
 from kd_keras.files import fingerprint
 from kd_keras.pipes import untuned
@@ -146,7 +147,7 @@ class SplitViews(TransferSet):
     Args:
         split: the examples; those in files must be as they were when `fingerprint` was taken.
         fingerprint: of the split's content, such as `f"{task.fingerprint}/train"`.
-        augmentation: a name in `data.augmentation.AUGMENTATIONS`.
+        augmentation: as in `data.pipeline.Epochs`.
         views: how many views of every example.
         seed: of the augmentation.
         batch_size: images a forward pass of the teacher.
@@ -175,11 +176,13 @@ class SplitViews(TransferSet):
         batch_size: int = BATCH,
         name: str = "split",
     ):
-        self._augment = augmenter(augmentation, seed)
-        check_views(views, augmentation if self._augment is not None else None)
+        augmentation = joined(augmentation)
+        self._changing = augmentation != "none"
+        check_views(views, augmentation if self._changing else None)
+        self._augmentation, self._seed = augmentation, seed
         self._split, self._batch_size = split, batch_size
         self._settings = [fingerprint, len(split), split.image_shape]
-        if self._augment is not None:
+        if self._changing:
             self._settings += [augmentation, views, seed]
         self.name, self.views, self.count = name, views, views * len(split)
 
@@ -188,23 +191,16 @@ class SplitViews(TransferSet):
         return fingerprint("split", self._settings)
 
     def batches(self, start=0):
-        if self._split.images is not None and self._augment is None:
+        if self._split.images is not None and not self._changing:
             yield from Arrays(self._split.images, self._batch_size).batches(start)
             return
         numbers = tf.data.Dataset.range(start, self.count)
-        decoded = numbers.map(self._fetcher(), num_parallel_calls=tf.data.AUTOTUNE)
-        yield from untuned(decoded.batch(self._batch_size).prefetch(2))
-
-    def _fetcher(self):
-        """A graph function from a row to its image."""
-        n, augment = len(self._split), self._augment
-        image_of = _reader(self._split)
-
-        def fetch(row):
-            image = image_of(row % n)
-            return image if augment is None else augment(image, row % n, row // n)
-
-        return fetch
+        n = len(self._split)
+        view_of = viewer(self._augmentation, self._seed, _reader(self._split), n)
+        seen = numbers.map(
+            lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        yield from untuned(seen.batch(self._batch_size).prefetch(2))
 
 
 def _reader(split: Split):

@@ -53,7 +53,7 @@ class Build(_OnDisk, DataConfig):
     teacher_precision: str = "float32"
     """Of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain from it)."""
     augmentation: str = "none"
-    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+    """As of `distill`: none, shift, mirror, symmetries, mixup; several joined by a plus sign."""
     views: int | None = None
     """Augmented versions of each image; needed with an augmentation."""
     limit_gb: float | None = None

@@ -56,7 +56,7 @@ FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
 BELONGINGS = {
     "teacher": ("teacher_knobs", "teacher_weights"),
     "student": ("student_knobs", "student_weights"),
-    "method": ("method_knobs", "temperature", "temperature_end"),
+    "method": ("method_knobs", "temperature", "temperature_end", "alpha", "alpha_end"),
 }
 
 

@@ -27,16 +27,17 @@ class Tune(TuneConfig):
 
     def search(self, **how: Any) -> int:
         """Search and print; the exit code. `how` is as `tuning.run.run` takes it."""
+        from kd_keras import report, trial_table
         from kd_keras.recipes.progress import Progress
-        from tuning import outcome
         from tuning.run import run
 
         config = config_of(TuneConfig, self)
         results = run(config, progress=Progress(), **how)
+        page = report.build([config.folder], config.folder / "report")
         if self.json:
             print_json(results)
         else:
-            print(f"run in {config.folder}, trials in {config.folder / 'trials.csv'}")
+            print(f"run in {config.folder}, report in {page}")
             print()
-            print(outcome.as_text(results))
+            print(trial_table.as_text(results))
         return 1 if results["search"]["failed"] else 0

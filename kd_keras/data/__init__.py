@@ -10,6 +10,8 @@ from kd_keras.data.task import Split, Task
 TASKS: dict[str, Callable[..., Task]] = {
     "digits": builtin.digits,
     "mnist": builtin.mnist,
+    "digits_halves": builtin.digits_halves,
+    "mnist_halves": builtin.mnist_halves,
     "mhist": mhist.load,
     "folder": folder.load,
 }

@@ -42,20 +42,66 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
 }
 
 
+MIXUP = "mixup"  # which takes a second image: see `mixing`
+KNOWN = {**AUGMENTATIONS, MIXUP: None}
+
+
+def words(name: str) -> tuple[list[str], bool]:
+    """`"mirror+mixup"` as the augmentations of one image, `["mirror"]`, and whether it is mixed.
+
+    Raises:
+        ValueError: for a word that is not known, or there twice.
+
+    Example:
+        >>> words("shift+mirror+mixup"), words("none")
+        ((['shift', 'mirror'], True), ([], False))
+    """
+    found = name.split("+")
+    for word in found:
+        lookup("augmentation", KNOWN, word)
+        if found.count(word) > 1:
+            raise ValueError(f"Each augmentation may be named once. Received: {name!r}")
+    return [word for word in found if word not in ("none", MIXUP)], MIXUP in found
+
+
+def joined(*names: str | None) -> str:
+    """Augmentations as one name, each once; mixing comes last.
+
+    Example:
+        >>> joined("mixup", "none", "mirror"), joined("none", None)
+        ('mirror+mixup', 'none')
+    """
+    parts = [words(name) for name in names if name is not None]
+    alone = list(dict.fromkeys(word for found, _ in parts for word in found))
+    return "+".join([*alone, *([MIXUP] if any(mixes for _, mixes in parts) else [])]) or "none"
+
+
+def key_of(seed: int, purpose: int, index, view):
+    """A key for what is drawn of one view of one example; the purpose keeps drawings apart."""
+    key = tf.constant([seed, purpose])
+    for number in (index, view):  # folding in an int64 gives another key than an int32
+        key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
+    return key
+
+
 def augmenter(name: str, seed: int):
-    """A function `(image, index, view) -> image`, or None for `"none"`.
+    """A function `(image, index, view) -> image`, or None where `name` asks for none.
+
+    Mixing, which takes another image too, is left to `mixing.viewer`.
 
     Raises:
         ValueError: for an unknown name.
     """
-    chosen = lookup("augmentation", AUGMENTATIONS, name)
-    if chosen is None:
+    known = (AUGMENTATIONS[word] for word in words(name)[0])
+    chosen = [function for function in known if function is not None]
+    if not chosen:
         return None
 
     def augment(image, index, view):
-        key = tf.constant([seed, 0])
-        for number in (index, view):  # folding in an int64 gives another key than an int32
-            key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
-        return tf.ensure_shape(chosen(image, key), image.shape)
+        key = key_of(seed, 0, index, view)
+        for place, function in enumerate(chosen):
+            own = key if place == 0 else tf.random.experimental.stateless_fold_in(key, place)
+            image = tf.ensure_shape(function(image, own), image.shape)
+        return image
 
     return augment

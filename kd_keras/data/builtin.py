@@ -1,6 +1,7 @@
 """Data sets that come with a package: `digits` (scikit-learn) and `mnist` (TFDS)."""
 
 import contextlib
+import dataclasses
 import os
 import socket
 import threading
@@ -58,6 +59,36 @@ def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> T
     builder = tfds.builder(f"mnist:{MNIST_VERSION}", data_dir=str(root))
     train, test = (_read(builder, name) for name in ("train", "test"))
     return _task("mnist", train, test, 0.1, seed)
+
+
+def digits_halves(*, seed: int = 0) -> Task:
+    """`digits` in two classes, below five or not: a task of few classes that holds many kinds."""
+    return _halves(digits(seed=seed))
+
+
+def mnist_halves(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
+    """`mnist` in two classes, below five or not. Arguments and errors as there.
+
+    Source: the task of Mueller, Kornblith and Hinton, *Subclass Distillation* (2020).
+    """
+    return _halves(mnist(data_dir=data_dir, seed=seed))
+
+
+def _halves(task: Task) -> Task:
+    parts = (
+        dataclasses.replace(split, labels=split.labels // 5)
+        for split in (task.train, task.validation, task.test)
+    )
+    train, validation, test = parts
+    return dataclasses.replace(
+        task,
+        name=f"{task.name}_halves",
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=("0 to 4", "5 to 9"),
+        fingerprint=f"{task.fingerprint}/halves",
+    )
 
 
 def _task(name: str, rest: Split, test: Split, share: float, seed: int) -> Task:

@@ -9,6 +9,7 @@ import numpy as np
 
 from kd_keras.checks import unknown
 from kd_keras.data import images
+from kd_keras.data import task as tasks
 from kd_keras.data.task import Split, Task, cut_validation
 from kd_keras.files import fingerprint
 
@@ -84,6 +85,33 @@ def load(
             "folder", names, images.digests(files), [shape, seed, validation_share]
         ),
     )
+
+
+def unlabelled(
+    data_dir: str | os.PathLike[str], image_shape: tuple[int, int, int]
+) -> tuple[Split, str]:
+    """All images of a folder, at any depth, as a split without labels; and its fingerprint.
+
+    Hidden files, and files that are no image by their ending, are passed over.
+
+    Args:
+        data_dir: the folder.
+        image_shape: `(height, width, channels)`, to which they are resized when they are read.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it holds no image, or images that cannot be read.
+    """
+    root = Path(data_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {str(root)!r} of unlabelled images.")
+    files = [path for path in sorted(root.rglob("*")) if _is_image(path)]
+    files = [path for path in files if not path.name.startswith(".")]
+    if not files:
+        raise ValueError(f"{root} holds no image ({', '.join(images.SUFFIXES)}).")
+    images.refuse(root, images.check_files((None, path) for path in files))
+    split = tasks.unlabelled(image_shape, files=tuple(files))
+    return split, fingerprint("unlabelled", images.digests(files), image_shape)
 
 
 def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:

@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data import images
-from kd_keras.data.augmentation import augmenter
+from kd_keras.data.augmentation import words
+from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
 from kd_keras.pipes import untuned
 
@@ -21,20 +22,26 @@ class Epochs:
         split: the examples.
         batch_size: examples a batch; the last one may be smaller.
         seed: of order and augmentation.
-        augmentation: a name in `AUGMENTATIONS`.
+        augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. Where images are
+            mixed, labels and weights are mixed alike.
         class_weight: weight by class number, or None.
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
         augmentation_seed: of the augmentation, where `seed` is to decide the order alone: the
             versions are then the same for every `seed`.
+        classes: how many there are; needed to mix class numbers.
 
     Attributes:
         dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` where the
             split or the classes are weighted. Images are uint8, `(batch, height, width,
             channels)`; the view is the epoch, modulo `views`; labels are class numbers or soft
-            labels, as the split has them.
+            labels, as the split has them, soft where they are mixed, and left out where the split
+            has none.
         rows: the same batches without the images, for which no pixel is read.
         fresh: whether every epoch augments anew, so that no image is seen twice.
         callback: to be given to `fit`.
+
+    Raises:
+        ValueError: for an unknown augmentation, or class numbers to be mixed without `classes`.
 
     Example:
         >>> import kd_keras as kd
@@ -54,6 +61,7 @@ class Epochs:
         class_weight: dict[int, float] | None = None,
         views: int | None = None,
         augmentation_seed: int | None = None,
+        classes: int | None = None,
     ):
         # variables, since a constant would be the same epoch for ever; and the order as a whole,
         # since a dataset that shuffles takes longer to begin than a small epoch lasts
@@ -65,62 +73,93 @@ class Epochs:
             order.assign(shuffled(len(split), seed, epoch))
 
         self.callback = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
-        augment = augmenter(augmentation, seed if augmentation_seed is None else augmentation_seed)
-        complete = _completer(split, view, class_weight)
-        if split.images is not None and augment is None:
-            batches = _gathered(split, order, batch_size, complete)
+        drawn = seed if augmentation_seed is None else augmentation_seed
+        changing = words(augmentation) != ([], False)
+        partner_of = mixer(augmentation, drawn, len(split))
+        known = _Known(split, view, class_weight, classes, partner_of)
+        if split.images is not None and not changing:
+            batches = _gathered(split, order, batch_size, known)
         else:
-            batches = _one_by_one(split, order, view, batch_size, augment, complete)
+            view_of = viewer(augmentation, drawn, _fetcher(split), len(split))
+            batches = _one_by_one(split, order, view, batch_size, view_of, known)
         self.dataset = untuned(batches.prefetch(2))
-        self.rows = untuned(_numbers(split, order, batch_size, complete).prefetch(2))
-        self.fresh = augment is not None and views is None
+        self.rows = untuned(_numbers(split, order, view, batch_size, known).prefetch(2))
+        self.fresh = changing and views is None
 
 
-def _gathered(split, order, batch_size, complete) -> tf.data.Dataset:
+def _gathered(split, order, batch_size, known) -> tf.data.Dataset:
     """Whole batches at once, from pixels in memory."""
     fetch = _fetcher(split)
 
     def batch(step):
         index = order[step * batch_size : (step + 1) * batch_size]
-        return complete(fetch(index), index)
+        return known.complete(fetch(index), index)
 
     return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
 
 
-def _numbers(split, order, batch_size, complete) -> tf.data.Dataset:
+def _numbers(split, order, view, batch_size, known) -> tf.data.Dataset:
     """What is known of the examples, but for the images."""
+    if known.mixes:
+        whole = _one_by_one(split, order, view, batch_size, lambda index, view: index, known)
+    else:
+        steps = tf.data.Dataset.range(-(-len(split) // batch_size))
+        indices = steps.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
+        whole = indices.map(lambda index: known.complete(index, index))
 
-    def batch(step):
-        index = order[step * batch_size : (step + 1) * batch_size]
-        known, *rest = complete(index, index)
-        return ({name: known[name] for name in ("index", "view")}, *rest)
+    def without_images(batch, *rest):
+        return ({name: batch[name] for name in ("index", "view")}, *rest)
 
-    return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
+    return whole.map(without_images)
 
 
-def _one_by_one(split, order, view, batch_size, augment, complete) -> tf.data.Dataset:
+def _one_by_one(split, order, view, batch_size, view_of, known) -> tf.data.Dataset:
     """Image after image, many at a time: decoded, augmented, and only then put together."""
-    fetch = _fetcher(split)
 
     def one(place):
         index = order[place]
-        image = fetch(index)
-        return image if augment is None else augment(image, index, view), index
+        return view_of(index, view), index, *known.partner(index)
 
     images = tf.data.Dataset.range(len(split)).map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    return images.batch(batch_size).map(complete)
+    return images.batch(batch_size).map(known.complete)
 
 
-def _completer(split, view, class_weight):
-    """A graph function from images and indices to what `fit` takes."""
-    labels, weights = targets(split), example_weights(split, class_weight)
+class _Known:
+    """What is known of a split's examples, by their indices: labels and weights, mixed or not."""
 
-    def complete(image, index):
-        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), view)}
-        label = tf.gather(labels, index)
-        return (batch, label) if weights is None else (batch, label, tf.gather(weights, index))
+    def __init__(self, split: Split, view, class_weight, classes: int | None, partner_of):
+        self._view, self._partner_of = view, partner_of
+        self._labels = targets(split) if split.labelled else None
+        self._weights = example_weights(split, class_weight)
+        if partner_of is not None and self._labels is not None and self._labels.ndim == 1:
+            if classes is None:
+                raise ValueError("To mix class numbers, `classes` must be given. Received: None")
+            self._labels = np.eye(classes, dtype="float32")[self._labels]
 
-    return complete
+    @property
+    def mixes(self) -> bool:
+        """Whether an example's partner has a say in what is known of it."""
+        return self._partner_of is not None and self._labels is not None
+
+    def partner(self, index) -> tuple:
+        """What one example is mixed with: a `Partner`, or nothing."""
+        return self._partner_of(index, self._view) if self.mixes else ()
+
+    def complete(self, image, index, other=None, share=None):
+        """What `fit` takes, from images, indices and partners."""
+        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), self._view)}
+        if self._labels is None:
+            return (batch,)
+
+        def look_up(rows):
+            if other is None:
+                return tf.gather(rows, index)
+            part = tf.cast(share, tf.float32) / SHARES
+            part = part if rows.ndim == 1 else part[:, None]
+            return part * tf.gather(rows, index) + (1 - part) * tf.gather(rows, other)
+
+        label = look_up(self._labels)
+        return (batch, label) if self._weights is None else (batch, label, look_up(self._weights))
 
 
 def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+UNKNOWN = -1  # the class of an example that nobody has labelled
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Examples of one partition. An example's index is its row here.
 
     Attributes:
-        labels: int32, shape `(n,)`, class numbers.
+        labels: int32, shape `(n,)`, class numbers; all of them `UNKNOWN` where nobody has labelled
+            the examples.
         image_shape: `(height, width, channels)` of every image, as the models get it.
         images: uint8, shape `(n, height, width, channels)`, or None where the pixels are
             read from `files`.
@@ -41,6 +44,11 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the classes of its examples are known."""
+        return bool((self.labels != UNKNOWN).all())
 
     def rows(self, chosen: np.ndarray) -> "Split":
         """The split of the chosen rows (integers), in that order."""
@@ -136,6 +144,23 @@ def _joined(one: Split, other: Split) -> Split:
         if ours is not None:
             parts[name] = ours + theirs if name == "files" else np.concatenate([ours, theirs])
     return dataclasses.replace(one, **parts)
+
+
+def unlabelled(
+    image_shape: tuple[int, int, int],
+    *,
+    images: np.ndarray | None = None,
+    files: tuple[Path, ...] | None = None,
+) -> Split:
+    """A split of images or files, as in `Split`, whose classes nobody knows: a transfer set.
+
+    Example:
+        >>> split = unlabelled((8, 8, 1), images=np.zeros((3, 8, 8, 1), "uint8"))
+        >>> len(split), split.labelled
+        (3, False)
+    """
+    known = np.full(len(images if images is not None else files or ()), UNKNOWN, "int32")
+    return Split(known, image_shape, images=images, files=files)
 
 
 def balanced_class_weight(labels: np.ndarray, classes: int) -> dict[int, float]:

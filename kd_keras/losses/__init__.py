@@ -5,6 +5,7 @@ given, but never below float32. A term over the whole batch gives each example's
 mean of the shares is the term. Such a term takes `present`, which leaves examples out of it.
 """
 
+from kd_keras.losses.branches import branch_loss
 from kd_keras.losses.causal import (
     class_similarity_difference,
     relative_distance,
@@ -45,6 +46,7 @@ __all__ = [
     "are_class_numbers",
     "attention_difference",
     "attention_map",
+    "branch_loss",
     "class_logits",
     "class_numbers",
     "class_similarity_difference",

@@ -8,27 +8,35 @@ import inspect
 from typing import Any
 
 from kd_keras.checks import lookup, unknown
-from kd_keras.methods.base import Method, Roles, Stage
+from kd_keras.config import parse_knobs
+from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
+from kd_keras.methods.friendly import SFTN, StudentBranches
+from kd_keras.methods.keras_loss import KerasLoss, of_keras
+from kd_keras.methods.plans import ESKD, TAKD
+from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
-from kd_keras.methods.response import (
-    DIST,
-    DKD,
-    KD,
-    LogitRegression,
-    ProbabilityRegression,
-    TwoTemperatures,
+from kd_keras.methods.response import DIST, DKD, KD, FunctionMatching, TwoTemperatures
+from kd_keras.methods.stages import Choice, Roles, Stage
+from kd_keras.methods.subclass import (
+    Subclass,
+    SubclassBaseline,
+    SubclassTeacher,
+    SubclassTeacherLoss,
 )
-from kd_keras.methods.subclass import Subclass, SubclassTeacherLoss
+from kd_keras.words import parts_of
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
+    "function_matching": FunctionMatching,  # Beyer et al. 2022; mixed images, no labels
+    "compression": Compression,  # Bucila, Caruana, Niculescu-Mizil 2006; no labels
     "logit_regression": LogitRegression,  # Ba and Caruana 2014
     "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
+    "extractive": TwoTemperatures,  # the family of Kobayashi 2022, without its own transform
     "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
@@ -43,11 +51,15 @@ METHODS: dict[str, type[Method]] = {
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
+    "subclass_baseline": SubclassBaseline,  # what it is compared with
+    "eskd": ESKD,  # Cho and Hariharan 2019
+    "takd": TAKD,  # Mirzadeh et al. 2020
+    "sftn": SFTN,  # Park et al. 2021
 }
 
 
 def get(name: str, **knobs) -> Method:
-    """The method of that name with the given knobs.
+    """The method of that name with the given knobs; one that is itself a method, by name too.
 
     Raises:
         ValueError: for an unknown name or knob; the nearest known one is named.
@@ -56,26 +68,33 @@ def get(name: str, **knobs) -> Method:
         >>> import kd_keras as kd
         >>> kd.methods.get("kd", temperature=2.0).temperature
         2.0
+        >>> kd.methods.get("takd", method="dkd(temperature=2.0)").inner.temperature
+        2.0
     """
     method = lookup("method", METHODS, name)
     known = knobs_of(name)
     for knob in knobs:
         if knob not in known:
             raise ValueError(unknown(f"knob of method {name!r}:", knob, known))
+    if isinstance(knobs.get("method"), str):
+        inner, *options = parts_of(knobs["method"])
+        knobs["method"] = get(inner, **parse_knobs("method", tuple(options)))
     return method(**knobs)
 
 
-def as_method(method: str | Method) -> Method:
-    """A method by its name; a method as it is.
+def as_method(method: Any) -> Method:
+    """A method by its name, or of a distillation loss of Keras; a method as it is.
 
     Raises:
         ValueError: for anything else.
     """
     if isinstance(method, str):
         return get(method)
+    method = of_keras(method)
     if not isinstance(method, Method):
         raise ValueError(
-            f"`method` must be a name, a Method or a methods.Sum of several. Received: {method!r}"
+            "`method` must be a name, a Method, a methods.Sum of several or a "
+            f"keras.distillation loss. Received: {method!r}"
         )
     return method
 
@@ -92,12 +111,17 @@ __all__ = [
     "AttentionTransfer",
     "CID",
     "CRD",
+    "Choice",
+    "Compression",
     "DIST",
     "DKD",
+    "ESKD",
     "FitNets",
+    "FunctionMatching",
     "Hint",
     "HintStage",
     "KD",
+    "KerasLoss",
     "LogitRegression",
     "LogitStandardisation",
     "METHODS",
@@ -106,11 +130,16 @@ __all__ = [
     "ProbabilityRegression",
     "RKD",
     "Roles",
+    "SFTN",
     "SimilarityPreserving",
     "Stage",
+    "StudentBranches",
     "Subclass",
+    "SubclassBaseline",
+    "SubclassTeacher",
     "SubclassTeacherLoss",
     "Sum",
+    "TAKD",
     "TwoTemperatures",
     "VID",
     "as_method",

@@ -133,6 +133,42 @@ def regressor(student: Shape, teacher: Shape, *, normalised: bool, activation=No
     return Adapter(size, inner, student, dtype=dtype)
 
 
+def continuation(what: str, before: Shape, after: Shape, *, activation=None, **options) -> Adapter:
+    """From features of one network to a shape where another goes on: nothing, where it is the same.
+
+    Maps are brought to the size by averaging or by interpolation, then to the channels by a 3x3
+    convolution; for vectors maps are averaged over all places, then comes a dense layer. A batch
+    normalisation follows, and the activation.
+
+    Args:
+        what: for the message.
+        before, after: shapes with None for the batch.
+        activation: as a name.
+        options: of the layers.
+
+    Returns:
+        An `Adapter`.
+
+    Raises:
+        ValueError: for features of unknown size, or a map that would have to be made of a vector.
+    """
+    dtype = options.get("dtype", "float32")
+    if tuple(before[1:]) == tuple(after[1:]):
+        return Adapter(None, [], before, dtype=dtype)
+    checked(what, after, before, maps=len(after) == 4)
+    if len(after) == 2:
+        size: Size = ()
+        inner: list[layers.Layer] = [layers.Dense(after[-1], **options)]
+    else:
+        size, wanted = common_size(before, after), tuple(after[1:3])
+        inner = [] if size == wanted else [layers.Resizing(*wanted, dtype=dtype)]
+        inner.append(layers.Conv2D(after[-1], 3, padding="same", **options))
+    inner.append(layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype))
+    if activation is not None:
+        inner.append(layers.Activation(activation, dtype=dtype))
+    return Adapter(size, inner, before, dtype=dtype)
+
+
 def _convolution(before, after, channels, options: dict) -> list[layers.Layer]:
     """Layers from one height and width to another; none where no convolution fits."""
     steps = [a - b for a, b in zip(before, after, strict=True)]

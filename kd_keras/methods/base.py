@@ -1,4 +1,4 @@
-"""`Method`: what a student matches of its teacher, and `Stage`: one training of a plan."""
+"""`Method`: what a student matches of its teacher."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,38 +8,7 @@ import keras
 import numpy as np
 
 from kd_keras import schedules
-
-
-@dataclasses.dataclass(frozen=True)
-class Roles:
-    """The models of a run, as a method's plan sees them."""
-
-    student: keras.Model
-    teacher: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One training of a plan: who learns from whom, by which method.
-
-    Attributes:
-        name: shown in the logs.
-        student: the model that learns.
-        teacher: a Keras model or a teacher source.
-        method: what is matched.
-        alpha: the weight of the labels, a number or a schedule; None takes the run's own.
-        epochs: how long; None takes the run's own.
-        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
-            `"last"`, where the student's answers are not yet what is trained.
-    """
-
-    name: str
-    student: keras.Model
-    teacher: Any
-    method: "Method"
-    alpha: float | Callable[[int], float] | None = None
-    epochs: int | None = None
-    keep: str = "best"
+from kd_keras.methods.stages import Roles, Stage
 
 
 class Method(keras.layers.Layer):
@@ -57,12 +26,21 @@ class Method(keras.layers.Layer):
         student_taps, teacher_taps: the taps it wants to see.
         needs_index: whether `batch["index"]` must be there.
         needs_labels: whether `batch["label"]` must be there.
+        needs_plan: whether it is more than a Distiller can hold: only its plan is the method.
+        default_alpha: the weight of the labels where none is given, a number or a schedule.
+        augmentation: what has to happen to the images that student and teacher see, beside what a
+            run does to all; a name as `data.pipeline.Epochs` takes it. A recipe sees to it.
+        note: what has to stand beside the numbers of a run, if anything.
     """
 
     student_taps: tuple[str, ...] = ("logits",)
     teacher_taps: tuple[str, ...] = ("logits",)
     needs_index = False
     needs_labels = False
+    needs_plan = False
+    default_alpha: float | Callable[[int], float] = 0.1
+    augmentation = "none"
+    note = ""
 
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
@@ -96,6 +74,14 @@ class Method(keras.layers.Layer):
             that the mean is the term.
         """
         raise TypeError(f"{type(self).__name__} must override `call`.")
+
+    def label_weight(self, alpha: float, epoch: int) -> float:
+        """The weight of the labels at an epoch, counted from 0, where the run says `alpha`."""
+        return alpha
+
+    def logits(self, classes: int) -> int:
+        """How many logits student and teacher have, for so many classes."""
+        return classes
 
     @property
     def changes_answer(self) -> bool:

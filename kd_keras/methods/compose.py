@@ -1,5 +1,6 @@
 """Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -7,6 +8,7 @@ import keras
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 
 
@@ -14,22 +16,35 @@ class Composed(Method):
     """Base of what holds other methods: it sees what they see, and hands on what it is told.
 
     Args:
-        methods: dict from a name to a `Method`, or to a method's configuration.
+        methods: dict from a name to a `Method`, a distillation loss of Keras, or a method's
+            configuration.
     """
 
     def __init__(self, methods: Mapping[str, Method], **kwargs):
         super().__init__(**kwargs)
-        self.methods = {name: schedules.restored(method) for name, method in methods.items()}
+        self.methods = {
+            name: of_keras(schedules.restored(method)) for name, method in methods.items()
+        }
         for name, method in self.methods.items():
             if not isinstance(method, Method):
                 raise ValueError(
                     f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
+                )
+            if method.needs_plan:
+                raise ValueError(
+                    f"`methods[{name!r}]` must be a method of one training. Received: "
+                    f"{type(method).__name__}, a plan of several: give it this one as its `method`"
                 )
         parts = self.methods.values()
         self.student_taps = _union(part.student_taps for part in parts)
         self.teacher_taps = _union(part.teacher_taps for part in parts)
         self.needs_index = any(part.needs_index for part in parts)
         self.needs_labels = any(part.needs_labels for part in parts)
+        alphas = {part.default_alpha for part in parts}
+        self.default_alpha = alphas.pop() if len(alphas) == 1 else Method.default_alpha
+        asked = [word for part in parts for word in part.augmentation.split("+")]
+        self.augmentation = "+".join(w for w in dict.fromkeys(asked) if w != "none") or "none"
+        self.note = " ".join(dict.fromkeys(part.note for part in parts if part.note))
         deciding = [name for name, part in self.methods.items() if part.changes_answer]
         if len(deciding) > 1:
             raise ValueError(
@@ -58,10 +73,23 @@ class Composed(Method):
                 method.build(student_shape, teacher_shape, batch_shape)
                 method.built = True
 
+    def label_weight(self, alpha, epoch):
+        for method in self.methods.values():
+            alpha = method.label_weight(alpha, epoch)
+        return alpha
+
+    def logits(self, classes):
+        for name in self._deciding:
+            return self.methods[name].logits(classes)
+        return super().logits(classes)
+
     def plan(self, roles):
-        """What its parts train before, and then itself."""
-        before = [stage for part in self.methods.values() for stage in part.plan(roles)[:-1]]
-        return [*before, *super().plan(roles)]
+        """What its parts train before, and then itself, from the teacher that they have made."""
+        plans = [part.plan(roles) for part in self.methods.values()]
+        before = [stage for plan in plans for stage in plan[:-1]]
+        made = [plan[-1].teacher for plan in plans if plan[-1].teacher is not roles.teacher]
+        own = dataclasses.replace(roles, teacher=made[0]) if made else roles
+        return [*before, *super().plan(own)]
 
     def adapt(self, views):
         views = list(views)
@@ -92,7 +120,7 @@ class Sum(Composed):
     """A weighted sum of methods.
 
     Args:
-        methods: dict from a name of your choice to a `Method`.
+        methods: dict from a name of your choice to a `Method`, or a distillation loss of Keras.
         weights: dict from the same names to numbers; 1 for those left out.
 
     Example:

@@ -5,6 +5,7 @@ import keras
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.targets import transform_of
 
 _WARM_UP = schedules.Linear(0.05, 1.0, epochs=20)
 
@@ -41,6 +42,34 @@ class KD(Method):
 
 
 @keras.saving.register_keras_serializable("kd_keras")
+class FunctionMatching(KD):
+    """Soft targets on mixed images, without labels, for as long as it takes.
+
+    Student and teacher see the same crop, mirrored alike and mixed with the same other image, so
+    that the student learns the teacher's function, far from the training images too. The loss is
+    that of `KD`. The images are the pipeline's: recipes mix them, and so does
+    `data.pipeline.Epochs(..., augmentation="mixup")`.
+
+    Args:
+        temperature: positive number, or a schedule over epochs.
+
+    Source: Beyer et al., *Knowledge distillation: A good teacher is patient and consistent* (2022).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.FunctionMatching()
+        >>> method.temperature, method.default_alpha, method.augmentation
+        (1.0, 0.0, 'mixup')
+    """
+
+    default_alpha = 0.0
+    augmentation = "mixup"
+
+    def __init__(self, temperature=1.0, **kwargs):
+        super().__init__(temperature, **kwargs)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
 class TwoTemperatures(Method):
     """Soft targets with a temperature for each side: `H(map(softmax(t / T_t)), softmax(s / T_s))`.
 
@@ -52,7 +81,10 @@ class TwoTemperatures(Method):
         teacher_temperature, student_temperature: positive numbers, or schedules over epochs.
         transform: a function from the teacher's softened probabilities, shape `(batch, classes)`,
             to the targets; None leaves them as they are. Register it with Keras to save the
-            method.
+            method. `"smooth0.1"` is `targets.Smoothed(0.1)`, `"top3"` is `targets.Top(3)`.
+
+    It has the name `extractive` too: *Extractive Knowledge Distillation* (Kobayashi 2022) is about
+    such methods. That paper's own transform could not be verified, and is none of those here.
 
     Source: Hinton, Vinyals and Dean (2015), section 2, with its one temperature taken apart.
 
@@ -68,12 +100,12 @@ class TwoTemperatures(Method):
         super().__init__(**kwargs)
         self.add_knob("teacher_temperature", teacher_temperature, positive)
         self.add_knob("student_temperature", student_temperature, positive)
-        self.transform = schedules.restored(transform)
-        if not (self.transform is None or callable(self.transform)):
-            raise ValueError(
-                "`transform` must be a function of the teacher's probabilities, or None. "
-                f"Received: transform={transform!r}"
-            )
+        self.transform = transform_of(transform)
+
+    note = (
+        "Two temperatures with a transform of the teacher's probabilities; the rule by which "
+        "Kobayashi (2022) extracts them is not reproduced."
+    )
 
     teacher_temperature = knob_property("teacher_temperature")
     student_temperature = knob_property("student_temperature")
@@ -193,40 +225,3 @@ class DIST(Method):
         intra = losses.intra_class_distance(*views, temperature=t, present=batch.get("weight"))
         both = self.knob("inter_weight") * inter + self.knob("intra_weight") * intra
         return self.knob("weight") * t**2 * both
-
-
-@keras.saving.register_keras_serializable("kd_keras")
-class LogitRegression(Method):
-    """The teacher's logits as targets of a regression: `1/2 |student - teacher|^2`.
-
-    Softmax does not see what is added to all logits of an example; this does, so that the student
-    learns the teacher's offset too.
-
-    Source: Ba and Caruana, *Do Deep Nets Really Need to be Deep?* (2014).
-
-    Example:
-        >>> import numpy as np, kd_keras as kd
-        >>> teacher, student = np.array([[4.0, 1.0, 0.0]]), np.array([[2.0, 1.0, 0.0]])
-        >>> kd.methods.LogitRegression()({"logits": student}, {"logits": teacher}, {}).numpy()
-        array([2.], dtype=float32)
-    """
-
-    def call(self, student, teacher, batch, training=False):
-        return losses.logit_regression(student["logits"], teacher["logits"])
-
-
-@keras.saving.register_keras_serializable("kd_keras")
-class ProbabilityRegression(Method):
-    """The teacher's probabilities as targets of a regression: their mean squared difference.
-
-    Source: Bucila, Caruana and Niculescu-Mizil, *Model Compression* (2006), for two classes.
-
-    Example:
-        >>> import numpy as np, kd_keras as kd
-        >>> teacher, student = np.log([[3.0, 1.0]]), np.zeros((1, 2))
-        >>> kd.methods.ProbabilityRegression()({"logits": student}, {"logits": teacher}, {}).numpy()
-        array([0.0625], dtype=float32)
-    """
-
-    def call(self, student, teacher, batch, training=False):
-        return losses.probability_regression(student["logits"], teacher["logits"])

@@ -17,6 +17,8 @@ import keras
 from kd_keras import checks
 from kd_keras.models import pretrained, small
 from kd_keras.models.backbones import BACKBONES
+from kd_keras.models.several import ensemble as ensemble
+from kd_keras.models.tails import tail
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "mlp": small.mlp,
@@ -100,3 +102,6 @@ def build(
             f"{', '.join(BACKBONES)}. Received: weights={weights!r}"
         )
     return model(input_shape, classes, **settings)
+
+
+__all__ = ["BACKBONES", "MODELS", "build", "knobs", "names", "pretrained", "small", "tail"]

@@ -10,11 +10,17 @@ def head(model: keras.Model) -> keras.layers.Layer:
     """The layer with weights that makes the logits, found at any depth.
 
     Raises:
-        ValueError: where the model has no layer with weights.
+        ValueError: where the model has no layer with weights, or brings several together at its
+            end, as an ensemble does.
     """
     layer = last_layer(model)
     if getattr(layer, "weights", None):  # an operation such as `ops.multiply` is no layer
         return layer
+    if _joins_at_its_end(model):
+        raise ValueError(
+            f"The logits of model {model.name!r} are made of several layers' answers: none of them "
+            "is its head."
+        )
     weighted = [x for x in model._flatten_layers(include_self=False) if x.weights and not x._layers]
     if not weighted:
         raise ValueError(f"Model {model.name!r} has no layer with weights.")
@@ -30,6 +36,21 @@ def last_layer(model: keras.Model) -> keras.layers.Layer:
     else:
         raise ValueError(f"Model {model.name!r} has no layers.")
     return last_layer(layer) if isinstance(layer, keras.Model) else layer
+
+
+def _joins_at_its_end(model: keras.Model) -> bool:
+    """Whether several tensors come together behind the last layer with weights."""
+    outputs = getattr(model, "outputs", None)
+    tensor = outputs[0] if outputs else None
+    while tensor is not None:
+        history = tensor._keras_history
+        if getattr(history.operation, "weights", None):
+            return False
+        entering = history.operation._inbound_nodes[history.node_index].input_tensors
+        if len(entering) > 1:
+            return True
+        tensor = entering[0] if entering else None
+    return False
 
 
 def refuse_probabilities(role: str, model: keras.Model) -> None:

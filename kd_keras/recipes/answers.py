@@ -14,7 +14,9 @@ from kd_keras.cache.build import check_limit
 from kd_keras.cache.request import Request, make_request
 from kd_keras.cache.transfer import check_views
 from kd_keras.config import CacheConfig
+from kd_keras.data.augmentation import joined
 from kd_keras.data.task import Task
+from kd_keras.methods import Method
 from kd_keras.teachers import LiveTeacher, TeacherSource, as_source
 
 log = logging.getLogger(__name__)
@@ -25,17 +27,37 @@ LONG_PASS = 30.0  # seconds
 BLOCK = 8192  # rows that a method is shown at a time
 
 
-def check_words(config: Any) -> None:
+def as_seen(config: Any, method: Method) -> Any:
+    """The config with the augmentation under which a method's student learns.
+
+    Args:
+        config: says `augmentation`, what happens to the images of every model.
+        method: may ask for more.
+    """
+    both = joined(config.augmentation, method.augmentation)
+    return dataclasses.replace(config, augmentation=both)
+
+
+def views_of(config: Any) -> int | None:
+    """How many versions of each image a config asks for; None where each epoch draws new ones, or
+    there is one alone."""
+    return None if config.augmentation == "none" else getattr(config, "views", None)
+
+
+def check_words(config: Any, *learning: Method) -> None:
     """Raise `ValueError` for a storage that is not known, and views of images that stay the same.
 
     Args:
         config: a `CacheConfig` that also says `augmentation`.
+        learning: the methods of the run, which may ask for more.
     """
     cache.as_storage(config.cache_storage)
     if config.teacher_precision != "auto":
         precision.check(config.teacher_precision)
     if config.views is not None:
-        check_views(config.views, None if config.augmentation == "none" else config.augmentation)
+        seen = [as_seen(config, method) for method in learning] or [config]
+        changing = [one.augmentation for one in seen if one.augmentation != "none"]
+        check_views(config.views, changing[0] if changing else None)
 
 
 def transfer_set(config: Any, task: Task) -> cache.SplitViews | None:
@@ -48,7 +70,7 @@ def transfer_set(config: Any, task: Task) -> cache.SplitViews | None:
         config: says `augmentation`, `views` and `split_seed`.
         task: whose training split it is.
     """
-    views = getattr(config, "views", None)
+    views = views_of(config)
     if config.augmentation != "none" and views is None:
         return None
     return cache.SplitViews(
@@ -89,14 +111,14 @@ def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> Tea
 
 
 def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
-    """What is going to be asked of a teacher, or None where it runs live.
+    """What is going to be asked of a teacher, or None where it runs live, or is asked nothing.
 
     Raises:
         ValueError: for answers that take more than `cache_limit_gb`, or that the storage cannot
             keep.
     """
     images = transfer_set(config, task)
-    if images is None:
+    if images is None or not source.shapes:
         return None
     if any(None in shape[1:] for shape in source.shapes.values()):
         log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")

@@ -13,13 +13,12 @@ from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Roles
-from kd_keras.recipes import learners, results, setup
+from kd_keras.recipes import grid, learners, results, setup, transfer
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import Learner, Outcome, train
+from kd_keras.recipes.training import Learner, Outcome, length, train
 
 log = logging.getLogger(__name__)
 
@@ -72,20 +71,25 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
 def _run(
     config: DistillConfig, task: Task, folder: RunFolder, progress: Progress
 ) -> dict[str, Any]:
-    trials = [_Trial(config, task, seed, folder, progress) for seed in config.seeds]
+    students = transfer.task_of_students(config, task, folder.work)
+    trials = [_Trial(config, task, seed, folder, progress, students) for seed in config.seeds]
     for trial in trials:
         trial.train()
     progress.say("judging on the test split, measuring costs")
-    entries = {role: _judge(config, task, role, trials) for role in ROLES}
+    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1])
+    entries = {role: _judge(config, task, role, trials) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     for role, name in (("distilled", "student"), ("teacher", "teacher")):
         save(best.models[role], folder.path / f"{name}.keras")
     exported = _export(best.models["distilled"], config, task, progress)
     return {
-        "task": results.task_facts(task),
+        "task": results.task_facts(task, students),
         "models": entries,
         "export": {**exported, "seed": best.seed},
-        "verdict": results.verdict(task.metric, entries["alone"], entries["distilled"]),
+        "verdict": results.noted(
+            results.verdict(task.metric, entries["alone"], entries["distilled"]),
+            setup.method(config, epochs=1).note,
+        ),
     }
 
 
@@ -112,11 +116,13 @@ def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -
 class _Trial:
     """The three trainings of one seed."""
 
-    def __init__(self, config: DistillConfig, task: Task, seed: int, folder, progress):
+    def __init__(self, config: DistillConfig, task: Task, seed: int, folder, progress, own=None):
         self.config, self.task, self.seed = config, task, seed
+        self.students_task = own or task  # on whose images the distilled student learns
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.between: list[str] = []  # roles of those that the method has trained to teach
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -139,28 +145,34 @@ class _Trial:
         self._keep("alone", model, self._train(learner))
 
     def _distilled(self) -> None:
-        config, head = self.config, self.config.head_epochs
-        method = setup.method(config, epochs=head + config.epochs)
-        plan = method.plan(Roles(self._student(), self.models["teacher"]))
-        for stage in plan:
-            role = "distilled" if stage is plan[-1] else f"distilled-{stage.name}"
-            epochs = head + (stage.epochs or config.epochs)
-            alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
-            bench = learners.Bench(config, self.task)
-            learner = bench.distilled(role, self.seed, stage, alpha)
-            self._keep(role, learner.model, self._train(learner, stage.epochs))
-
-    def _student(self) -> keras.Model:
         config = self.config
-        return setup.build_model(
-            config.student, config.student_knobs, config.student_weights, self.task, self.seed
-        )
+        method, spec = setup.method(config, epochs=length(config, None)), grid.student(config)
+        student = self._student(method.logits(self.task.classes))
+        roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
+        plan, scores = method.plan(roles), {"teacher": self.outcomes["teacher"].score}
+        for last, stage in learners.in_turn(plan, self.seed, scores):
+            role = "distilled" if last else f"distilled-{stage.name}"
+            epochs = length(config, stage.epochs)
+            alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
+            bench = learners.Bench(config, self.students_task)
+            learner = bench.distilled(role, self.seed, stage, alpha)
+            outcome = self._train(learner, stage.epochs, self.students_task)
+            self._keep(role, learner.model, outcome)
+            scores[stage.name] = self.outcomes[role].score
+            if any(other.teacher is stage.student for other in plan):
+                self.between.append(role)
 
-    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+    def _student(self, logits: int | None = None) -> keras.Model:
+        name, knobs, weights = dataclasses.astuple(grid.student(self.config))
+        return setup.build_model(name, knobs, weights, self.task, self.seed, logits=logits)
+
+    def _train(
+        self, learner: Learner, epochs: int | None = None, task: Task | None = None
+    ) -> Outcome:
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {self.seed}: {learner.role}", total) as bar:
             return train(
-                learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
+                learner, task or self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )
 
     def _keep(self, role: str, model: keras.Model, outcome: Outcome) -> None:
@@ -175,7 +187,9 @@ def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -
         teacher = None if role == "teacher" else trial.on_test("teacher")
         test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
-    name = config.teacher if role == "teacher" else config.student
+    own, taught = grid.name_of_teacher(config), config.student
+    names = {"teacher": own, "alone": taught, "distilled": taught}
+    name = names.get(role, trials[0].models[role].name)
     return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
 
 

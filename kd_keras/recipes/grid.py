@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 from kd_keras import methods
-from kd_keras.config import CompareConfig, StudyConfig, parse_knobs
-from kd_keras.methods import METHODS, Method
+from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
+from kd_keras.methods import Method
+from kd_keras.words import parts_of
 
 Sweep = StudyConfig | CompareConfig
 
@@ -24,7 +26,7 @@ class Spec:
 
 
 def parse_spec(argument: str, text: str) -> Spec:
-    """`"mlp:hidden=64,64"` as a name and its knobs.
+    """`"mlp:hidden=64,64"`, or within other words `"mlp(hidden=64,64)"`, as a name and its knobs.
 
     Raises:
         ValueError: for a part behind the name that is not `name=value`.
@@ -33,7 +35,7 @@ def parse_spec(argument: str, text: str) -> Spec:
         >>> parse_spec("students", "mobilenetv2:width=0.5:weights=imagenet")
         Spec(name='mobilenetv2', knobs=('width=0.5',), weights='imagenet')
     """
-    name, *rest = text.split(":")
+    name, *rest = parts_of(text)
     parse_knobs(argument, tuple(rest))
     weights = [knob.partition("=")[2] for knob in rest if knob.startswith("weights=")]
     knobs = tuple(knob for knob in rest if not knob.startswith("weights="))
@@ -48,30 +50,34 @@ class Setting:
         student: which model learns.
         method: by what.
         temperature: None leaves it to the method.
-        alpha: the weight of the labels.
+        alpha: the weight of the labels; None leaves it to the method.
         label: what tells it from the other rows.
     """
 
     student: Spec
     method: Spec
     temperature: float | None
-    alpha: float
+    alpha: float | None
     label: str
+
+
+def student(config: StudentConfig) -> Spec:
+    """The one student of a run."""
+    return Spec(config.student, config.student_knobs, config.student_weights)
 
 
 def students(config: Sweep) -> list[Spec]:
     """The students of a sweep, in order."""
     if isinstance(config, StudyConfig):
-        return [Spec(config.student, config.student_knobs, config.student_weights)]
+        return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 
 def teaching(config: Sweep) -> list[Spec]:
-    """The methods of a sweep, in order; `all` stands for every method there is."""
+    """The methods of a sweep, in order."""
     if isinstance(config, StudyConfig):
         return [Spec(config.method, config.method_knobs)]
-    named = [name for text in config.methods for name in (METHODS if text == "all" else [text])]
-    return [parse_spec("methods", text) for text in dict.fromkeys(named)]
+    return [parse_spec("methods", text) for text in config.methods]
 
 
 def settings(config: Sweep) -> list[Setting]:
@@ -88,12 +94,12 @@ def settings(config: Sweep) -> list[Setting]:
     """
     found = []
     product = itertools.product(
-        students(config), teaching(config), config.temperatures or (None,), config.alphas
+        students(config), teaching(config), config.temperatures or (None,), config.alphas or (None,)
     )
     for student, method, temperature, alpha in product:
         parts = [] if isinstance(config, StudyConfig) else [str(student), str(method)]
         parts += [] if temperature is None else [f"T={temperature:g}"]
-        if isinstance(config, StudyConfig) or len(config.alphas) > 1:
+        if alpha is not None and (isinstance(config, StudyConfig) or len(config.alphas) > 1):
             parts.append(f"alpha={alpha:g}")
         found.append(Setting(student, method, temperature, alpha, " ".join(parts)))
     return found
@@ -102,6 +108,17 @@ def settings(config: Sweep) -> list[Setting]:
 def alone(config: Sweep, student: Spec) -> str:
     """The label of a student that learns from labels alone."""
     return "alone" if isinstance(config, StudyConfig) else f"{student} alone"
+
+
+def teachers(config: TeacherConfig) -> list[Spec]:
+    """The teachers of a run, in order: one, or several whose mean is learned from."""
+    first = Spec(config.teacher, config.teacher_knobs, config.teacher_weights)
+    return [first, *(parse_spec("more_teachers", text) for text in config.more_teachers)]
+
+
+def name_of_teacher(config: TeacherConfig) -> str:
+    """What a table calls the teacher; several are joined by plus signs."""
+    return " + ".join(spec.name for spec in teachers(config))
 
 
 def method_of(setting: Setting) -> Method:
@@ -114,3 +131,8 @@ def method_of(setting: Setting) -> Method:
     if setting.temperature is not None:
         knobs["temperature"] = setting.temperature
     return methods.get(setting.method.name, **knobs)
+
+
+def alpha_of(setting: Setting, method: Method) -> Any:
+    """The setting's weight of the labels, or the method's own: a number or a schedule."""
+    return method.default_alpha if setting.alpha is None else setting.alpha

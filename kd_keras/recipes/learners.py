@@ -2,22 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from kd_keras import cache, features
+from kd_keras import cache, features, models
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Method, Stage
+from kd_keras.methods import Stage
 from kd_keras.objective import FEATURES
-from kd_keras.recipes import answers, setup
+from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.supervised import Supervised
+
+log = logging.getLogger(__name__)
+
+APART = 1009  # between the seeds from which several teachers start
 
 
 class Bench:
@@ -59,12 +64,16 @@ class Bench:
 
         Args:
             role, seed: as in `Learner`.
-            stage: who learns from whom, by which method: a new student, a new method.
+            stage: who learns from whom, by which method: a new student, a new method; without a
+                method it is a learner on labels alone.
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
             ValueError, OSError: as `answers.stored`.
         """
+        if stage.method is None:
+            return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
+        self._config = answers.as_seen(self._config, stage.method)
         if self._trainer is None:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
@@ -73,7 +82,8 @@ class Bench:
             self._stored = answers.stored(source, self._config, self._task)
         else:
             self._trainer.restart(stage.student, stage.method)
-        self._trainer.method.meet(self._task.train.labels)
+        if self._task.train.labelled:
+            self._trainer.method.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
@@ -86,6 +96,7 @@ class Bench:
         plan: Sequence[Stage],
         alpha: Any,
         train: Callable[[Learner, int | None], Outcome],
+        teacher_score: float | None = None,
     ) -> Outcome:
         """Train all stages of a method's plan; how the last one went.
 
@@ -93,17 +104,22 @@ class Bench:
         bench each.
 
         Args:
-            role, seed: as in `Learner`, of the last stage; the others' roles end in their names.
+            role, seed: as in `Learner`, of the last stage; the others' roles end in their names,
+                or are what they share with other plans.
             plan: from a new method and a new student.
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
+            teacher_score: of the run's teacher on validation, where it is known.
         """
-        for stage in plan:
-            last = stage is plan[-1]
+        scores = {} if teacher_score is None else {"teacher": teacher_score}
+        for last, stage in in_turn(plan, seed, scores):
             bench = self if len(plan) == 1 else Bench(self._config, self._task)
-            name = role if last else f"{role} {stage.name}"
+            name = role if last else stage.shared or f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
             outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
+            scores[stage.name] = outcome.score
+            if not last:
+                log.info("seed %d: %s, %s", seed, name, outcome.text(self._task.metric))
         return outcome
 
     def _begin(self, make: Callable[[], Any]) -> None:
@@ -113,7 +129,7 @@ class Bench:
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
         """The learner of a trainer whose `knobs` may be others in every training."""
         first, stored = self._trainer, self._stored
-        views = getattr(self._config, "views", None)
+        views = answers.views_of(self._config)
 
         def ready(phase, optimizer, **options):
             if phase in self._trainers:
@@ -137,6 +153,7 @@ class Bench:
             ready=ready,
             join=lambda epochs: self._joined(first, stored, epochs),
             views=views,
+            augmentation=self._config.augmentation,
             augmentation_seed=None if views is None else self._config.split_seed,
             predict=self._predict,
         )
@@ -159,35 +176,81 @@ class Bench:
         return cache.Cache().open(source, images)
 
 
+def in_turn(
+    plan: Sequence[Stage], seed: int, scores: Mapping[str, float]
+) -> Iterator[tuple[bool, Stage]]:
+    """The stages of a plan one after the other, and whether each is the last.
+
+    What is drawn for a stage, such as a regressor, depends on the seed alone: a run that was killed
+    has not trained the stages before it, but loaded them.
+
+    Args:
+        plan: of a method.
+        seed: of the trainings.
+        scores: on validation, by stage; those that are trained are added meanwhile, and decide on
+            the models of the stages behind them.
+    """
+    for number, stage in enumerate(plan, start=1):
+        if number > 1:
+            keras.utils.set_random_seed(seed)
+        chosen = stage.chosen(scores)
+        if chosen != stage:
+            log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)
+        yield number == len(plan), chosen
+
+
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
-    """The teacher of a config: read from its file, or trained.
+    """The teacher of a config: read from its file, or trained; several as the one that they make.
 
     Args:
         config: says which.
         task: what it knows, or learns; every epoch on other augmented images.
-        seed: of its training.
+        seed: of its training. Several start from weights of their own.
         train: trains a learner for so many epochs (None: the config's).
 
     Returns:
-        The model, and how its training went; one from a file had none.
+        The model, and how its training went; one from a file had none. Of several, the epochs of
+        the longest, the score of the mean, and all their seconds.
     """
-    if setup.is_file(config.teacher):
-        model = setup.load_model(config.teacher, task)
-        logits = Predictor(model)(task.validation)
-        score = quality.score(task.metric, logits, task.validation.labels)
-        return model, Outcome(0, 0, score, 0.0)
-    model = setup.build_model(
-        config.teacher, config.teacher_knobs, config.teacher_weights, task, seed
-    )
-    learner = Bench(config, task).alone("teacher", seed, model)
+    specs = grid.teachers(config)
+    if len(specs) == 1:
+        return _one_teacher(config, task, seed, train, specs[0], "teacher", 0)
+    models_, outcomes = [], []
+    for number, spec in enumerate(specs):
+        model, outcome = _one_teacher(
+            config, task, seed, train, spec, f"teacher {number + 1}", number
+        )
+        models_.append(model)
+        outcomes.append(outcome)
+    both = models.ensemble(models_, config.teacher_mean)
+    longest = max(outcomes, key=lambda outcome: outcome.epochs)
+    seconds = sum(outcome.seconds for outcome in outcomes)
+    return both, dataclasses.replace(longest, score=_score(both, task), seconds=seconds)
+
+
+def _one_teacher(
+    config, task: Task, seed: int, train, spec: grid.Spec, role: str, number: int
+) -> tuple[keras.Model, Outcome]:
+    if setup.is_file(spec.name):
+        model = setup.load_model(spec.name, task)
+        return model, Outcome(0, 0, _score(model, task), 0.0)
+    start = seed + APART * number
+    model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
+    learner = Bench(config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return model, train(learner, config.teacher_epochs)
 
 
-def deployed(student: keras.Model, teacher: keras.Model, method: Method) -> keras.Model:
-    """What a method makes of a student: often the student itself."""
-    if not method.changes_answer:
-        return student
-    return Distiller(student=student, teacher=teacher, method=method).deployed
+def _score(model: keras.Model, task: Task) -> float:
+    logits = Predictor(model)(task.validation)
+    return quality.score(task.metric, logits, task.validation.labels)
+
+
+def deployed(stage: Stage) -> keras.Model:
+    """What a stage makes, of a plan often the last: in most cases the student itself."""
+    stage = stage.chosen()
+    if stage.method is None or not stage.method.changes_answer:
+        return stage.student
+    return Distiller(student=stage.student, teacher=stage.teacher, method=stage.method).deployed

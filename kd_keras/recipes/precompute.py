@@ -19,7 +19,7 @@ class AnswersConfig(CacheConfig, DataConfig):
     taps: tuple[str, ...] = ("logits",)
     """What to keep of it: names of taps, or paths of layers."""
     augmentation: str = "none"
-    """none, shift (up to 2 pixels), mirror, or symmetries (of the square)."""
+    """As of `distill`: none, shift, mirror, symmetries, mixup; several joined by a plus sign."""
 
 
 def run(config: AnswersConfig) -> dict[str, Any]:

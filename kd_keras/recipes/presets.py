@@ -80,7 +80,8 @@ def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:
     weights = () if config.student_weights is None else (f"weights={config.student_weights}",)
     student = ":".join((config.student, *config.student_knobs, *weights))
     shared = _shared(config, CompareConfig)
-    return CompareConfig(**shared, students=(student,), alphas=(config.alpha,))
+    alphas = () if config.alpha is None else (config.alpha,)
+    return CompareConfig(**shared, students=(student,), alphas=alphas)
 
 
 def _shared(config: DistillConfig, kind: type) -> dict[str, Any]:

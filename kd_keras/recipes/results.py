@@ -11,8 +11,9 @@ from kd_keras.recipes.training import Outcome
 SUMMARISED = ("accuracy", "balanced_accuracy", "auc", "f1", "nll", "ece", "agreement")
 
 
-def task_facts(task: Task) -> dict[str, Any]:
-    """The task, as `results.json` keeps it."""
+def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
+    """The task, as `results.json` keeps it; with the transfer set, where students learn on one."""
+    other = students is not None and students is not task
     return {
         "name": task.name,
         "classes": task.classes,
@@ -22,6 +23,7 @@ def task_facts(task: Task) -> dict[str, Any]:
         "validation": len(task.validation),
         "test": len(task.test),
         "fingerprint": task.fingerprint,
+        **({"transfer": len(students.train)} if other and students is not None else {}),
     }
 
 
@@ -88,6 +90,11 @@ def verdict(
         "beats": beats,
         "text": _sentence(metric, gain, wide, ours["n"], words),
     }
+
+
+def noted(verdict: dict[str, Any], note: str) -> dict[str, Any]:
+    """A verdict with what a method's numbers may not be shown without."""
+    return {**verdict, "text": f"{verdict['text']} {note}".strip()}
 
 
 def _sentence(metric: str, gain: float, wide: float | None, n: int, words: Words) -> str:

@@ -8,6 +8,7 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 # settings that say where a run is written, or how fast, but not what it computes
 NOT_COMPARED = ("out", "export", "overwrite", "cache_dir", "cache_limit_gb")
 LOCK = "lock"
+EARLIER = "earlier.json"
+
+Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 class Journal:
@@ -69,11 +73,16 @@ class RunFolder(Journal):
     Args:
         config: a config that names a `folder`, and says whether to `overwrite`.
         digests: of the data and files that the config only names, see `setup.digests`.
+        extends: `extends(before, now)` says of a run of other settings whether it is the beginning
+            of this one, which then goes on from there, even if it was finished. By default none
+            is.
 
     Attributes:
         path: the folder.
         work: the folder for what is needed to go on.
         results: those of the same run, finished before; None where there is something to train.
+        earlier: the results of the finished run that this one goes on with, until it is finished
+            itself; None where there was none.
 
     Raises:
         FileExistsError: the folder holds something else, or a run of other settings, data or
@@ -89,15 +98,20 @@ class RunFolder(Journal):
         True
     """
 
-    def __init__(self, config: Any, digests: dict[str, str] | None = None):
+    def __init__(
+        self,
+        config: Any,
+        digests: dict[str, str] | None = None,
+        extends: Extends = lambda before, now: False,
+    ):
         super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
         self.results: dict[str, Any] | None = None
-        settings = _settings(config, digests or {})
+        self.earlier: dict[str, Any] | None = None
         self._refuse_foreign()
         self._lock = self._locked()
         try:
-            self._open(settings, overwrite=config.overwrite)
+            self._open(_settings(config, digests or {}), extends, overwrite=config.overwrite)
         except BaseException:
             self._let_go()
             raise
@@ -108,9 +122,11 @@ class RunFolder(Journal):
     def __exit__(self, *raised) -> None:
         self._let_go()
 
-    def _open(self, settings: dict, *, overwrite: bool) -> None:
-        changed = _changed(self.path, settings)
-        if changed and not overwrite:
+    def _open(self, settings: dict, extends: Extends, *, overwrite: bool) -> None:
+        before = self._before()
+        changed = [] if before is None else _changed(before, settings)
+        goes_on = bool(changed) and not overwrite and extends(before or {}, settings)
+        if changed and not (overwrite or goes_on):
             raise FileExistsError(
                 f"{self.path} holds a run of other settings ({', '.join(changed)}). "
                 "Choose another folder with --out, or replace it with --overwrite."
@@ -119,11 +135,22 @@ class RunFolder(Journal):
             self.results = json.loads(self._results.read_text())
             log.info("The run in %s is finished; --overwrite runs it anew.", self.path)
             return
-        if changed or self._results.exists():
+        if goes_on:
+            log.info("The run in %s goes on, with other %s.", self.path, ", ".join(changed))
+            if self._results.exists():  # else, with the new settings, it would seem finished
+                self._results.replace(self.work / EARLIER)
+        elif changed or self._results.exists():
             log.info("Replacing the run in %s.", self.path)
             self._replace()
         write_json(self.path / "config.json", settings)  # first: it makes this a run folder
         write_json(self.path / "environment.json", machine.describe())
+        if (self.work / EARLIER).exists():
+            self.earlier = json.loads((self.work / EARLIER).read_text())
+
+    def _before(self) -> dict[str, Any] | None:
+        """The settings of the run that is there."""
+        known = self.path / "config.json"
+        return json.loads(known.read_text()) if known.exists() else None
 
     def _refuse_foreign(self) -> None:
         """Refuse a folder that is not of a run, before anything is put into it."""
@@ -185,7 +212,8 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
             f"No run is under way in {path.absolute()}. Its folder must be seen from here, under "
             "the same name, or under another one that --out gives."
         )
-    changed = _changed(path, _settings(config, digests))
+    known = json.loads((path / "config.json").read_text())
+    changed = _changed(known, _settings(config, digests))
     if changed:
         raise ValueError(
             f"{path} holds a run of other settings ({', '.join(changed)}). Whoever joins it must "
@@ -195,18 +223,15 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
 
 
 def _settings(config: Any, digests: dict[str, str]) -> dict[str, Any]:
+    """What makes a run, as JSON keeps it."""
     named = {f"digest of {name}": digest for name, digest in digests.items()}
-    return {**as_dict(config), "kind": type(config).__name__, **named}
+    return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
 
 
-def _changed(path: Path, settings: dict[str, Any]) -> list[str]:
-    """The names of the settings in which the run that is in a folder differs."""
-    known = path / "config.json"
-    if not known.exists():
-        return []
-    before, plain = json.loads(known.read_text()), json.loads(json.dumps(settings))
-    names = sorted({*before, *plain} - set(NOT_COMPARED))
-    return [name for name in names if before.get(name) != plain.get(name)]
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The names of the settings in which two runs differ."""
+    names = sorted({*before, *now} - set(NOT_COMPARED))
+    return [name for name in names if before.get(name) != now.get(name)]
 
 
 def _begun(known: Path, entry: Path) -> bool:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import keras
 
+from kd_keras.data.task import Task
 from kd_keras.files import whole_file
+from kd_keras.models import heads, taps
 
 
 def plain_copy(model: keras.Model) -> keras.Model:
@@ -18,3 +20,37 @@ def save(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file of the model alone."""
     with whole_file(path) as temporary:
         plain_copy(model).save(temporary)
+
+
+def read_model(path: str | Path) -> keras.Model:
+    """A model from a `.keras` file, in Keras' safe mode.
+
+    Raises:
+        FileNotFoundError, ValueError: not there, not to be loaded, or ending in softmax.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file {path}.")
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # a damaged or foreign file makes Keras raise nearly anything
+        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
+    heads.refuse_probabilities(str(path), model)
+    return model
+
+
+def load_model(path: str | Path, task: Task) -> keras.Model:
+    """A model from a `.keras` file, as `read_model`, checked against the task.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_model`; or the model is of another shape.
+    """
+    model = read_model(path)
+    shapes = taps.input_spec(model).shape[1:], taps.output_shape(model)[1:]
+    wanted = task.image_shape, (task.classes,)
+    if tuple(map(tuple, shapes)) != wanted:
+        raise ValueError(
+            f"{path} maps images {tuple(shapes[0])} to {tuple(shapes[1])}, and the task "
+            f"{task.name!r} has images {wanted[0]} and {task.classes} classes."
+        )
+    return model

@@ -11,39 +11,63 @@ import keras
 from kd_keras import config as configs
 from kd_keras import data, methods, models, schedules
 from kd_keras.checks import lookup, unknown
-from kd_keras.data.augmentation import AUGMENTATIONS
+from kd_keras.data import augmentation
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
-from kd_keras.models import freezing, heads, taps
-from kd_keras.recipes import answers, grid
-from kd_keras.teachers import LiveTeacher
+from kd_keras.models import freezing, taps
+from kd_keras.models.several import MEANS
+from kd_keras.recipes import answers, grid, transfer
+from kd_keras.recipes.grid import Spec
+from kd_keras.recipes.saving import load_model as load_model
+from kd_keras.recipes.saving import read_model as read_model
+from kd_keras.teachers import TeacherSource, as_source
 
 
 def check(config: Any) -> None:
     """Raise `ValueError` for names and options that do not exist, and files that are not there."""
-    check_data(config)
     if isinstance(config, configs.TrainConfig):
+        check_data(config)
         check_model(config.model, config.model_knobs)
         return
+    students = taught(config)
+    check_data(config, *(learning for *_, learning, _ in students))
     check_teacher(config)
-    for name, knobs, _, _ in taught(config):
-        check_model(name, knobs)
+    for spec, *_ in students:
+        check_model(spec.name, spec.knobs)
 
 
-def check_data(config: Any) -> None:
-    """Raise `ValueError` for words about data, or about stored answers, that do not exist."""
+def check_data(config: Any, *learning: methods.Method) -> None:
+    """Raise `ValueError` for words about data, or about stored answers, that do not exist.
+
+    Args:
+        config: the words.
+        learning: the methods of the run.
+    """
     lookup("task", data.TASKS, config.task)
-    lookup("augmentation", AUGMENTATIONS, config.augmentation)
+    augmentation.words(config.augmentation)
     if isinstance(config, configs.CacheConfig):
-        answers.check_words(config)
+        answers.check_words(config, *learning)
 
 
 def check_teacher(config: configs.TeacherConfig) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a teacher that does not exist."""
-    if not is_file(config.teacher):
-        check_model(config.teacher, config.teacher_knobs)
-    elif not Path(config.teacher).exists():
-        raise FileNotFoundError(f"`teacher` names the file {config.teacher}, which is not there.")
+    lookup("mean", MEANS, config.teacher_mean)
+    for spec in grid.teachers(config):
+        if not is_file(spec.name):
+            check_model(spec.name, spec.knobs)
+        elif not Path(spec.name).exists():
+            raise FileNotFoundError(f"`teacher` names the file {spec.name}, which is not there.")
+
+
+def untrained_teacher(config: Any, task: Task) -> keras.Model:
+    """The teacher before it has learned, or from its file; several as the one that they make."""
+    found = []
+    for spec in grid.teachers(config):
+        if is_file(spec.name):
+            found.append(load_model(spec.name, task))
+        else:
+            found.append(_check_built(config, task, spec))
+    return found[0] if len(found) == 1 else models.ensemble(found, config.teacher_mean)
 
 
 def is_file(model: str) -> bool:
@@ -69,25 +93,33 @@ def check_models(config: Any, task: Task) -> None:
             answers that take more than the limit.
     """
     if isinstance(config, configs.TrainConfig):
-        _check_built(config, task, config.model, config.model_knobs, config.weights)
+        _check_built(config, task, Spec(config.model, config.model_knobs, config.weights))
         return
-    if is_file(config.teacher):
-        teacher = load_model(config.teacher, task)
-    else:
-        words = (config.teacher, config.teacher_knobs, config.teacher_weights)
-        teacher = _check_built(config, task, *words)
+    teacher = untrained_teacher(config, task)
     stages = []
-    for name, knobs, weights, learning in taught(config):
-        student = _check_built(config, task, name, knobs, weights)
-        stages += learning.plan(methods.Roles(student, teacher))
-    wanted = dict.fromkeys(tap for stage in stages for tap in stage.method.teacher_taps)
-    source = LiveTeacher(teacher, tuple(wanted))
-    answers.plan(source, config, task)
-    for stage in stages:
+    for spec, learning, alpha in taught(config):
+        student = _check_built(config, task, spec, learning.logits(task.classes))
+        plan = learning.plan(roles(config, spec, student, teacher, task))
+        transfer.check_unlabelled(config, plan, alpha)
+        stages += [stage.chosen() for stage in plan]
+    for teaching in {id(stage.teacher): stage.teacher for stage in stages}.values():
+        _check_stages(teaching, [s for s in stages if s.teacher is teaching], config, task)
+
+
+def _check_stages(teacher: Any, stages: list[methods.Stage], config: Any, task: Task) -> None:
+    """Build the methods of those who learn from one teacher; what it is asked fits the limit."""
+    learning = [stage for stage in stages if stage.method is not None]
+    if not learning:
+        return
+    wanted = dict.fromkeys(tap for stage in learning for tap in stage.method.teacher_taps)
+    source = as_source(teacher, tuple(wanted))
+    for seen in {answers.as_seen(config, stage.method).augmentation for stage in learning}:
+        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
+    for stage in learning:
         _check_stage(stage, source)
 
 
-def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
+def _check_stage(stage: Any, source: TeacherSource) -> None:
     """Build the method of a stage, once, for its student and the teacher's taps."""
     if stage.method.built:
         return
@@ -98,19 +130,16 @@ def _check_stage(stage: methods.Stage, source: LiveTeacher) -> None:
         raise ValueError(f"{type(stage.method).__name__}: {error}") from error
 
 
-def taught(config: Any) -> list[tuple]:
-    """Name, knobs, weights and method of every student that is going to be taught."""
+def taught(config: Any) -> list[tuple[Spec, methods.Method, Any]]:
+    """Every student that is going to be taught, the method, and alpha."""
     if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
-        words = (config.student, config.student_knobs, config.student_weights)
-        return [(*words, method(config, epochs=1))]
-    return [
-        (row.student.name, row.student.knobs, row.student.weights, grid.method_of(row))
-        for row in grid.settings(config)
-    ]
+        return [(grid.student(config), method(config, epochs=1), alpha(config, epochs=1))]
+    learning = [(row, grid.method_of(row)) for row in grid.settings(config)]
+    return [(row.student, own, grid.alpha_of(row, own)) for row, own in learning]
 
 
-def _check_built(config, task: Task, name: str, knobs, weights) -> keras.Model:
-    model = build_model(name, knobs, weights, task, seed=0)
+def _check_built(config, task: Task, spec: Spec, logits: int | None = None) -> keras.Model:
+    model = build_model(spec.name, spec.knobs, spec.weights, task, seed=0, logits=logits)
     if config.head_epochs:
         freezing.unfreeze(model, config.unfreeze_blocks)
     return model
@@ -146,15 +175,20 @@ def open_task(config: Any) -> Task:
     """
     check(config)
     task = load_task(config)
+    transfer.check(config, task)
     check_models(config, task)
     return task
 
 
 def digests(config: Any, task: Task) -> dict[str, str]:
     """What the data and the named files hold, so that no run goes on with others under its name."""
-    found = {"data": task.fingerprint}
+    found = {"data": task.fingerprint, **transfer.digests(config, task)}
     named = ("teacher", "weights", "teacher_weights", "student_weights")
     files = {name: getattr(config, name, None) for name in named}
+    if isinstance(config, configs.TeacherConfig):
+        specs = grid.teachers(config)[1:]
+        files |= {f"teacher {number}": spec.name for number, spec in enumerate(specs, 2)}
+        files |= {f"weights of teacher {n}": spec.weights for n, spec in enumerate(specs, 2)}
     if isinstance(config, configs.CompareConfig):
         files |= {f"weights of {spec}": spec.weights for spec in grid.students(config)}
     for name, given in files.items():
@@ -166,51 +200,57 @@ def digests(config: Any, task: Task) -> dict[str, str]:
 
 
 def build_model(
-    name: str, knobs: tuple[str, ...], weights: str | None, task: Task, seed: int
+    name: str,
+    knobs: tuple[str, ...],
+    weights: str | None,
+    task: Task,
+    seed: int,
+    *,
+    logits: int | None = None,
 ) -> keras.Model:
-    """A new model for the task, initialised by the seed."""
+    """A new model for the task, initialised by the seed; with a logit a class, or so many."""
     keras.utils.set_random_seed(seed)
+    return _built(Spec(name, knobs, weights), task, logits or task.classes)
+
+
+def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
     return models.build(
-        name,
+        spec.name,
         input_shape=task.image_shape,
-        classes=task.classes,
-        weights=weights,
-        **configs.parse_knobs("knobs", knobs),
+        classes=logits,
+        weights=spec.weights,
+        **configs.parse_knobs("knobs", spec.knobs),
     )
 
 
-def read_model(path: str | Path) -> keras.Model:
-    """A model from a `.keras` file, in Keras' safe mode.
+def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
+    """The models of a run, for a method's plan, which may ask for more of them.
 
-    Raises:
-        FileNotFoundError, ValueError: not there, not to be loaded, or ending in softmax.
+    Args:
+        config: of the run.
+        spec: by which the student was made.
+        student: has just been made, by the seed of its training: the same draws go on.
+        teacher: a Keras model.
+        task: what the models are for.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no model file {path}.")
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # a damaged or foreign file makes Keras raise nearly anything
-        raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
-    heads.refuse_probabilities(str(path), model)
-    return model
 
+    logits = int(student.output_shape[-1])
 
-def load_model(path: str | Path, task: Task) -> keras.Model:
-    """A model from a `.keras` file, as `read_model`, checked against the task.
+    def build(words: str | None) -> keras.Model:
+        return _built(spec if words is None else grid.parse_spec("models", words), task, logits)
 
-    Raises:
-        FileNotFoundError, ValueError: as `read_model`; or the model is of another shape.
-    """
-    model = read_model(path)
-    shapes = taps.input_spec(model).shape[1:], taps.output_shape(model)[1:]
-    wanted = task.image_shape, (task.classes,)
-    if tuple(map(tuple, shapes)) != wanted:
-        raise ValueError(
-            f"{path} maps images {tuple(shapes[0])} to {tuple(shapes[1])}, and the task "
-            f"{task.name!r} has images {wanted[0]} and {task.classes} classes."
-        )
-    return model
+    def build_teacher(logits: int) -> keras.Model:
+        return _built(grid.teachers(config)[0], task, logits)
+
+    return methods.Roles(
+        student,
+        teacher,
+        build,
+        build_teacher=None if is_file(config.teacher) else build_teacher,
+        tail=lambda tap: models.tail(student, tap),
+        epochs=config.head_epochs + config.epochs,
+        teacher_epochs=config.teacher_epochs,
+    )
 
 
 def method(config: Any, *, epochs: int) -> methods.Method:
@@ -225,10 +265,14 @@ def method(config: Any, *, epochs: int) -> methods.Method:
     return methods.get(config.method, **knobs)
 
 
-def alpha(config: configs.DistillConfig, *, epochs: int):
-    """The labels' weight, or its schedule."""
-    return _scheduled(config.alpha, config.alpha_end, epochs)
+def alpha(config: Any, *, epochs: int) -> Any:
+    """The labels' weight, or its schedule; the method's own where the config gives none."""
+    first, last = config.alpha, getattr(config, "alpha_end", None)
+    if first is None:
+        first = method(config, epochs=epochs).default_alpha
+        first = first if last is None else schedules.value_at(first, 0)
+    return _scheduled(first, last, epochs)
 
 
-def _scheduled(first: float, last: float | None, epochs: int):
+def _scheduled(first: Any, last: float | None, epochs: int):
     return first if last is None else schedules.Linear(first, last, epochs)

@@ -4,6 +4,7 @@ The teacher is trained, and answers, once. Trainings that share student and meth
 Distiller, whose step is traced once; between them it is put back to its start.
 """
 
+import dataclasses
 import logging
 from typing import Any
 
@@ -12,15 +13,23 @@ import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Roles
-from kd_keras.recipes import grid, learners, results, setup, sweep_results
+from kd_keras.methods import Method, Roles
+from kd_keras.recipes import fitting, grid, learners, results, setup, sweep_results, transfer
 from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
-from kd_keras.recipes.training import WEIGHTS, Learner, Outcome, finished, folder_of, train
+from kd_keras.recipes.training import (
+    WEIGHTS,
+    Learner,
+    Outcome,
+    finished,
+    folder_of,
+    length,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +66,7 @@ def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    task = setup.open_task(config)
+    config, task = fitting.opened(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results
@@ -76,6 +85,7 @@ class _Sweep:
 
     def run(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
+        self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
         self._keep("teacher", seed, outcome)
         save(self.teacher, self.folder.path / "teacher.keras")
@@ -94,7 +104,7 @@ class _Sweep:
 
     def _distilled(self, student: Spec, method: Spec) -> None:
         """All settings of one student and one method."""
-        bench = Bench(self.config, self.task)
+        bench = Bench(self.config, self.students_task)
         for seed in self.config.seeds:
             for setting in self.settings:
                 if (setting.student, setting.method) != (student, method):
@@ -104,11 +114,22 @@ class _Sweep:
 
     def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
         method = grid.method_of(setting)
-        plan = method.plan(Roles(self._new(setting.student, seed), self.teacher))
-        return bench.taught(setting.label, seed, plan, setting.alpha, self._train)
+        plan = method.plan(self._roles(setting.student, method, seed))
+        score = self.outcomes["teacher", self.config.seeds[0]].score
+        alpha = grid.alpha_of(setting, method)
 
-    def _new(self, student: Spec, seed: int) -> keras.Model:
-        return setup.build_model(student.name, student.knobs, student.weights, self.task, seed)
+        def fit(learner: Learner, epochs: int | None) -> Outcome:
+            return self._train(learner, epochs, self.students_task)
+
+        return bench.taught(setting.label, seed, plan, alpha, fit, score)
+
+    def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
+        name, knobs, weights = dataclasses.astuple(student)
+        return setup.build_model(name, knobs, weights, self.task, seed, logits=logits)
+
+    def _roles(self, spec: Spec, method: Method, seed: int) -> Roles:
+        student = self._new(spec, seed, method.logits(self.task.classes))
+        return setup.roles(self.config, spec, student, self.teacher, self.task)
 
     def _known(self, role: str, seed: int) -> bool:
         """Whether a training was finished before a kill; its outcome is then taken over."""
@@ -117,11 +138,13 @@ class _Sweep:
             self.outcomes[role, seed] = outcome
         return outcome is not None
 
-    def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
-        total = self.config.head_epochs + (epochs or self.config.epochs)
+    def _train(
+        self, learner: Learner, epochs: int | None = None, task: Task | None = None
+    ) -> Outcome:
+        total = length(self.config, epochs)
         with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
             return train(
-                learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
+                learner, task or self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )
 
     def _keep(self, role: str, seed: int, outcome: Outcome) -> None:
@@ -131,20 +154,44 @@ class _Sweep:
     def _judged(self) -> dict[str, Any]:
         """Choose on validation; look at test, once; measure costs."""
         self.progress.say("judging on the test split, measuring costs")
-        found = sweep_results.validation(self.config, self.task.metric, self.outcomes)
+        teachers = self._own_teachers()
+        found = sweep_results.validation(self.config, self.task.metric, self.outcomes, teachers)
         models = {"teacher": self._teacher_entry()}
+        models |= {label: self._own_entry(label, model) for label, model in teachers.items()}
         judged = sweep_results.judged(self.config, found)
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
         self._save_best(found["chosen"])
-        return sweep_results.assembled(self.config, results.task_facts(self.task), found, models)
+        facts = results.task_facts(self.task, self.students_task)
+        return sweep_results.assembled(self.config, facts, found, models)
 
     def _teacher_entry(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
         self.theirs = Predictor(self.teacher)(self.task.test)
         test = quality.evaluate(self.theirs, self.task.test.labels)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
-        return results.model_entry(self.config.teacher, cost.describe(self.teacher), [entry])
+        name = grid.name_of_teacher(self.config)
+        return results.model_entry(name, cost.describe(self.teacher), [entry])
+
+    def _own_teachers(self) -> dict[str, keras.Model]:
+        """Teachers that methods have trained by themselves, for all students."""
+        found: dict[str, keras.Model] = {}
+        for setting in {setting.method: setting for setting in self.settings}.values():
+            method = grid.method_of(setting)
+            for stage in method.plan(self._roles(setting.student, method, seed=0)):
+                if stage.shared and stage.shared not in found:
+                    found[stage.shared] = learners.deployed(stage)
+        for label in found:
+            for seed in self.config.seeds:
+                self._known(label, seed)
+        return found
+
+    def _own_entry(self, label: str, model: keras.Model) -> dict[str, Any]:
+        return results.model_entry(
+            self.config.teacher,
+            cost.describe(model),
+            self._seeds(label, model, Predictor(model)),
+        )
 
     def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
         """The entries of a student's trainings in the results, by the names they have there."""
@@ -160,13 +207,18 @@ class _Sweep:
                     judges[None] if same else (made, Predictor(made), cost.describe(made))
                 )
             deployed, predict, costs = judges[method]
-            seeds = []
-            for seed in self.config.seeds:
-                deployed.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
-                test = self._test(predict(self.task.test))
-                seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
+            seeds = self._seeds(role, deployed, predict)
             entries[name] = results.model_entry(str(student), costs, seeds)
         return entries
+
+    def _seeds(self, role: str, model: keras.Model, predict: Predictor) -> list[dict[str, Any]]:
+        """A role's trainings, judged on test one after the other in one model."""
+        seeds = []
+        for seed in self.config.seeds:
+            model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
+            test = self._test(predict(self.task.test))
+            seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
+        return seeds
 
     @property
     def _settings(self) -> dict[str, Setting]:
@@ -174,8 +226,11 @@ class _Sweep:
 
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
         """What a setting's method makes of a student: often itself."""
-        method = grid.method_of(self._settings[label])
-        return learners.deployed(student, self.teacher, method)
+        setting = self._settings[label]
+        method = grid.method_of(setting)
+        if not method.changes_answer:
+            return student
+        return learners.deployed(method.plan(self._roles(setting.student, method, seed=0))[-1])
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

@@ -4,7 +4,7 @@ In a study the settings compete on validation, and only the chosen one is judged
 of them, the best would be the luckiest. In a comparison every row is a question of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kd_keras.config import StudyConfig
@@ -15,17 +15,20 @@ from kd_keras.recipes.training import Outcome
 Outcomes = Mapping[tuple[str, int], Outcome]
 
 
-def validation(config: Sweep, metric: str, outcomes: Outcomes) -> dict[str, Any]:
+def validation(
+    config: Sweep, metric: str, outcomes: Outcomes, teachers: Iterable[str] = ()
+) -> dict[str, Any]:
     """Every training's score on validation, and which setting is best by the mean over seeds.
 
     Args:
         config: of the sweep.
         metric: that the scores are of.
         outcomes: by label and seed.
+        teachers: labels of those that methods have trained by themselves.
 
     Returns:
-        `command`, `metric`, `chosen` (a label), `settings` (one a row), `alone` (one a student)
-        and `teacher`.
+        `command`, `metric`, `chosen` (a label), `settings` (one a row), `alone` (one a student),
+        `teacher`, and `teachers` (one a label).
     """
     rows = [
         {
@@ -50,6 +53,7 @@ def validation(config: Sweep, metric: str, outcomes: Outcomes) -> dict[str, Any]
         "settings": rows,
         "alone": baselines,
         "teacher": _scores("teacher", config.seeds[:1], outcomes),
+        "teachers": [{"label": x, **_scores(x, config.seeds, outcomes)} for x in teachers],
     }
 
 
@@ -87,6 +91,7 @@ def assembled(
 ) -> dict[str, Any]:
     """All of `results.json`: each judged row beside its student alone, and the verdict."""
     metric, study = found["metric"], isinstance(config, StudyConfig)
+    notes = {setting.label: grid.method_of(setting).note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
     sentence = ""
     for row in found["settings"]:
@@ -94,7 +99,8 @@ def assembled(
         if study and row["label"] != found["chosen"]:
             continue
         row["test"] = models[name]["summary"][metric]
-        row["verdict"] = results.verdict(metric, models[of_student[row["student"]]], models[name])
+        verdict = results.verdict(metric, models[of_student[row["student"]]], models[name])
+        row["verdict"] = results.noted(verdict, notes[row["label"]])
         if row["label"] == found["chosen"]:
             sentence = row["verdict"]["text"]
             chosen = row["verdict"]

@@ -12,24 +12,14 @@ import keras
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint, write_json
-from kd_keras.models import freezing
 from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
+from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A part of a training with weights frozen or not, and a learning rate of its own."""
-
-    name: str
-    first_epoch: int
-    last_epoch: int
-    learning_rate: float
-    prepare: Callable[[keras.Model], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +57,7 @@ class Learner:
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
             asked in each phase, after its weights were frozen or not.
         views: augmented versions of each image, taken in turn; None draws new ones every epoch.
+        augmentation: what happens to the images; the budget's where it is None.
         augmentation_seed: of the augmentation; the learner's own where it is None.
         predict: runs the model over a split; a new one where it is None.
         keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
@@ -80,26 +71,22 @@ class Learner:
     ready: Callable[..., keras.Model]
     join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
     views: int | None = None
+    augmentation: str | None = None
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
 
 
-def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
-    head = budget.head_epochs
-    if not head:
-        return [Phase("all", 0, epochs, budget.learning_rate, lambda model: None)]
-    return [
-        Phase("head", 0, head, budget.head_learning_rate, freezing.freeze),
-        Phase(
-            "fine-tuning",
-            head,
-            head + epochs,
-            budget.learning_rate,
-            lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
-        ),
-    ]
+def length(budget: BudgetConfig, epochs: int | None) -> int:
+    """All epochs of a training, those of the head included.
+
+    Args:
+        budget: the run's.
+        epochs: beside those of the head; None takes the budget's, and with 0 nothing is trained.
+    """
+    if epochs == 0:
+        return 0
+    return budget.head_epochs + (epochs or budget.epochs)
 
 
 def train(
@@ -123,7 +110,8 @@ def train(
         task: on what.
         budget: how long and how fast.
         run: where it is written.
-        epochs: beside those of the head; the budget's where not given.
+        epochs: beside those of the head; the budget's where not given. With 0 the model is judged
+            as it is.
         progress: callbacks that show it.
         judged: whether validation chooses the epoch; else the last one is kept.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
@@ -137,6 +125,8 @@ def train(
     if before is not None:
         learner.model.load_weights(folder / WEIGHTS)
         return before
+    if epochs == 0:
+        return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
     best = Best()
     checkpoint = Checkpoint(folder, best)
@@ -152,7 +142,19 @@ def train(
             learner.model.set_weights(best.weights)
             learner.model.save_weights(folder / WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
-    outcome = Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds)
+    return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+
+
+def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
+    """The outcome of no training: what was made of trained models is judged."""
+    predict = learner.predict or Predictor(learner.model)
+    score = quality.score(task.metric, predict(task.validation), task.validation.labels)
+    folder.mkdir(parents=True, exist_ok=True)
+    learner.model.save_weights(folder / WEIGHTS)
+    return _finish(folder, Outcome(0, 0, score, 0.0))
+
+
+def _finish(folder: Path, outcome: Outcome) -> Outcome:
     write_json(folder / OUTCOME, dataclasses.asdict(outcome))
     return outcome
 
@@ -170,7 +172,9 @@ def finished(run: Journal, role: str, seed: int) -> Outcome | None:
     return Outcome(**json.loads(path.read_text())) if path.exists() else None
 
 
-def _class_weight(task: Task) -> dict[int, float]:
+def _class_weight(task: Task) -> dict[int, float] | None:
+    if not task.train.labelled:  # a transfer set: nobody knows which is of which class
+        return None
     return task.class_weight or balanced_class_weight(task.train.labels, task.classes)
 
 
@@ -207,10 +211,11 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         task.train,
         batch_size=budget.batch_size,
         seed=learner.seed,
-        augmentation=budget.augmentation,
+        augmentation=learner.augmentation or budget.augmentation,
         class_weight=_class_weight(task) if budget.class_weights else None,
         views=learner.views,
         augmentation_seed=learner.augmentation_seed,
+        classes=task.classes,
     )
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
@@ -218,7 +223,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         phase.prepare(learner.student)
         if done > phase.last_epoch:
             continue
-        optimizer = keras.optimizers.Adam(phase.learning_rate)
+        optimizer = keras.optimizers.Adam(phase.rate(phase.first_epoch))
         steps = budget.steps_per_execution
         trainer = learner.ready(phase.name, optimizer, steps_per_execution=steps)
         if done > phase.first_epoch:
@@ -230,7 +235,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
-                callbacks=[data.callback, watch, judge, checkpoint, *progress],
+                callbacks=[*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress],
                 shuffle=False,
                 verbose=0,
             )

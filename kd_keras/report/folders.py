@@ -9,7 +9,7 @@ History = list[dict[str, Any]]
 
 
 def load(folder: Path) -> Run:
-    """A run: `name`, `results`, `config`, `environment` and `history`.
+    """A run: `name`, `results`, `config`, `environment` and `history`, its epochs.
 
     Raises:
         FileNotFoundError: no `results.json`.
@@ -17,13 +17,22 @@ def load(folder: Path) -> Run:
     """
     if not (folder / "results.json").is_file():
         raise FileNotFoundError(f"{folder} is no finished run: it has no results.json.")
+    results = _read(folder / "results.json")
+    history = _read_lines(folder / "metrics.jsonl")
     return {
         "name": folder.resolve().name,
-        "results": _read(folder / "results.json"),
+        "results": results,
         "config": _read(folder / "config.json"),
         "environment": _read(folder / "environment.json"),
-        "history": _read_lines(folder / "metrics.jsonl"),
+        "history": _searched(folder, results, history) if "search" in results else history,
     }
+
+
+def _searched(folder: Path, results: dict[str, Any], history: History) -> History:
+    """Of a search, the epochs that were judged on validation; the best trial's are the tuned."""
+    trial = folder / "search" / f"trial_{results['search']['best']}" / "metrics.jsonl"
+    tuned = [{**line, "model": "tuned"} for line in _read_lines(trial) if line["model"] == "trial"]
+    return [line for line in history if "validation" in line] + tuned
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from kd_keras import page
+from kd_keras import page, trial_table
 from kd_keras.files import whole_folder
-from kd_keras.report import plots, sweeps
+from kd_keras.report import plots, searches, sweeps
 from kd_keras.report.folders import History, Run, load
 from kd_keras.table import (
     CHOSEN,
@@ -90,6 +90,15 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
 
 def _tables(results: dict[str, Any]) -> list[str]:
     found, test = results.get("sweep"), page.heading("Comparison on the test split")
+    if results.get("search") is not None:
+        return [
+            page.heading("Trials on validation"),
+            page.table(trial_table.lines(results)),
+            page.paragraph(trial_table.baselines(results), "about"),
+            test,
+            page.table(lines(results)),
+            page.paragraph(trial_table.JUDGED, "about"),
+        ]
     if found is None:
         return [test, page.table(lines(results))]
     if _is_comparison(results):
@@ -102,6 +111,26 @@ def _tables(results: dict[str, Any]) -> list[str]:
         page.table(lines(results)),
         page.paragraph(CHOSEN, "about"),
     ]
+
+
+def _search_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
+    """Of a search alone, before what it has in common with other runs."""
+    search = results.get("search")
+    if search is None:
+        return []
+    caption = "Validation split. A dot is a trial; the line is the best of those so far. Dashed: \
+the default setting, the student alone and the teacher. Time is that of all trainings together."
+    drawn = [("search", "The search", caption, searches.progress(search))]
+    surface = searches.surface(search)
+    if surface is not None:
+        caption = "Validation split. Points: trials; between them the metric is taken as linear. \
+Whatever else varied is not shown: of trials at one point, the best is."
+        drawn.append(("surface", "Temperature and alpha", caption, surface))
+    if searches.axes_of(search):
+        caption = "Validation split. A line is a trial, from its hyper-parameters to its score; \
+the best is orange. An axis spans the space. Failed trials are not shown."
+        drawn.append(("parallel", "All that varied", caption, searches.parallel(search)))
+    return drawn
 
 
 def _sweep_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
@@ -122,7 +151,8 @@ def _figures(run: Run) -> list[tuple[str, str, str, Figure]]:
     """File name, heading, caption and figure of each plot that the run has numbers for."""
     results, history = run["results"], _history(run)
     models = {k: m for k, m in results["models"].items() if any(s.get("test") for s in m["seeds"])}
-    figures, compared = _sweep_figures(results), _is_comparison(results)
+    figures = [*_search_figures(results), *_sweep_figures(results)]
+    compared = _is_comparison(results)
     if compared:  # of so many models the plots below would be a thicket
         models, history = {}, []
     if history:
@@ -175,12 +205,14 @@ def _title(run: Run) -> str:
     if found is not None:
         study = found["command"] == "study"
         what = "Temperature and alpha" if study else "Methods and students"
+    if "search" in run["results"]:
+        what = "Search for hyper-parameters"
     return f"{what} on {task['name']}" if task else run["name"]
 
 
 def _about(run: Run) -> str:
     task = run["results"].get("task") or {}
-    sizes = [f"{task[k]:,} {k}" for k in ("train", "validation", "test") if k in task]
+    sizes = [f"{task[k]:,} {k}" for k in ("train", "transfer", "validation", "test") if k in task]
     facts = [f"Run {run['name']}"]
     facts += [f"{task['classes']} classes"] if "classes" in task else []
     facts += [", ".join(sizes) + " examples"] if sizes else []

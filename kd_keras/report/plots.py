@@ -13,6 +13,7 @@ from kd_keras.table import QUALITY, count
 
 # colours that the colour-blind can tell apart (Okabe and Ito), and shades of grey too
 COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "model": "#0072b2"}
+COLOURS |= {"default": "#009e73", "tuned": COLOURS["distilled"]}  # in a search
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MOST_CLASSES = 12  # of a confusion matrix whose cells hold numbers
 

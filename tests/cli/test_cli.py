@@ -209,6 +209,8 @@ def test_another_model_or_method_does_not_take_what_the_preset_says_of_its_own()
     )
     assert (parsed.student_knobs, parsed.student_weights) == ((), None)
     assert parsed.temperature is None
+    compressed = entry._parse(["distill", "--preset", "mhist-kd", "--method", "compression"])
+    assert compressed.alpha is None
     assert (parsed.teacher, parsed.teacher_weights) == ("resnet50v2", "imagenet")
     assert entry._parse(["distill", "--student", "lenet5"]).student_knobs == ()
     for words in ([], ["--student", "mlp"], ["--student=mlp", "--method", "rkd"]):
@@ -230,7 +232,7 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         assert getattr(compare, name, getattr(source, name)) == getattr(source, name), name
     assert len(study.temperatures) * len(study.alphas) == (2 if smoke else 12)
     assert compare.methods == CompareConfig().methods
-    assert compare.alphas == (source.alpha,)
+    assert compare.alphas == (() if source.alpha is None else (source.alpha,))
     assert compare.students[0].split(":")[0] == source.student
 
 
@@ -258,6 +260,16 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["distill", "--epochs", "many"], "invalid literal"),
         (["distill", "--epochs", "0"], "must be a positive number"),
         (["distill", "--alpha", "2"], "`alpha` must lie in [0, 1]"),
+        (["distill", "--munge", "0"], "must be a positive number"),
+        (
+            ["distill", "--munge", "2"],
+            "transfer set has no labels. Without labels only",
+        ),
+        (["distill", "--munge", "2", "--method", "dkd", "--alpha", "0"], "DKD needs labels"),
+        (["study", "--munge", "2"], "`alpha` must be 0"),
+        (["study", "--alphas"], "`alphas` must be different, at least one"),
+        (["distill", "--munge", "2", "--transfer-dir", "."], "give one of them"),
+        (["distill", "--transfer-dir", "absent", "--alpha", "0"], "no folder 'absent'"),
         (["distill", "--seeds"], "`seeds` must be different numbers"),
         (["distill", "--student-knobs", "hidden"], "takes entries like width=0.5"),
         (["distill", "--cache-storage", "float8"], "`storage` must be 'float32'"),

@@ -17,16 +17,17 @@ def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_pa
     code, out, err = main("tune", *QUICK, "--trials", "2")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "run in runs/digits-tune, trials in runs/digits-tune/trials.csv"
+    assert lines[0] == "run in runs/digits-tune, report in runs/digits-tune/report/index.html"
+    drawn = {path.stem for path in (tmp_path / "runs/digits-tune/report").glob("*.png")}
+    assert {"search", "surface", "parallel"} < drawn
     assert re.match(r"trial +score +epochs +temperature +alpha +learning_rate$", lines[2])
     assert sum(" * " in line for line in lines[4:6]) == 1
     assert re.search(r"^ +teacher +alone +default +tuned$", out, re.M)
     assert lines[-1].startswith("Best on validation, of 2 trials: ")
     said = [line.split(" ", 1)[1] for line in err.splitlines()]
     trials = [line for line in said if line.startswith("trial ")]
-    assert [re.match(r"trial (\d): validation accuracy 0\.\d{4}, temp", x)[1] for x in trials] == [
-        *("0", "1"),
-    ]
+    found = [re.match(r"trial (\d{4}): validation accuracy 0\.\d{4}, temp", x) for x in trials]
+    assert [line[1] for line in found] == ["0000", "0001"]
     code, again, err = main("tune", *QUICK, "--trials", "2")
     assert (code, again) == (0, out)
     assert "is finished; --overwrite runs it anew" in err

@@ -122,6 +122,21 @@ CASES |= {
 }
 
 
+CASES |= {
+    "branch_loss": Case(
+        lambda s, t, labels: losses.branch_loss(t, [s, 0.5 * s], labels, temperature=2.0),
+        (4,),
+        zero=False,
+        labelled=True,
+    ),
+    "branch_divergence": Case(
+        lambda s, t, labels: losses.branch_loss(t, [s], labels, label_weight=0.0, reverse=True),
+        (4,),
+        labelled=True,
+    ),
+}
+
+
 def softmax(z):
     """Along the last axis."""
     e = np.exp(z - z.max(axis=-1, keepdims=True))

@@ -48,6 +48,37 @@ def test_a_method_with_another_map_cannot_take_the_place_of_one():
         method.take(kd.methods.TwoTemperatures())
 
 
+@pytest.mark.parametrize(
+    ("word", "by_hand"),
+    [
+        ("smooth0.2", lambda p: 0.8 * p + 0.2 / 3),
+        ("smooth0", lambda p: p),
+        ("top2", lambda p: p),  # what is left belongs to the one other class
+        (
+            "top1",
+            lambda p: np.where(
+                p == p.max(-1, keepdims=True), p, (1 - p.max(-1, keepdims=True)) / 2
+            ),
+        ),
+        ("top9", lambda p: p),
+    ],
+)
+def test_maps_by_name(word, by_hand):
+    method = kd.methods.get("extractive", transform=word)
+    p, log_q = np.asarray(keras.ops.softmax(ZT / 4)), np.asarray(keras.ops.log_softmax(ZS))
+    want = -np.mean(np.sum(by_hand(p) * log_q, axis=-1))
+    np.testing.assert_allclose(mean_loss(method), want, rtol=1e-6)
+    kept = json.loads(json.dumps(keras.saving.serialize_keras_object(method)))
+    assert keras.saving.deserialize_keras_object(kept).transform == method.transform
+    assert "is not reproduced" in method.note
+
+
+@pytest.mark.parametrize("word", ["top", "top0", "smooth2", "smooth", "topp3", "-1"])
+def test_words_that_are_no_map_are_refused(word):
+    with pytest.raises(ValueError, match=r"`(transform|count|share)` must"):
+        kd.methods.get("extractive", transform=word)
+
+
 def test_dkd_gives_the_number_of_the_sheet_when_it_is_warm():
     method = kd.methods.DKD(dtype="float64")
     np.testing.assert_allclose(mean_loss(method), 0.05 * 2.29869003, atol=5e-9)

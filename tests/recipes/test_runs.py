@@ -49,6 +49,33 @@ def test_the_same_settings_go_on(out):
     assert json.loads((out / "metrics.jsonl").read_text()) == line()
 
 
+def test_a_run_that_extends_the_one_that_is_there_goes_on_even_if_that_was_finished(out):
+    first = RunFolder(TrainConfig(out=out))
+    first.epoch(line())
+    first.finish({"models": {}})
+    seen = []
+
+    def extends(before, now):
+        seen.append((before["epochs"], now["epochs"]))
+        return before["epochs"] < now["epochs"]
+
+    longer = TrainConfig(out=out, epochs=20)
+    for _ in range(2):  # it is not finished, and goes on again
+        with RunFolder(longer, extends=extends) as run:
+            assert (run.results, run.earlier) == (None, {"models": {}})
+            assert run.lines() == [line()]
+    assert seen == [(12, 20)]
+    with pytest.raises(FileExistsError, match=r"\(epochs\)"):
+        RunFolder(TrainConfig(out=out), extends=extends)
+    RunFolder(longer).finish({"models": {"model": 1}})
+    with RunFolder(longer) as run:
+        assert run.results == {"models": {"model": 1}}
+    assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
+    with RunFolder(dataclasses.replace(longer, epochs=30, overwrite=True), extends=extends) as run:
+        assert run.earlier is None
+        assert run.lines() == []
+
+
 def test_other_settings_are_refused_by_name_and_nothing_is_lost(out):
     RunFolder(TrainConfig(out=out)).epoch(line())
     before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}

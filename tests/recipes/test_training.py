@@ -74,7 +74,7 @@ def batches_of(config, task):
 
 def test_one_phase_without_a_head(tmp_path):
     (whole,) = phases(settings(tmp_path, learning_rate=0.1), 5)
-    assert (whole.first_epoch, whole.last_epoch, whole.learning_rate) == (0, 5, 0.1)
+    assert (whole.first_epoch, whole.last_epoch, whole.rate(4)) == (0, 5, 0.1)
 
 
 def test_two_phases_with_a_head_that_follow_each_other(tmp_path):
@@ -82,7 +82,7 @@ def test_two_phases_with_a_head_that_follow_each_other(tmp_path):
     head, tuning = phases(budget, 5)
     assert (head.name, head.first_epoch, head.last_epoch) == ("head", 0, 2)
     assert (tuning.name, tuning.first_epoch, tuning.last_epoch) == ("fine-tuning", 2, 7)
-    assert (head.learning_rate, tuning.learning_rate) == (0.3, 0.1)
+    assert (head.rate(0), tuning.rate(tuning.first_epoch)) == (0.3, 0.1)
 
 
 def test_the_head_learns_alone_and_then_the_last_blocks_at_their_own_rate(tmp_path, task):

@@ -55,7 +55,7 @@ class Snapshots(keras.callbacks.Callback):
         }
         if hasattr(self.model, "alpha"):
             state["alpha"] = self.model.alpha
-            state["temperature"] = self.model.method.temperature
+            state["temperature"] = getattr(self.model.method, "temperature", None)
         self._states.append(state)
 
 

@@ -31,6 +31,9 @@ ORACLES = {
     "hyperband": {"oracle": "hyperband", "epochs": 4, "factor": 2},
 }
 
+# a Gaussian process of ten points has something to say about its own fit
+GAUSSIAN = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 
 def score_of(values, seed):
     """What training such a setting would give: some number that follows from it, and smoothly."""
@@ -107,8 +110,7 @@ def beat(desk, tuner, trial, session="s", joins=False):
 # --- after a kill ---
 
 
-# a Gaussian process of ten points has something to say about its own fit
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@GAUSSIAN
 @pytest.mark.parametrize("name", ORACLES)
 def test_an_oracle_that_hears_its_calls_again_goes_on_as_if_it_had_never_stopped(desk, name):
     whole, killed = desk(name), desk(name)
@@ -153,16 +155,31 @@ def test_calls_that_the_oracle_would_not_be_asked_are_refused(desk):
     (one.folder / "search").rename(other.folder / "search2")
     other.trials.search = other.folder / "search2"
     other.calls.write_text(one.calls.read_text())
-    with pytest.raises(RuntimeError, match="does not propose trial 2 where it did"):
+    with pytest.raises(RuntimeError, match="does not propose trial 0002 where it did"):
         other.open()
 
 
-def test_an_outcome_that_is_gone_is_named(desk):
+@GAUSSIAN
+def test_a_search_goes_on_from_before_an_outcome_that_is_gone(desk, caplog):
+    one, whole = desk("bayesian"), desk("bayesian")
+    one.search(workers=1)
+    whole.search(workers=1)
+    (one.folder / "search/trial_0010/outcome.json").unlink()
+    one.open()
+    assert "The outcome of trial 0010 is gone. It is trained again" in caplog.text
+    assert [*one.chief.oracle.ongoing_trials] == ["w0"]
+    assert one.chief.create("w0").trial_id == "0010"
+    one.train(one.chief.create("w0"))
+    one.search(workers=1)
+    assert one.found() == whole.found()
+
+
+def test_an_outcome_that_no_worker_has_written_ends_the_search(desk):
     one = desk("random")
-    one.search(workers=1, stop=5)
-    (one.folder / "search/trial_1/outcome.json").unlink()
-    with pytest.raises(RuntimeError, match="Trial 1 is over, and its outcome is not in"):
-        one.open()
+    one.chief.end(one.chief.create("a").trial_id, "COMPLETED")
+    assert one.chief.over
+    with pytest.raises(RuntimeError, match="Trial 0000 is over, and its outcome is not in"):
+        raise one.chief.error
 
 
 # --- many at once ---
@@ -205,7 +222,7 @@ def test_a_worker_is_not_sent_home_while_another_trains(desk):
     assert not one.chief.over
     one.chief.lost("b", "gone.")
     again = one.chief.create("a")
-    assert (again.status, again.trial_id) == ("RUNNING", "1")
+    assert (again.status, again.trial_id) == ("RUNNING", "0001")
     one.train(again)
     assert one.chief.create("a").status == "STOPPED"
     assert one.chief.over
@@ -239,13 +256,13 @@ def test_a_trial_whose_workers_die_is_tried_so_many_times(desk, caplog):
     one = desk("random")
     for number in range(TRIES):
         trial = one.chief.create(f"w{number}")
-        assert trial.trial_id == "0"
+        assert trial.trial_id == "0000"
         one.chief.lost(f"w{number}", "it was killed.")
-    assert one.found()["0"][2] == "FAILED"
-    assert one.chief.oracle.trials["0"].message == f"w{TRIES - 1}: it was killed.\n"
-    assert one.chief.create("w0").trial_id == "1"
+    assert one.found()["0000"][2] == "FAILED"
+    assert one.chief.oracle.trials["0000"].message == f"w{TRIES - 1}: it was killed.\n"
+    assert one.chief.create("w0").trial_id == "0001"
     one.open()
-    assert one.found()["0"][2] == "FAILED"
+    assert one.found()["0000"][2] == "FAILED"
     one.search(workers=2)
     assert [status for *_, status in one.found().values()].count("COMPLETED") == 8
 
@@ -253,16 +270,16 @@ def test_a_trial_whose_workers_die_is_tried_so_many_times(desk, caplog):
 def test_what_a_worker_says_of_a_trial_that_is_not_its_own_any_more_is_left_aside(desk):
     one = desk("random", trials=1)
     trial = one.chief.create("slow")
-    assert beat(one, "slow", "0") == SEARCHING
+    assert beat(one, "slow", "0000") == SEARCHING
     one.chief.lost("slow", "nothing was heard.")
-    assert beat(one, "slow", "0") == GONE
+    assert beat(one, "slow", "0000") == GONE
     one.train(trial)  # too late
-    assert one.found()["0"][1:] == (None, "INVALID")
+    assert one.found()["0000"][1:] == (None, "INVALID")
     again = one.chief.create("other")
-    assert beat(one, "slow", "0") == GONE
+    assert beat(one, "slow", "0000") == GONE
     one.train(again)
-    assert one.found()["0"][2] == "COMPLETED"
-    assert beat(one, "slow", "0") == SEARCHING  # there is an outcome: it finds it, and goes on
+    assert one.found()["0000"][2] == "COMPLETED"
+    assert beat(one, "slow", "0000") == SEARCHING  # there is an outcome: it finds it, and goes on
     one.chief.create("other")
     assert beat(one, "slow", None) == OVER
 
@@ -271,8 +288,8 @@ def test_a_second_process_of_one_name_takes_its_place(desk):
     one = desk("random")
     assert beat(one, "node", None, session="first", joins=True) == SEARCHING
     trial = one.chief.create("node")
-    assert beat(one, "node", "0", session="second", joins=True) == SEARCHING
-    assert beat(one, "node", "0", session="first") == GONE
+    assert beat(one, "node", "0000", session="second", joins=True) == SEARCHING
+    assert beat(one, "node", "0000", session="first") == GONE
     assert one.chief.create("node") is trial
 
 
@@ -282,7 +299,7 @@ def test_a_worker_elsewhere_that_is_silent_for_a_lease_is_missed(desk, monkeypat
     one = desk("random")
     for tuner in ("node", "local-1"):
         one.chief.create(tuner)
-    beat(one, "node", "0", joins=True)
+    beat(one, "node", "0000", joins=True)
     now[0] += LEASE
     one.chief.expire()
     assert set(one.chief.oracle.ongoing_trials) == {"node", "local-1"}
@@ -300,10 +317,10 @@ def test_a_trial_that_fails_is_said_with_its_traceback_and_is_not_tried_again(de
     with caplog.at_level("ERROR", logger="kd_keras.tuning"):
         one.chief.end(trial.trial_id, "INVALID")
     (record,) = caplog.records
-    assert record.getMessage().startswith("trial 0, by a, failed, with temperature=")
+    assert record.getMessage().startswith("trial 0000, by a, failed, with temperature=")
     assert record.getMessage().endswith("\nTraceback: it diverged\n")
-    assert one.chief.create("a").trial_id == "1"
-    assert one.chief.oracle.trials["0"].message == "Traceback: it diverged\n"
+    assert one.chief.create("a").trial_id == "0001"
+    assert one.chief.oracle.trials["0000"].message == "Traceback: it diverged\n"
 
 
 def test_three_failures_in_a_row_end_the_search_and_the_last_is_tried_again_after(desk):
@@ -335,15 +352,15 @@ def test_kerastuners_client_asks_the_chief_and_a_call_that_fails_is_fatal(desk, 
     stub = protos.get_service_grpc().OracleStub
     client.stub = stub(grpc.intercept_channel(channel, FatalCalls()))
     trial = client.create_trial("node")
-    assert (trial.trial_id, trial.status) == ("0", "RUNNING")
-    assert one.chief.oracle.ongoing_trials["node"].trial_id == "0"
-    client.update_trial("0", {"val_accuracy": 0.25})  # not by message: it is float32
-    one.trials.journal("0")
-    kept = one.chief.oracle.trials["0"].hyperparameters.values
-    one.trials.keep("0", kept, [{"seed": 0, "score": 0.1}])
+    assert (trial.trial_id, trial.status) == ("0000", "RUNNING")
+    assert one.chief.oracle.ongoing_trials["node"].trial_id == "0000"
+    client.update_trial("0000", {"val_accuracy": 0.25})  # not by message: it is float32
+    one.trials.journal("0000")
+    kept = one.chief.oracle.trials["0000"].hyperparameters.values
+    one.trials.keep("0000", kept, [{"seed": 0, "score": 0.1}])
     trial.status = "COMPLETED"
     client.end_trial(trial)
-    assert one.found() == {"0": (kept, 0.1, "COMPLETED")}
+    assert one.found() == {"0000": (kept, 0.1, "COMPLETED")}
     with pytest.raises(FatalError, match=r"The chief has not answered: .*Exception"):
         client.get_trial("7")
     server.close()

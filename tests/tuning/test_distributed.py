@@ -50,7 +50,7 @@ class Chief:
 
     def under_way(self):
         """Trials that are being trained, by worker."""
-        calls, holds = self.folder / "work/calls.jsonl", {}
+        calls, holds = self.folder / "search/calls.jsonl", {}
         for line in calls.read_text().splitlines() if calls.exists() else ():
             call = json.loads(line)
             if call["call"] == "create" and call["trial"]:
@@ -126,7 +126,7 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tm
     assert one.workers()[name] != pids[name]  # it was started again
     assert gone([*pids.values(), *one.workers().values()])
     # every trial was said when it was over, by whom, and how it went
-    said = re.findall(r"trial (\d), by (local-\d): validation accuracy 0\.\d{4}, temp", log)
+    said = re.findall(r"trial 000(\d), by (local-\d): validation accuracy 0\.\d{4}, temp", log)
     assert sorted(number for number, _ in said) == [*"01234"]
     assert {name for _, name in said} >= {"local-1", "local-2"} - {name}  # the other went on
     # scores to the last bit, and what was judged on test once, after the search
@@ -139,7 +139,7 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tm
         assert "Computing the teacher's answers" not in text
         assert "Opened the teacher's answers" in text
         assert "Fatal" not in text
-    assert all(f"trial {number}: validation accuracy" in logs[by] for number, by in said)
+    assert all(f"trial 000{number}: validation accuracy" in logs[by] for number, by in said)
 
 
 @pytest.mark.slow

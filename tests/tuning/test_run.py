@@ -10,12 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from kd_keras import cache
+from kd_keras import cache, trial_table
 from kd_keras.data.task import without_validation
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup
 from kd_keras.recipes.predict import Predictor
-from tuning import outcome
 from tuning.outcome import frame, read
 from tuning.run import run
 from tuning.tuner import Tuner
@@ -61,7 +60,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
     config, found = searched
     assert json.loads((config.folder / "results.json").read_text()) == found
     search = found["search"]
-    assert [row["trial"] for row in search["trials"]] == ["0", "1", "2"]
+    assert [row["trial"] for row in search["trials"]] == ["0000", "0001", "0002"]
     assert search["failed"] == 0
     scores = {row["trial"]: row["score"]["mean"] for row in search["trials"]}
     assert scores[search["best"]] == max(scores.values())
@@ -158,7 +157,7 @@ def test_test_labels_choose_nothing(searched, tmp_path, monkeypatch):
 
 def test_the_text_shows_the_best_and_what_tuning_was_worth(searched):
     _, found = searched
-    text = outcome.as_text(found)
+    text = trial_table.as_text(found)
     lines = text.splitlines()
     assert lines[0].split() == ["trial", "score", "epochs", "temperature", "alpha", "learning_rate"]
     assert lines[2].startswith(f"{found['search']['best']} * ")
@@ -232,7 +231,7 @@ def test_another_objective_chooses_epochs_and_trials(tmp_path):
     config = make(tmp_path, trials=2, objective="auc", seeds=(0,))
     found = run(config)
     assert found["search"]["metric"] == found["task"]["metric"] == "auc"
-    text = (config.folder / "search/trial_0/metrics.jsonl").read_text()
+    text = (config.folder / "search/trial_0000/metrics.jsonl").read_text()
     lines = [json.loads(line)["validation"] for line in text.splitlines()]
     assert found["search"]["trials"][0]["score"]["mean"] == max(line["auc"] for line in lines)
 
@@ -297,7 +296,7 @@ def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplo
     failed = next(k for k, text in enumerate(said) if "failed" in text)
     assert said[failed].startswith("trial 0001 failed, with learning_rate=1e+30\nTraceback")
     assert said[failed + 1].startswith("trial 0002: ")  # said when it failed, not at the end
-    assert "3 trials, 1 of them failed" in outcome.as_text(found)
+    assert "3 trials, 1 of them failed" in trial_table.as_text(found)
     table = frame(rows)
     assert math.isnan(table["score"][1])
     assert table["status"].tolist() == ["COMPLETED", "FAILED", "COMPLETED"]
@@ -323,7 +322,9 @@ def test_a_finished_search_is_not_repeated_and_other_settings_are_refused(search
     monkeypatch.setattr(Tuner, "search", None)
     assert run(config) == found
     with pytest.raises(FileExistsError, match=r"run of other settings \(trials\)"):
-        run(dataclasses.replace(config, trials=4))
+        run(dataclasses.replace(config, trials=2))
+    with pytest.raises(FileExistsError, match=r"run of other settings \(epochs, trials\)"):
+        run(dataclasses.replace(config, trials=4, epochs=4))
     with pytest.raises(FileExistsError, match=r"run of other settings \(digest of space\)"):
         run(config, space=lambda hp: {"alpha": hp.Float("alpha", 0.0, 0.5)})
 

@@ -1,26 +1,17 @@
 """Spaces: what they vary, under which conditions, and what settings come of it."""
 
+from pathlib import Path
+
 import keras_tuner
 import pytest
 
 from kd_keras import methods
-from kd_keras.config import ON_ANSWERS
-from kd_keras.methods import KD
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
 from tuning import space as spaces
 from tuning.hypermodel import DistillationModel, explored
+from tuning.knobs import KNOBS
 from tuning.values import standing_at
-
-
-class SharpKD(KD):
-    """Another method with a temperature of its own."""
-
-
-@pytest.fixture
-def two_methods(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "sharp", SharpKD)
-    monkeypatch.setattr(spaces, "ON_ANSWERS", ("kd", "sharp"))
 
 
 def declared(space, values=None):
@@ -47,30 +38,55 @@ def test_a_grid_of_kd_has_as_many_settings_as_it_says():
     assert list(parts["temperature"].values) == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 
 
-def test_each_method_brings_its_own_knobs(two_methods):
-    parts, found = declared(spaces.of_methods, {"method": "sharp", "sharp temperature": 7.0})
-    assert {"kd temperature", "sharp temperature"} <= set(parts)
-    (condition,) = parts["sharp temperature"].conditions
-    assert (condition.name, condition.values) == ("method", ["sharp"])
-    assert found["method"] == "sharp"
-    assert found["method_knobs"] == {"temperature": 7.0}
+def test_each_method_brings_its_own_knobs_under_its_own_condition():
+    space = spaces.find("methods=kd,rkd,dkd")
+    parts, found = declared(space, {"method": "rkd", "rkd angle_weight": 7.0})
+    assert set(parts) == {
+        *("method", "alpha", "learning_rate", "kd temperature", "dkd temperature"),
+        *("dkd other_weight", "rkd distance_weight", "rkd angle_weight"),
+    }
+    for name, part in parts.items():
+        wanted = [] if len(name.split()) == 1 else [("method", [name.split()[0]])]
+        assert [(c.name, c.values) for c in part.conditions] == wanted
+    assert found["method"] == "rkd"
+    assert found["method_knobs"] == {"distance_weight": 25.0, "angle_weight": 7.0}
 
 
-def test_every_branch_is_explored(tiny, taught, two_methods):
-    config = tiny(space="methods")
-    model = DistillationModel(config, *taught(config))
-    names = [part["config"]["name"] for part in explored(model, "accuracy")]
-    assert sorted(names) == [
-        *("alpha", "kd temperature", "learning_rate", "method", "sharp temperature"),
+def test_every_knob_of_the_table_is_one_of_its_method_with_its_default_between_the_ends():
+    assert set(KNOBS) <= set(methods.METHODS)
+    for name, ranges in KNOBS.items():
+        made = methods.get(name, **{knob: one.low for knob, one in ranges.items()})
+        for knob, one in ranges.items():
+            assert made.knob_now(knob) == pytest.approx(one.low)  # can be set without a trace
+            own = methods.knobs_of(name)[knob]
+            assert one.low < one.default < one.high
+            assert one.default == own
+            assert one.source
+
+
+def test_the_table_in_the_docs_is_that_of_the_code():
+    page = (Path(__file__).parents[2] / "docs/tuning.md").read_text()
+    rows = [
+        f"| `{name}` | `{knob}` | {one.low:g} | {one.high:g} | {one.source} |"
+        for name, ranges in KNOBS.items()
+        for knob, one in ranges.items()
     ]
+    assert "\n".join(rows) in page
 
 
-def test_the_methods_are_explored_with_all_their_temperatures(tiny, taught):
-    model = DistillationModel(tiny(space="methods"), *taught(tiny(space="methods")))
-    names = {part["config"]["name"] for part in explored(model, "accuracy")}
-    warm = {name for name in ON_ANSWERS if "temperature" in methods.knobs_of(name)}
-    assert {"kd", "dkd", "dist"} <= warm
-    assert names == {"alpha", "learning_rate", "method", *(f"{name} temperature" for name in warm)}
+def test_every_branch_of_the_methods_is_explored(tiny, taught):
+    """With default taps, on features too; an `mlp` has no maps, which attention needs."""
+    names = ["kd", "logit_regression", "rkd", "fitnets"]
+    config = tiny(space=f"methods={','.join(names)}", student="cnn", student_knobs=("width=0.25",))
+    model = DistillationModel(config, *taught(config))
+    found = {part["config"]["name"] for part in explored(model, "accuracy")}
+    own = {f"{name} {knob}" for name in names for knob in KNOBS.get(name, ())}
+    assert found == {"alpha", "learning_rate", "method", *own}
+
+
+def test_a_method_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"Unknown method 'rkdd'. Did you mean 'rkd'"):
+        spaces.find("methods=kd,rkdd")
 
 
 @pytest.mark.parametrize(
@@ -104,12 +120,12 @@ def test_what_a_space_leaves_out_is_the_configs(tiny):
     assert (setting.temperature, setting.alpha) == (2.0, 0.75)
 
 
-def test_another_method_does_not_take_the_configs_knobs(tiny, two_methods):
+def test_another_method_does_not_take_the_configs_knobs(tiny):
     config = tiny(temperature=2.0)
-    setting = spaces.setting(config, {"method": "sharp", "method_knobs": {"temperature": 8.0}})
+    setting = spaces.setting(config, {"method": "dist", "method_knobs": {"temperature": 8.0}})
     assert setting.temperature is None
     assert grid.method_of(setting).temperature == 8.0
-    assert spaces.setting(config, {"method": "sharp"}).temperature is None
+    assert spaces.setting(config, {"method": "dist"}).temperature is None
 
 
 def test_a_knob_of_the_space_goes_before_the_configs_temperature(tiny):

@@ -145,8 +145,8 @@ def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(tmp
     search(folder, ORACLES["grid"], "before keep", 4)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("search/*/outcome.json")}
     assert len(before) == 3
-    lost = folder / "search/trial_2/outcome.json"
-    torn = [folder / "search/oracle.json", folder / "search/trial_1/trial.json", lost]
+    lost = folder / "search/trial_0002/outcome.json"
+    torn = [folder / "search/oracle.json", folder / "search/trial_0001/trial.json", lost]
     for path in torn:
         path.write_text(path.read_text()[:50])
     found, said = search(folder, ORACLES["grid"])

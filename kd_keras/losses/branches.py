@@ -1,0 +1,50 @@
+"""Formulas of student-friendly teachers: a teacher, and branches that go on from its features."""
+
+from collections.abc import Sequence
+
+from kd_keras.losses.response import cross_entropy, softened_kl
+
+
+def branch_loss(
+    teacher_logits,
+    branch_logits: Sequence,
+    labels,
+    *,
+    temperature=1.0,
+    divergence_weight=3.0,
+    label_weight=1.0,
+    reverse=False,
+    summed=False,
+):
+    """What branches add to a teacher's loss: their divergence from it, and their cross-entropy.
+
+    The divergence is softened, times the temperature squared, and its gradient reaches the
+    teacher too: that is what it is for.
+
+    Args:
+        teacher_logits: shape `(batch, classes)`.
+        branch_logits: those of each branch, one or more.
+        labels: as in `cross_entropy`.
+        temperature: positive scalar.
+        divergence_weight, label_weight: of the two terms.
+        reverse: take `KL(branch || teacher)`.
+        summed: add the branches up; else take their mean.
+
+    Returns:
+        Shape `(batch,)`. With weights `(1, 0)`, zero where branches and teacher agree.
+
+    Source: the idea is that of Park et al., *Learning Student-Friendly Teacher Networks* (2021).
+    Direction, factor and mean are choices of this library.
+
+    Example:
+        >>> import numpy as np
+        >>> even = np.zeros((1, 2))
+        >>> round(float(branch_loss(even, [even, even], np.array([0]))[0]), 4)  # ln 2
+        0.6931
+    """
+    total = 0.0
+    for logits in branch_logits:
+        views = (teacher_logits, logits) if reverse else (logits, teacher_logits)
+        apart = softened_kl(*views, temperature=temperature)
+        total = total + divergence_weight * apart + label_weight * cross_entropy(labels, logits)
+    return total if summed else total / len(branch_logits)

@@ -1,0 +1,139 @@
+"""What a method's plan is made of: `Roles`, who takes part; `Stage`, one training; `Choice`."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """The models of a run, as a method's plan sees them.
+
+    Attributes:
+        student: the model that is deployed in the end.
+        teacher: a Keras model or a teacher source.
+        build: makes a new, untrained model: as the student was made for None, or by words such as
+            `"mlp:hidden=64,64"`.
+        build_teacher: makes a new, untrained model of the teacher's architecture, with so many
+            logits.
+        tail: makes a new, untrained model of the student's layers behind a tap: from its features
+            to logits.
+        epochs: how long the run trains a student; None where that is not known.
+        teacher_epochs: how long it trains a teacher; None takes what students take.
+    """
+
+    student: keras.Model
+    teacher: Any
+    build: Callable[[str | None], keras.Model] | None = None
+    build_teacher: Callable[[int], keras.Model] | None = None
+    tail: Callable[[str], keras.Model] | None = None
+    epochs: int | None = None
+    teacher_epochs: int | None = None
+
+    def another(self, words: str | None = None) -> keras.Model:
+        """A new, untrained model: of the student's architecture, or by words that name one.
+
+        Raises:
+            ValueError: for words where nobody said how to `build`.
+        """
+        if self.build is not None:
+            return self.build(words)
+        if words is not None:
+            raise ValueError(
+                "`Roles` need `build`, which makes a new model by its name. "
+                f"Received: none, and the name {words!r}"
+            )
+        return keras.models.clone_model(self.student)
+
+    def another_teacher(self, logits: int | None = None) -> keras.Model:
+        """A new, untrained model of the teacher's architecture, with as many logits as the student,
+        or so many.
+
+        Raises:
+            ValueError: where nobody said how to make one.
+        """
+        if self.build_teacher is None:
+            raise ValueError(
+                "The method trains a teacher of its own: `Roles` need `build_teacher`, which makes "
+                "an untrained one. In a run, name a model as teacher, and not a file."
+            )
+        return self.build_teacher(logits or logits_of(self.student))
+
+    def student_tail(self, tap: str) -> keras.Model:
+        """A new, untrained model of the student's layers behind a tap.
+
+        Raises:
+            ValueError: where nobody said how to make one, or none can be made.
+        """
+        if self.tail is None:
+            raise ValueError(
+                "`Roles` need `tail`, such as `lambda tap: kd_keras.models.tail(student, tap)`."
+            )
+        return self.tail(tap)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A model that is chosen once the stages before have been trained.
+
+    Attributes:
+        models: by the name of the stage that speaks for it.
+        pick: from the scores on validation so far, by stage (`"teacher"` is the run's), to a name.
+
+    Example:
+        >>> best = Choice({"small": "a model", "large": "another"}, lambda s: max(s, key=s.get))
+        >>> best({"small": 0.9, "large": 0.8})
+        'a model'
+    """
+
+    models: Mapping[str, Any]
+    pick: Callable[[Mapping[str, float]], str]
+
+    def __call__(self, scores: Mapping[str, float] | None) -> Any:
+        """The chosen model; without scores, any of them."""
+        name = next(iter(self.models)) if scores is None else self.pick(scores)
+        return self.models[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training of a plan: who learns from whom, by which method.
+
+    Attributes:
+        name: shown in the logs.
+        student: the model that learns; it may be a `Choice`, as the teacher may.
+        teacher: a Keras model or a teacher source; None where there is none.
+        method: a `Method`: what is matched; None where the student learns from labels alone.
+        alpha: the weight of the labels, a number or a schedule; None takes the run's own.
+        epochs: how long; None takes the run's own, and with 0 the student is judged as it is.
+        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
+            `"last"`, where the student's answers are not yet what is trained.
+        shared: what is trained, in words, where it does not depend on the student: stages of the
+            same words are trained once in a run, for each seed.
+    """
+
+    name: str
+    student: Any
+    teacher: Any
+    method: Any
+    alpha: float | Callable[[int], float] | None = None
+    epochs: int | None = None
+    keep: str = "best"
+    shared: str | None = None
+
+    def chosen(self, scores: Mapping[str, float] | None = None) -> "Stage":
+        """The stage with its models chosen by the scores so far; without scores, with any."""
+        student, teacher = (
+            model(scores) if isinstance(model, Choice) else model
+            for model in (self.student, self.teacher)
+        )
+        return dataclasses.replace(self, student=student, teacher=teacher)
+
+
+def logits_of(model: Any) -> int:
+    """How many logits a model, a teacher source or a `Choice` has."""
+    model = model(None) if isinstance(model, Choice) else model
+    shape = model.output_shape if isinstance(model, keras.Model) else model.shapes["logits"]
+    return int(shape[-1])

@@ -1,0 +1,88 @@
+"""Maps of the teacher's probabilities to targets, by name on the command line."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from kd_keras import schedules
+from kd_keras.checks import within
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Smoothed(schedules.Configured):
+    """A share of all probability, spread evenly over the classes: `(1 - share) p + share / K`.
+
+    Example:
+        >>> import numpy as np
+        >>> Smoothed(0.5)(np.array([[1.0, 0.0]])).tolist()
+        [[0.75, 0.25]]
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        within("share", self.share, 0.0, 1.0)
+
+    def __call__(self, p):
+        return (1.0 - self.share) * p + self.share / p.shape[-1]
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Top(schedules.Configured):
+    """The `count` largest probabilities; the other classes share what is left evenly.
+
+    Example:
+        >>> import numpy as np
+        >>> np.round(Top(1)(np.array([[0.7, 0.2, 0.1]])), 2).tolist()
+        [[0.7, 0.15, 0.15]]
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.count, int) and self.count >= 1):
+            raise ValueError(
+                f"`count` must be a positive whole number. Received: count={self.count!r}"
+            )
+
+    def __call__(self, p):
+        classes = p.shape[-1]
+        if self.count >= classes:
+            return p
+        largest, places = ops.top_k(p, self.count)
+        kept = ops.max(ops.one_hot(places, classes, dtype=p.dtype), axis=-2)
+        left = 1.0 - ops.sum(largest, axis=-1, keepdims=True)
+        return ops.where(kept > 0, p, left / (classes - self.count))
+
+
+def transform_of(given: Any) -> Callable | None:
+    """A map from its word, its configuration or itself.
+
+    Args:
+        given: `"smooth0.1"` (the share), `"top3"` (how many), a function, or None.
+
+    Raises:
+        ValueError: for anything else.
+
+    Example:
+        >>> transform_of("smooth0.1"), transform_of("top3")
+        (Smoothed(share=0.1), Top(count=3))
+    """
+    given = schedules.restored(given)
+    if isinstance(given, str):
+        if found := re.fullmatch(r"smooth(\d*\.?\d+)", given):
+            return Smoothed(float(found[1]))
+        if found := re.fullmatch(r"top(\d+)", given):
+            return Top(int(found[1]))
+    elif given is None or callable(given):
+        return given
+    raise ValueError(
+        "`transform` must be a function of the teacher's probabilities, 'smooth0.1' (any share), "
+        f"'top3' (any number), or None. Received: transform={given!r}"
+    )

@@ -1,0 +1,103 @@
+"""The transfer set of a run: unlabelled images on which students learn from the teacher alone."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd_keras.data import folder, images
+from kd_keras.data.munge import munge
+from kd_keras.data.task import Task, unlabelled
+from kd_keras.files import fingerprint, whole_file
+from kd_keras.machine import available_memory
+from kd_keras.methods import Stage
+from kd_keras.objective import check_unlabelled as check_stage
+
+log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.25
+MADE = "munge.npy"
+
+
+def task_of_students(config: Any, task: Task, work: Path) -> Task:
+    """The task as the distilled students learn it: its training split is the transfer set.
+
+    Args:
+        config: a config that may have what `TransferConfig` says.
+        task: of the teacher, and of the student alone; as it is where no transfer set is asked for.
+        work: where made-up images are kept, for a run that goes on after a kill.
+
+    Raises:
+        ValueError, FileNotFoundError: as `check` and `data.folder.unlabelled`.
+    """
+    if getattr(config, "transfer_dir", None) is not None:
+        split, content = folder.unlabelled(config.transfer_dir, task.image_shape)
+        split = images.in_memory(split.limited(config.limit))
+    elif getattr(config, "munge", None) is not None:
+        made = _made(config, task, work / MADE)
+        split, content = unlabelled(task.image_shape, images=made), fingerprint(made)
+    else:
+        return task
+    return dataclasses.replace(
+        task, train=split, fingerprint=fingerprint(task.fingerprint, content)
+    )
+
+
+def digests(config: Any, task: Task) -> dict[str, str]:
+    """What a folder of unlabelled images holds, so that a run does not go on with others."""
+    if getattr(config, "transfer_dir", None) is None:
+        return {}
+    return {"transfer set": folder.unlabelled(config.transfer_dir, task.image_shape)[1]}
+
+
+def check(config: Any, task: Task) -> None:
+    """Raise `ValueError` where made-up images are asked for that memory does not hold."""
+    if getattr(config, "munge", None) is None:
+        return
+    if task.train.images is None or len(task.train) < 2:
+        raise ValueError(
+            "`munge` compares all training images with each other: that takes two or more, in "
+            "memory. Use smaller ones (`image_size`), or fewer (`limit`)."
+        )
+    size, free = config.munge * task.train.images.nbytes, available_memory()
+    if size > MEMORY_SHARE * free:
+        raise ValueError(
+            f"`munge`={config.munge} makes {size / 1e9:.1f} GB of images, more than a quarter of "
+            f"the {free / 1e9:.1f} GB of free memory. Ask for fewer."
+        )
+
+
+def check_unlabelled(config: Any, plan: Sequence[Stage], alpha: Any) -> None:
+    """Raise `ValueError` for stages that ask for labels, where the transfer set has none."""
+    if getattr(config, "transfer_dir", None) is None and getattr(config, "munge", None) is None:
+        return
+    for stage in plan:
+        if stage.method is None:
+            raise ValueError(
+                f"The transfer set has no labels, and the stage {stage.name!r} of the method "
+                "learns from labels."
+            )
+        try:
+            check_stage(stage.method, alpha if stage.alpha is None else stage.alpha)
+        except ValueError as error:
+            raise ValueError(f"The transfer set has no labels. {error}") from error
+
+
+def _made(config: Any, task: Task, kept: Path) -> np.ndarray:
+    """Made-up images, shape `(munge * n, height, width, channels)`; those of before a kill."""
+    if kept.exists():  # of this run: others have another folder, or are refused in it
+        return np.load(kept)
+    log.info("Making %d images for each of %d (MUNGE).", config.munge, len(task.train))
+    made = munge(
+        np.asarray(task.train.images),
+        copies=config.munge,
+        swap=config.munge_swap,
+        sharpness=config.munge_sharpness,
+        seed=config.split_seed,
+    )
+    with whole_file(kept) as temporary:
+        np.save(temporary, made)
+    return made

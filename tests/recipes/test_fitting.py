@@ -1,0 +1,43 @@
+"""What `all` stands for in a comparison."""
+
+import logging
+
+import pytest
+
+from kd_keras.config import CompareConfig, StudyConfig
+from kd_keras.methods import METHODS
+from kd_keras.recipes import fitting
+
+
+def compare(**changes):
+    settings = {"students": ("cnn:width=0.125",), "teacher_knobs": ("width=0.25",), "limit": 40}
+    return CompareConfig(**{"methods": ("all",), **settings, **changes})
+
+
+def test_all_is_each_method_once_and_what_was_named_beside_it():
+    config, task = fitting.opened(compare(methods=("all", "kd:temperature=2", "kd")))
+    assert task.name == "digits"
+    *every, last = config.methods
+    assert last == "kd:temperature=2"
+    assert len(every) == len(set(METHODS.values()))
+    assert [METHODS[name] for name in every] == list(dict.fromkeys(METHODS.values()))
+
+
+def test_what_does_not_fit_is_left_out_and_said(caplog):
+    with caplog.at_level(logging.WARNING, "kd_keras"):
+        config, _ = fitting.opened(compare(students=("mlp:hidden=8,",), temperatures=(2.0,)))
+    assert "kd" in config.methods
+    assert {"at", "rkd"}.isdisjoint(config.methods)
+    said = {record.args[0]: str(record.args[1]) for record in caplog.records}
+    assert "stage" in said["at"]
+    assert "temperature" in said["rkd"]
+
+
+def test_a_fault_of_the_models_is_not_taken_for_one_of_the_methods():
+    with pytest.raises(ValueError, match="widht"):
+        fitting.opened(compare(students=("cnn:widht=2",)))
+
+
+def test_a_study_and_named_methods_are_left_as_they_are():
+    for config in (StudyConfig(limit=40), compare(methods=("kd", "dkd"))):
+        assert fitting.opened(config)[0] is config

@@ -1,0 +1,85 @@
+"""The knobs of each method that a search varies: over which range, and why that one.
+
+A method that is not here is varied by alpha and the learning rate alone. A weight of a whole method
+does in the end what alpha does. It is varied where alpha, between 0 and 1, does not reach far:
+where the authors' weight is large, or they choose it by the pair of networks.
+"""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The values of one knob, drawn by their logarithm: a temperature or a weight counts by ratios.
+
+    Attributes:
+        low, high: the ends.
+        default: what the method takes of itself.
+        source: where default and ends come from.
+    """
+
+    low: float
+    high: float
+    default: float
+    source: str
+
+    def of(self, hp: Any, name: str) -> float | None:
+        """A hyper-parameter of that name; None where it is inactive."""
+        return hp.Float(name, self.low, self.high, sampling="log", default=self.default)
+
+
+def around(default: float, source: str, factor: float = 10.0) -> Range:
+    """A value of a paper, and a factor on both sides.
+
+    Example:
+        >>> around(25.0, "Tian et al. 2020").low
+        2.5
+    """
+    return Range(default / factor, default * factor, default, source)
+
+
+# from no softening to where soft targets are as good as logits: Hinton et al. (2015), section 2.1
+TEMPERATURE = Range(
+    1.0, 64.0, 4.0, "Hinton et al. 2015, section 2.1: from 1 to the limit of high T"
+)
+
+KNOBS: dict[str, dict[str, Range]] = {
+    "kd": {"temperature": TEMPERATURE},
+    "two_temperatures": {
+        "teacher_temperature": TEMPERATURE,
+        "student_temperature": around(1.0, "1 is the temperature at which it is deployed", 4.0),
+    },
+    "dkd": {
+        "temperature": TEMPERATURE,
+        "other_weight": around(
+            8.0, "beta of Zhao et al. 2022, in their code 2 to 8 by the pair", 8.0
+        ),
+    },
+    "dist": {
+        "temperature": TEMPERATURE,
+        "intra_weight": around(1.0, "gamma of Huang et al. 2022, beside beta = 1", 4.0),
+    },
+    "logit_standardisation": {
+        "weight": around(9.0, "Sun et al. 2024, 6 to 18 by the pair", 3.0),
+    },
+    "hint": {"weight": around(100.0, "the code of Tian et al. 2020")},
+    "fitnets": {
+        # its weight falls over the epochs, by the authors' schedule, and stays as it is
+        "temperature": Range(1.0, 16.0, 3.0, "Romero et al. 2015: 3"),
+    },
+    "at": {"weight": around(1000.0, "the code of Zagoruyko and Komodakis 2017")},
+    "sp": {"weight": around(3000.0, "Tung and Mori 2019")},
+    "pkt": {"weight": around(30000.0, "the code of Tian et al. 2020")},
+    "vid": {"weight": around(1.0, "the code of Tian et al. 2020")},
+    "rkd": {
+        "distance_weight": around(25.0, "the code of Tian et al. 2020"),
+        "angle_weight": around(50.0, "the code of Tian et al. 2020"),
+    },
+    "cid": {
+        "feature_weight": Range(1.0, 100.0, 10.0, "Deng and Zhang 2021, 8 to 65 by the pair"),
+        "class_weight": around(1.0, "Deng and Zhang 2021, beside an answer_weight of 1"),
+    },
+    "crd": {"weight": around(0.8, "Tian et al. 2020")},
+    "subclass": {"temperature": TEMPERATURE},
+}
