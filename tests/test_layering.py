@@ -29,7 +29,7 @@ LAYERS = (
     {"report"},
     {"tuning"},
     {"cli"},
-    {"__main__", "tuning.search"},
+    {"__main__", "tuning.search", "tuning.distributed"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # what may be loaded where, everything else being for all

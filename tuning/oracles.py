@@ -20,6 +20,21 @@ ENDLESS = ("random", "bayesian")  # would go on for ever: these are told how man
 Make = Callable[..., keras_tuner.Oracle]
 
 
+class GridOracle(oracles.GridSearchOracle):
+    """KerasTuner's, for many workers too: the same settings in the same order.
+
+    KerasTuner finds the setting after a trial's when that trial has ended, in case it has brought
+    new hyper-parameters, so that from the third trial on one worker trains and the others wait.
+    Here the whole space is known beforehand.
+    """
+
+    def populate_space(self, trial_id):
+        found = super().populate_space(trial_id)
+        if found["values"] is not None:
+            self._populate_next.append(trial_id)
+        return found
+
+
 class _Most(int):
     """How many trials at the most, written in four digits: KerasTuner writes the names of trials
     as wide as this, and a search that is given more trials must call those it has as before."""
@@ -47,7 +62,7 @@ def _hyperband(config: TuneConfig, **shared) -> keras_tuner.Oracle:
 
 ORACLES: dict[str, Make] = {
     "random": _up_to_trials(oracles.RandomSearchOracle),
-    "grid": _up_to_trials(oracles.GridSearchOracle),
+    "grid": _up_to_trials(GridOracle),
     "bayesian": _up_to_trials(oracles.BayesianOptimizationOracle),
     "hyperband": _hyperband,
 }

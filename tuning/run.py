@@ -6,19 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import keras_tuner
 
-from kd_keras.data.task import Task
-from kd_keras.files import fingerprint
 from kd_keras.recipes import learners, results, setup
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, train
-from tuning import board, oracles, outcome
+from tuning import board, oracles, outcome, place
 from tuning import space as spaces
 from tuning.config import TuneConfig
 from tuning.final import Final, verdict
-from tuning.hypermodel import DistillationModel, explored
+from tuning.hypermodel import DistillationModel
+from tuning.opening import Opened, opened
 from tuning.space import Space
 from tuning.trials import Trainer, Trials
 from tuning.tuner import Tuner
@@ -26,9 +26,15 @@ from tuning.values import standing_at
 
 log = logging.getLogger("kd_keras.tuning")
 
+# has the trials of an oracle trained: their outcomes then lie among the trials
+ByOthers = Callable[[keras_tuner.Oracle, Trials, RunFolder, str], None]
+
 
 def run(
-    config: TuneConfig, space: Space | None = None, progress: Progress | None = None
+    config: TuneConfig,
+    space: Space | None = None,
+    progress: Progress | None = None,
+    lead: ByOthers | None = None,
 ) -> dict[str, Any]:
     """Search, and judge the best setting on test beside the default one and the student alone.
 
@@ -40,6 +46,7 @@ def run(
         config: what to run. The teacher is a `.keras` file, or is trained.
         space: a function of `hp` of your own, in place of the config's.
         progress: shows bars; None shows nothing.
+        lead: lets other processes train the trials, see `lead.Lead`; None trains them here.
 
     Returns:
         What `results.json` holds; `trials.csv`, `student.keras`, `teacher.keras` and
@@ -63,44 +70,28 @@ def run(
         >>> list(found["models"]), found["search"]["failed"]
         (['teacher', 'alone', 'default', 'tuned'], 0)
     """
-    oracles.check(config)
-    chosen = space or spaces.find(config.space)
-    written, space = spaces.written(config, space), chosen
-    task = _task(config)
-    varied = _explored(config, task, space)
-    digests = {**setup.digests(config, task), "space": fingerprint(varied, written)}
-    with RunFolder(config, digests, oracles.extends) as folder:
+    if lead is None and place.from_environment() is not None:
+        raise ValueError(
+            f"{place.TUNER} makes this process one of many, and this search has one. Unset it, or "
+            "join with `python -m tuning.distributed`."
+        )
+    here = opened(config, space)
+    with RunFolder(config, here.digests, oracles.extends) as folder:
         if folder.results is not None:
             return folder.results
-        search = _Search(config, task, space, folder, progress or Progress(show=False))
-        board.experiment(folder.path, varied, task.metric)
-        found = search.run(varied)
+        search = _Search(here, folder, progress or Progress(show=False), lead)
+        board.experiment(folder.path, here.varied, here.task.metric)
+        found = search.run(here.varied)
         folder.finish(found)
     return found
-
-
-def _task(config: TuneConfig) -> Task:
-    """The task of a config; all that is chosen is chosen by the objective."""
-    task = setup.open_task(config)
-    return task if config.objective is None else dataclasses.replace(task, metric=config.objective)
-
-
-def _explored(config: TuneConfig, task: Task, space: Space) -> list[dict[str, Any]]:
-    """The whole space; each of its branches fits the teacher, which need not have learned yet."""
-    teacher = setup.untrained_teacher(dataclasses.replace(config, teacher_weights=None), task)
-    return explored(DistillationModel(config, task, teacher, space), task.metric)
 
 
 class _Search:
     """The parts of a search, one after the other."""
 
-    def __init__(
-        self, config: TuneConfig, task: Task, space: Space, folder: RunFolder, progress: Progress
-    ):
-        # on disk, so that other processes, and the same after a kill, open what is computed once
-        where = config.cache_dir or folder.work / "answers"
-        self.config = dataclasses.replace(config, cache_dir=where)
-        self.task, self.space, self.folder, self.progress = task, space, folder, progress
+    def __init__(self, here: Opened, folder: RunFolder, progress: Progress, lead: ByOthers | None):
+        self.config, self.task, self.space = here.with_answers(folder.work), here.task, here.space
+        self.folder, self.progress, self.lead = folder, progress, lead
         self.trials = Trials(folder.path, folder.work)
 
     def run(self, varied: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,7 +154,11 @@ class _Search:
         self.trials.clear_after_a_kill()
         oracle = oracles.make(self.config, self.task.metric)
         model = DistillationModel(self.config, self.task, teacher, self.space)
-        Tuner(oracle, model, trainer, self.trials, self.config, self.task.metric).search()
+        tuner = Tuner(oracle, model, trainer, self.trials, self.config, self.task.metric)
+        if self.lead is None:
+            tuner.search()
+        else:
+            self.lead(oracle, self.trials, self.folder, self.task.metric)
         found = outcome.rows(oracle, self.trials)
         outcome.write_csv(found, self.folder.path / "trials.csv")
         return found

@@ -20,6 +20,7 @@ from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, length, train
+from tuning import board
 from tuning.config import TuneConfig
 from tuning.space import Setting
 
@@ -149,6 +150,36 @@ class Trials:
         """Write down that a trial is over, and how it went."""
         path = self.search / f"trial_{trial}" / "outcome.json"
         write_json(path, {"trial": trial, "values": dict(values), "executions": executions})
+
+    def fail(self, trial: str, message: str | None) -> None:
+        """Write down why a trial has failed."""
+        write_json(self.search / f"trial_{trial}" / "failure.json", {"message": message})
+
+    def failure(self, trial: str) -> str | None:
+        """Why a trial has failed, as its worker has written it."""
+        path = self.search / f"trial_{trial}" / "failure.json"
+        return json.loads(path.read_text())["message"] if path.exists() else None
+
+    def lock(self, trial: str) -> Path:
+        """The file that a worker locks which trains a trial."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work / f"{trial}.lock"
+
+    def begin(self, trial: str, values: Mapping[str, Any], seeds: Iterable[int]) -> None:
+        """Make ready for a trial: with what it takes over, and without what was of other values.
+
+        Several workers may have tried settings in another order than one process that goes on.
+        """
+        journal = self.journal(trial)
+        known = journal.work / "values.json"
+        there = json.loads(known.read_text()) if known.exists() else None
+        if journal.work.exists() and there != dict(values):
+            (journal.path / "metrics.jsonl").unlink(missing_ok=True)
+            shutil.rmtree(self.run / board.FOLDER / trial, ignore_errors=True)
+            shutil.rmtree(journal.work)
+        if not journal.work.exists() and values.get("tuner/trial_id") is not None:
+            self.take_over(values["tuner/trial_id"], trial, seeds)
+        write_json(known, dict(values))
 
     def take_over(self, past: str, trial: str, seeds: Iterable[int]) -> None:
         """Let a trial begin where another of its settings has ended, with all that it needs.

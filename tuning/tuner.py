@@ -76,9 +76,7 @@ class Tuner(keras_tuner.Tuner):
 
     def _trained(self, trial: Trial) -> list[dict[str, Any]]:
         values, seeds = trial.hyperparameters.values, self._config.trial_seeds
-        past = values.get("tuner/trial_id")
-        if past is not None:
-            self._trials.take_over(past, trial.trial_id, seeds)
+        self._trials.begin(trial.trial_id, values, seeds)
         setting = self.hypermodel.setting(trial.hyperparameters)
         executions = []
         for seed in seeds:

@@ -60,12 +60,20 @@ BELONGINGS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+def main(arguments: Sequence[str] | None = None, only: type | None = None) -> int:
+    """Run a command; the exit code.
+
+    Args:
+        arguments: those of the process where not given.
+        only: the one command that there is, whose name is not among the arguments; its defaults
+            are those of `tune`.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _log_to_stderr()
     try:
-        command = _parse(arguments)
+        command = _parse(arguments) if only is None else _parse_only(only, arguments)
+        if hasattr(command, "early"):  # what can be done before TensorFlow is there
+            command = command.early(arguments)
         _import_tensorflow_quietly()
         return command() or 0
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -101,13 +109,24 @@ def _parse(arguments: list[str]) -> Any:
     )
 
 
-def _preset(command: str, arguments: list[str]) -> Any:
+def _parse_only(kind: type, arguments: list[str]) -> Any:
+    """A command object of one kind, which is a `tune` with more to say."""
+    return tyro.cli(
+        kind,
+        args=arguments,
+        default=_preset("tune", arguments, kind),
+        prog="python -m tuning.distributed",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+
+
+def _preset(command: str, arguments: list[str], kind: type | None = None) -> Any:
     """A command's defaults: the preset's settings, in their small form where asked."""
     chosen = argparse_value(arguments, "--preset") or "digits-kd"
     smoke = "--smoke" in arguments
     config = FROM_PRESET[command](lookup("preset", PRESETS, chosen)(smoke), smoke)
     config = _without_foreign(config, arguments)
-    return COMMANDS[command](**vars(config), preset=chosen, smoke=False)
+    return (kind or COMMANDS[command])(**vars(config), preset=chosen, smoke=False)
 
 
 def _without_foreign(config: Any, arguments: list[str]) -> Any:

@@ -1,6 +1,7 @@
 """The command that searches for hyper-parameters."""
 
 import dataclasses
+from typing import Any
 
 from kd_keras.cli.output import config_of, print_json
 from tuning.config import TuneConfig
@@ -22,12 +23,16 @@ class Tune(TuneConfig):
     """Print the results as JSON."""
 
     def __call__(self) -> int:
+        return self.search()
+
+    def search(self, **how: Any) -> int:
+        """Search and print; the exit code. `how` is as `tuning.run.run` takes it."""
         from kd_keras import report, trial_table
         from kd_keras.recipes.progress import Progress
         from tuning.run import run
 
         config = config_of(TuneConfig, self)
-        results = run(config, progress=Progress())
+        results = run(config, progress=Progress(), **how)
         page = report.build([config.folder], config.folder / "report")
         if self.json:
             print_json(results)

@@ -145,7 +145,7 @@ class Bench:
             if phase in self._trainers:
                 trainer = self._trainers[phase]
                 trainer.restart_optimizer()
-                trainer.optimizer.learning_rate = float(optimizer.learning_rate)
+                trainer.optimizer.learning_rate = optimizer.get_config()["learning_rate"]
             else:
                 trainer = self._make() if self._trainers else first
                 trainer.compile(optimizer=optimizer, **options)

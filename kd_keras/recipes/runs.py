@@ -108,12 +108,10 @@ class RunFolder(Journal):
         self._results = self.path / "results.json"
         self.results: dict[str, Any] | None = None
         self.earlier: dict[str, Any] | None = None
-        named = {f"digest of {name}": digest for name, digest in (digests or {}).items()}
-        settings = {**as_dict(config), "kind": type(config).__name__, **named}
         self._refuse_foreign()
         self._lock = self._locked()
         try:
-            self._open(json.loads(json.dumps(settings)), extends, overwrite=config.overwrite)
+            self._open(_settings(config, digests or {}), extends, overwrite=config.overwrite)
         except BaseException:
             self._let_go()
             raise
@@ -196,6 +194,38 @@ class RunFolder(Journal):
             for left in self.path.glob(".*"):  # of writings that a kill cut short
                 shutil.rmtree(left)
         self._lock.release()
+
+
+def joined(config: Any, digests: dict[str, str]) -> Journal:
+    """The folder of a run that another process has under way; its lock stays with that process.
+
+    Args:
+        config, digests: of the run, as `RunFolder` takes them.
+
+    Raises:
+        FileNotFoundError: no run is there.
+        ValueError: it is one of other settings, data or files.
+    """
+    path = config.folder
+    if not (path / "config.json").exists():
+        raise FileNotFoundError(
+            f"No run is under way in {path.absolute()}. Its folder must be seen from here, under "
+            "the same name, or under another one that --out gives."
+        )
+    known = json.loads((path / "config.json").read_text())
+    changed = _changed(known, _settings(config, digests))
+    if changed:
+        raise ValueError(
+            f"{path} holds a run of other settings ({', '.join(changed)}). Whoever joins it must "
+            "give those that it was started with."
+        )
+    return Journal(path, path / "work")
+
+
+def _settings(config: Any, digests: dict[str, str]) -> dict[str, Any]:
+    """What makes a run, as JSON keeps it."""
+    named = {f"digest of {name}": digest for name, digest in digests.items()}
+    return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

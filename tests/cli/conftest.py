@@ -10,7 +10,10 @@ from kd_keras import cli
 
 @pytest.fixture
 def main(monkeypatch, capsys, tmp_path):
-    """`main(*words)` in an empty folder: exit code, standard output, standard error."""
+    """`main(*words)` in an empty folder: exit code, standard output, standard error.
+
+    Other arguments are those of `cli.main`.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     monkeypatch.setenv("COLUMNS", "100")
@@ -18,10 +21,10 @@ def main(monkeypatch, capsys, tmp_path):
 
     log = logging.getLogger("kd_keras")
 
-    def run(*words):
+    def run(*words, **how):
         log.handlers.clear()  # what a fixture ran wrote to the standard error of before
         try:
-            code = cli.main([str(word) for word in words])
+            code = cli.main([str(word) for word in words], **how)
         except SystemExit as stop:  # tyro's
             code = stop.code
         said = capsys.readouterr()

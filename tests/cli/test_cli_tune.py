@@ -8,6 +8,8 @@ import sys
 import pytest
 from command_line import ROOT
 
+from kd_keras.cli.workers import TuneByWorkers
+
 QUICK = ("--smoke", "--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,")
 
 
@@ -75,3 +77,39 @@ def test_python_m_tuning_search_is_the_same_command(main, tmp_path):
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in done.stderr.splitlines())
     code, out, _ = main("tune", *words)
     assert (code, json.loads(out)) == (0, found)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--workers", "-1"), "`workers` must not be negative. Received: -1"),
+        (("--port", "70000"), "`port` must lie in [0, 65535]"),
+        (("--trials", "0"), "`trials` must be a positive number"),
+    ],
+)
+def test_wrong_words_about_workers_exit_2(main, tmp_path, words, says):
+    code, _, err = main(*QUICK, *words, only=TuneByWorkers)
+    assert code == 2
+    assert says in err
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on(main):
+    code, _, err = main(*QUICK, "--address", "192.0.2.1", only=TuneByWorkers)
+    assert code == 1
+    assert "kd-keras: 192.0.2.1:0 cannot be listened on" in err
+
+
+def test_one_process_does_not_take_itself_for_one_of_many(main, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "node-7")
+    code, _, err = main("tune", *QUICK)
+    assert code == 2
+    assert "KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT must be set too" in err
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    code, _, err = main("tune", *QUICK)
+    assert code == 2
+    assert "join with `python -m tuning.distributed`" in err
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "local-1")  # the chief's own are called so
+    assert main(*QUICK, only=TuneByWorkers)[0] == 2
+    assert not any(tmp_path.iterdir())

@@ -157,3 +157,20 @@ def test_torn_files_are_set_aside_and_named(tmp_path, caplog):
     assert (folder / "trial.json.torn").read_text() == whole[:7]
     assert sorted(path.name for path in trials.search.rglob("*.json")) == ["trial.json"]
     assert not any((tmp_path / "tensorboard").iterdir())
+
+
+def test_what_other_values_have_left_under_a_number_is_not_gone_on_with(tmp_path):
+    """Many workers and one process may try the same settings under other numbers."""
+    trials = Trials(tmp_path, tmp_path / "work")
+    trials.begin("3", {"alpha": 0.1}, (0,))
+    journal = trials.journal("3")
+    journal.epoch({"seed": 0, "model": ROLE, "epoch": 1})
+    (journal.work / "checkpoint").write_text("1")
+    (tmp_path / "tensorboard" / "3").mkdir(parents=True)
+    trials.begin("3", {"alpha": 0.1}, (0,))  # after a kill
+    assert (journal.work / "checkpoint").exists()
+    assert len(journal.lines()) == 1
+    trials.begin("3", {"alpha": 0.2}, (0,))
+    assert [path.name for path in journal.work.iterdir()] == ["values.json"]
+    assert journal.lines() == []
+    assert not (tmp_path / "tensorboard" / "3").exists()

@@ -1,0 +1,133 @@
+"""The workers on the chief's own machine: started, missed, started again, and ended with it."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from tuning.chief import Chief
+from tuning.place import LIFELINE, LOCAL, Place
+
+log = logging.getLogger("kd_keras.tuning")
+
+STILLBORN = 3  # deaths in a row without a trial, after which a worker is not started again
+FAREWELL = 20.0  # seconds in which a worker hears that the search is over
+
+
+class Local:
+    """One worker process at a time, under one name.
+
+    Args:
+        tuner: its name.
+        words: of its command.
+        place: of the chief.
+        file: takes what it says.
+    """
+
+    def __init__(self, tuner: str, words: Sequence[str], place: Place, file: Path):
+        self.tuner, self.file = tuner, file
+        self._words, self._variables = words, place.variables(tuner)
+        self.stillborn, self._handed = 0, 0
+        self._process: subprocess.Popen | None = None
+        self._log: IO[bytes] | None = None
+
+    def start(self) -> None:
+        """Start its process. Ctrl-C reaches the chief alone, and the chief's end ends it."""
+        self._log = self._log or self.file.open("ab")
+        self._process = subprocess.Popen(
+            self._words,
+            env={**os.environ, **self._variables, LIFELINE: "1"},
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        log.info("%s: process %d, log in %s", self.tuner, self._process.pid, self.file)
+
+    def tend(self, chief: Chief) -> None:
+        """Where its process has ended, let its trial be tried again, and start it anew."""
+        if self._process is None or self._process.poll() is None or chief.over:
+            return
+        why = f"its process {self._process.pid} has ended {_how(self._process.returncode)}."
+        handed = chief.handed.get(self.tuner, 0)
+        self.stillborn = self.stillborn + 1 if handed == self._handed else 0
+        self._handed = handed
+        log.warning("%s: %s", self.tuner, why)
+        chief.lost(self.tuner, why)
+        self._close()
+        if self.stillborn < STILLBORN:
+            self.start()
+
+    @property
+    def given_up(self) -> bool:
+        return self._process is None
+
+    def end(self, patience: float) -> None:
+        """End its process; after the search it ends by itself, if it is given the time."""
+        if self._process is None:
+            return
+        if patience:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+        self._process.kill()  # what it writes, it writes whole
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._log is not None:
+            self._log.close()
+        self._process = self._log = None
+
+    def last_words(self, lines: int = 20) -> str:
+        """The end of what it has said."""
+        return "\n".join(self.file.read_text(errors="replace").splitlines()[-lines:])
+
+
+class Crew:
+    """The workers that a chief starts. To be used in a `with` block, whose end is theirs.
+
+    Args:
+        count: of them.
+        words: of the command that each runs.
+        place: of the chief.
+        logs: the folder that takes what they say.
+    """
+
+    def __init__(self, count: int, words: Sequence[str], place: Place, logs: Path):
+        names = [f"{LOCAL}{number}" for number in range(1, count + 1)]
+        self._workers = [Local(name, words, place, logs / f"{name}.log") for name in names]
+        logs.mkdir(exist_ok=True)
+
+    def __enter__(self) -> "Crew":
+        for worker in self._workers:
+            worker.start()
+        return self
+
+    def __exit__(self, kind, *raised) -> None:
+        for worker in self._workers:
+            worker.end(FAREWELL if kind is None else 0.0)
+
+    def tend(self, chief: Chief) -> None:
+        """Miss those that have ended.
+
+        Raises:
+            RuntimeError: none is left, here or elsewhere.
+        """
+        for worker in self._workers:
+            worker.tend(chief)
+        if self._workers and all(worker.given_up for worker in self._workers) and chief.alone():
+            last = self._workers[-1]
+            raise RuntimeError(
+                f"No worker is left: each has ended {STILLBORN} times before it had a trial. The "
+                f"last words in {last.file}:\n{last.last_words()}"
+            )
+
+
+def _how(code: int) -> str:
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
