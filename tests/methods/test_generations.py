@@ -1,6 +1,5 @@
 """`BornAgain`: its loss, its plan, and the ensemble of its generations."""
 
-
 import keras
 import numpy as np
 import pytest
