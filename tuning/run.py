@@ -128,7 +128,8 @@ class _Search:
             return setup.load_model(path, self.task), _outcome(how)
         teacher, taught = learners.teacher(self.config, self.task, seed, self._train)
         log.info("seed %d: teacher, %s", seed, taught.text(self.task.metric))
-        save(teacher, path)
+        if not path.exists():  # other runs may know it by its bytes, and they hold the time
+            save(teacher, path)
         return teacher, taught
 
     def references(self, trainer: Trainer) -> dict[str, Any]:

@@ -88,8 +88,10 @@ def test_an_interrupted_search_goes_on_with_more_trials(searches, tmp_path, monk
         patch.setattr(Tuner, "on_trial_end", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, space=alpha)
+    before = stamps(config.folder, "teacher.keras")
     found = run(dataclasses.replace(config, trials=6), space=alpha)
     assert untimed(found) == untimed(wanted)
+    assert stamps(config.folder, "teacher.keras") == before
 
 
 @pytest.mark.slow
