@@ -34,7 +34,9 @@ setup(
     packages=find_packages(include=["kd_keras", "kd_keras.*", "tuning", "tuning.*"]),
     package_data={"kd_keras": ["py.typed"]},
     install_requires=requirements(),
-    extras_require={"dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "ruff>=0.14,<0.18"]},
+    extras_require={
+        "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "pytest-xdist>=3.8,<4", "ruff>=0.14,<0.18"]
+    },
     entry_points={"console_scripts": ["kd-keras = kd_keras.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",

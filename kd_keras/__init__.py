@@ -23,6 +23,7 @@ _MODULES = (
 )
 _NAMES = {
     "Distiller": "distiller",
+    "MutualDistiller": "mutual",
     "CachedTeacher": "teachers",
     "EnsembleTeacher": "teachers",
     "LiveTeacher": "teachers",

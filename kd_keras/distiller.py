@@ -1,17 +1,12 @@
 """`Distiller`: a Keras model whose training step teaches a student what a teacher answers."""
 
 import keras
-from keras import ops
 
-from kd_keras import losses, methods, objective, schedules
+from kd_keras import losses, methods, objective
 from kd_keras.arrays import is_array
-from kd_keras.checks import within
+from kd_keras.mixed import Mixed
 from kd_keras.models.taps import symbolic
-from kd_keras.supervised import Supervised
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
-
-# what of a batch a method is shown
-KNOWN = ("image", "label", "index", "view", "weight")
 
 _PLAN = (
     "{} is a plan of several trainings, and a Distiller holds one. `kd-keras distill` and "
@@ -21,7 +16,7 @@ _PLAN = (
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class Distiller(Supervised):
+class Distiller(Mixed):
     """Trains a student on labels and on its teacher at once.
 
     The loss of an example is `alpha * CE(label, student) + (1 - alpha) * method(student, teacher)`.
@@ -32,7 +27,8 @@ class Distiller(Supervised):
     Args:
         student: a built Keras model that returns logits.
         teacher: a Keras model that returns logits, or a teacher source. It is neither trained
-            nor saved nor changed. None for a method that looks at the student alone.
+            nor saved nor changed. None where the method asks nothing of a teacher (`byot`); one
+            that is given is then not run.
         method: a method's name, a `Method`, several through `methods.Sum`, or a distillation loss
             of `keras.distillation`.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 1 is plain training;
@@ -66,15 +62,15 @@ class Distiller(Supervised):
     parts = ("student_loss", "distillation_loss")
 
     def __init__(
-        self, *, student, teacher, method="kd", alpha=None, teacher_cache="auto", name=None
+        self, *, student, teacher=None, method="kd", alpha=None, teacher_cache="auto", name=None
     ):
-        super().__init__(student=student, teacher_cache=teacher_cache, name=name)
-        self.method = methods.as_method(method)
+        method = methods.as_method(method)
+        given = method.default_alpha if alpha is None else alpha
+        super().__init__(student=student, alpha=given, teacher_cache=teacher_cache, name=name)
+        self.method = method
         if self.method.needs_plan:
             raise ValueError(_PLAN.format(type(self.method).__name__))
         self._watch(self.method.student_taps)
-        self._alpha = self.add_weight(shape=(), name="alpha", trainable=False)
-        self.alpha = self.method.default_alpha if alpha is None else schedules.restored(alpha)
         self.teacher = teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
         if not self.method.built:
@@ -86,16 +82,6 @@ class Distiller(Supervised):
     @property
     def deployed(self) -> keras.Model:
         return self._deployed
-
-    @property
-    def alpha(self) -> float:
-        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
-        return float(ops.convert_to_numpy(self._alpha))  # plain float() fails on replicas
-
-    @alpha.setter
-    def alpha(self, value) -> None:
-        self._alpha.assign(within("alpha", schedules.value_at(value, 0), 0.0, 1.0))
-        self._alpha_given = value
 
     def __setattr__(self, name, value):
         if name == "teacher":  # before Keras' tracking, which would adopt the model as ours
@@ -141,8 +127,8 @@ class Distiller(Supervised):
             method.built = True
         self.method.take(method)
 
-    def _meet(self, labels):
-        self.method.meet(labels)
+    def _at_work(self):
+        return (self.method,)
 
     def _check(self, x, y):
         super()._check(x, y)
@@ -156,11 +142,7 @@ class Distiller(Supervised):
     def _check_batch(self, batch):
         if "label" not in batch:
             objective.check_unlabelled(self.method, self._alpha_given)
-        if self.method.needs_index and "index" not in batch:
-            raise ValueError(
-                f"{type(self.method).__name__} needs to know which example is which. Give arrays "
-                'to fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
-            )
+        self._check_index(batch)
 
     def _sources(self) -> dict[str, TeacherSource]:
         return {"teacher": self._teacher} if self._teacher.shapes else {}
@@ -169,8 +151,7 @@ class Distiller(Supervised):
         return {} if "teacher" in batch else {"teacher": self._teacher(batch)}
 
     def _losses_of(self, batch, student):
-        known = {name: batch[name] for name in KNOWN if name in batch}
-        soft = self.method(student, batch["teacher"], known, training=True)
+        soft = self.method(student, batch["teacher"], self._known(batch), training=True)
         if "label" not in batch:
             return {"loss": (1.0 - self._alpha) * soft, "distillation_loss": soft}
         hard = self._label_loss(batch["label"], self._answer(student))
@@ -179,11 +160,6 @@ class Distiller(Supervised):
 
     def _answer(self, student):
         return self.method.answer(student)
-
-    def _begin_epoch(self, epoch):
-        self.method.on_epoch_begin(epoch)
-        value = self.method.label_weight(schedules.value_at(self._alpha_given, epoch), epoch)
-        self._alpha.assign(within("alpha", value, 0.0, 1.0))
 
     def get_config(self):
         pack = keras.saving.serialize_keras_object

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kd_keras import arrays, cache, feed, objective
+from kd_keras import arrays, cache, features, feed, objective
 from kd_keras.compiled import Compiled
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
@@ -71,6 +71,25 @@ class Supervised(Compiled):
         return self.student
 
     @property
+    def students(self) -> list[keras.Model]:
+        """All that are trained."""
+        return [self.student]
+
+    @property
+    def kept(self) -> keras.Model:
+        """The model that holds all weights that a training leaves."""
+        return self.deployed
+
+    def _network(self) -> keras.Model:
+        """What a step trains, by which its execution is chosen."""
+        return self.student
+
+    def frozen_part(self) -> tuple[features.FeatureSource, TapView] | None:
+        """What of the student stays as it is and need be computed but once, and the view of the
+        rest; None where there is no such part."""
+        return features.parts_of(self._student_view)
+
+    @property
     def classes(self) -> int:
         """How many classes the student tells apart."""
         same = self.deployed is self.student
@@ -94,7 +113,7 @@ class Supervised(Compiled):
         first = objective.first_labels(x, y)
         if arrays.is_array(x) and arrays.is_array(y):
             held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
-            self._meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
+            self.meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
         x = self._with_stored(x, kwargs, batch_size or 32)
         x, y = self._fed(x, y, batch_size or 32, kwargs)
         if isinstance(x, tf.data.Dataset):
@@ -116,7 +135,7 @@ class Supervised(Compiled):
         steps = None if each is None else each * (epochs - kwargs.get("initial_epoch", 0))
         uncounted = kwargs.get("steps_per_epoch") and self._left is None
         counted = bool(uncounted or kwargs.get("validation_steps"))
-        self._choose(self._joined.trained or self.student, steps, others, one_by_one=counted)
+        self._choose(self._joined.trained or self._network(), steps, others, one_by_one=counted)
         self._build_state(first, self.classes)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
@@ -135,7 +154,7 @@ class Supervised(Compiled):
 
     def _learn(self, batch, weight):
         """One step of the optimizer: the parts of the loss, each a mean, and the logits."""
-        with self._execution.running(self.student, self.optimizer):
+        with self._execution.running(self._network(), self.optimizer):
             return self._optimize(batch, weight)
 
     def _optimize(self, batch, weight):
@@ -214,7 +233,7 @@ class Supervised(Compiled):
         self._count(options.get("steps_per_epoch") if endless and single else None)
         return x, y
 
-    def _meet(self, labels: np.ndarray) -> None:
+    def meet(self, labels: np.ndarray) -> None:
         """Look at the labels of all training examples, before training."""
 
     def _check(self, x, y) -> None:

@@ -264,21 +264,21 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps; nothing, where
-    no taps are asked for.
+    """A Keras model as a live source; a source as it is, if it gives the asked taps; where none are
+    asked for, whatever is given is not run.
 
     Raises:
         ValueError: for anything else.
     """
-    if teacher is None and not taps:
+    if not taps:
         return NoTeacher()
     if isinstance(teacher, keras.Model):
         output_shape(teacher)
         return LiveTeacher(teacher, taps)
     if not isinstance(teacher, TeacherSource):
         raise ValueError(
-            "`teacher` must be a Keras model or a teacher source. "
-            f"Received: {type(teacher).__name__}"
+            "`teacher` must be a Keras model or a teacher source, of which the method asks "
+            f"{', '.join(taps)}. Received: {type(teacher).__name__}"
         )
     missing = [tap for tap in taps if tap not in teacher.shapes]
     if missing:

@@ -16,6 +16,7 @@ from kd_keras.losses.contrastive import contrastive_loss, contrastive_normaliser
 from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
 from kd_keras.losses.decoupled import other_kl, target_kl
 from kd_keras.losses.feature import (
+    active_difference,
     attention_difference,
     attention_map,
     gaussian_nll,
@@ -42,6 +43,7 @@ from kd_keras.losses.response import (
 from kd_keras.losses.subclass import class_logits, subclass_spread, subclass_teacher_loss
 
 __all__ = [
+    "active_difference",
     "angle_difference",
     "are_class_numbers",
     "attention_difference",

@@ -88,6 +88,29 @@ def attention_difference(student, teacher):
     return ops.mean(ops.square(attention_map(student) - attention_map(teacher)), axis=-1)
 
 
+def active_difference(student, teacher):
+    """The squared difference of the features over all entries, where either is active: above zero.
+
+    Args:
+        student, teacher: of one shape `(batch, ...)`.
+
+    Returns:
+        Shape `(batch,)`. Zero where they agree, and in entries in which both are silent.
+
+    Source: Zhang et al., *Be Your Own Teacher* (2019), in the form of public code.
+
+    Example:
+        >>> import numpy as np
+        >>> student, teacher = np.array([[3.0, -1.0, -1.0]]), np.array([[1.0, 2.0, -9.0]])
+        >>> active_difference(student, teacher).numpy().tolist()
+        [13.0]
+    """
+    student, teacher = alike(student, teacher)
+    student, teacher = rows(student), rows(teacher)
+    active = ops.logical_or(student > 0, teacher > 0)
+    return ops.sum(ops.where(active, ops.square(student - teacher), 0), axis=-1)
+
+
 def gaussian_nll(mean, target, *, variance):
     """How unlikely the target is under a normal distribution: `1/2 ((m - t)^2 / v + ln v)`, the
     mean over all entries of an example; without the constant `1/2 ln 2 pi`.

@@ -13,10 +13,13 @@ from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
+from kd_keras.methods.exits import BYOT
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.friendly import SFTN, StudentBranches
+from kd_keras.methods.generations import BornAgain
 from kd_keras.methods.keras_loss import KerasLoss, of_keras
+from kd_keras.methods.online import DML
 from kd_keras.methods.plans import ESKD, TAKD
 from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
@@ -55,6 +58,9 @@ METHODS: dict[str, type[Method]] = {
     "eskd": ESKD,  # Cho and Hariharan 2019
     "takd": TAKD,  # Mirzadeh et al. 2020
     "sftn": SFTN,  # Park et al. 2021
+    "born_again": BornAgain,  # Furlanello et al. 2018
+    "dml": DML,  # Zhang et al. 2018, deep mutual learning
+    "byot": BYOT,  # Zhang et al. 2019, be your own teacher
 }
 
 
@@ -70,6 +76,8 @@ def get(name: str, **knobs) -> Method:
         2.0
         >>> kd.methods.get("takd", method="dkd(temperature=2.0)").inner.temperature
         2.0
+        >>> kd.methods.get("logit_standardisation", method="dkd").inner.needs_labels
+        True
     """
     method = lookup("method", METHODS, name)
     known = knobs_of(name)
@@ -109,12 +117,15 @@ def knobs_of(name: str) -> dict[str, Any]:
 
 __all__ = [
     "AttentionTransfer",
+    "BYOT",
+    "BornAgain",
     "CID",
     "CRD",
     "Choice",
     "Compression",
     "DIST",
     "DKD",
+    "DML",
     "ESKD",
     "FitNets",
     "FunctionMatching",

@@ -84,8 +84,20 @@ class Composed(Method):
         return super().logits(classes)
 
     def plan(self, roles):
-        """What its parts train before, and then itself, from the teacher that they have made."""
+        """What its parts train before, and then itself, from the teacher that they have made.
+
+        Raises:
+            ValueError: for a part that deploys another model than the student, or has it learn
+                with peers.
+        """
         plans = [part.plan(roles) for part in self.methods.values()]
+        for part, plan in zip(self.methods.values(), plans, strict=True):
+            if plan[-1].peers or plan[-1].student is not roles.student:
+                name, ours = type(part).__name__, type(self).__name__
+                raise ValueError(
+                    f"{name} says who learns with whom, and can be no part of {ours}: put what it "
+                    f"is to be with inside of it, {name}(method=...)."
+                )
         before = [stage for plan in plans for stage in plan[:-1]]
         made = [plan[-1].teacher for plan in plans if plan[-1].teacher is not roles.teacher]
         own = dataclasses.replace(roles, teacher=made[0]) if made else roles

@@ -1,7 +1,7 @@
 """What a method's plan is made of: `Roles`, who takes part; `Stage`, one training; `Choice`."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ class Roles:
             logits.
         tail: makes a new, untrained model of the student's layers behind a tap: from its features
             to logits.
+        join: makes one model of several, which answers by the mean of their probabilities.
         epochs: how long the run trains a student; None where that is not known.
         teacher_epochs: how long it trains a teacher; None takes what students take.
     """
@@ -29,6 +30,7 @@ class Roles:
     build: Callable[[str | None], keras.Model] | None = None
     build_teacher: Callable[[int], keras.Model] | None = None
     tail: Callable[[str], keras.Model] | None = None
+    join: Callable[[Sequence[keras.Model]], keras.Model] | None = None
     epochs: int | None = None
     teacher_epochs: int | None = None
 
@@ -73,6 +75,19 @@ class Roles:
             )
         return self.tail(tap)
 
+    def together(self, models: Sequence[keras.Model]) -> keras.Model:
+        """One model of several, which answers by the mean of their probabilities.
+
+        Raises:
+            ValueError: where nobody said how to make one.
+        """
+        if self.join is None:
+            raise ValueError(
+                "`Roles` need `join`, such as "
+                '`lambda several: kd_keras.models.ensemble(several, "arithmetic")`.'
+            )
+        return self.join(models)
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -112,6 +127,8 @@ class Stage:
             `"last"`, where the student's answers are not yet what is trained.
         shared: what is trained, in words, where it does not depend on the student: stages of the
             same words are trained once in a run, for each seed.
+        peers: models that learn at the same time; then all learn from each other, and there is no
+            teacher.
     """
 
     name: str
@@ -122,6 +139,7 @@ class Stage:
     epochs: int | None = None
     keep: str = "best"
     shared: str | None = None
+    peers: tuple[keras.Model, ...] = ()
 
     def chosen(self, scores: Mapping[str, float] | None = None) -> "Stage":
         """The stage with its models chosen by the scores so far; without scores, with any."""

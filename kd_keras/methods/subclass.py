@@ -169,6 +169,8 @@ class Subclass(OverSubclasses):
         (None, 2)
     """
 
+    default_alpha = 0.5
+
     def __init__(
         self, subclasses=5, temperature=4.0, spread_temperature=1.0, spread_weight=1.0, **kwargs
     ):
@@ -217,6 +219,7 @@ class SubclassBaseline(KD):
     """
 
     needs_plan = True
+    default_alpha = 0.5
 
     def __init__(
         self, subclasses=5, temperature=4.0, spread_temperature=1.0, spread_weight=1.0, **kwargs

@@ -97,7 +97,7 @@ def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> Tea
     runs live stays in float32.
     """
     images = transfer_set(config, task)
-    if not isinstance(teacher, keras.Model) or images is None:
+    if not (isinstance(teacher, keras.Model) and taps) or images is None:
         return as_source(teacher, taps)
     chosen = config.teacher_precision
     if chosen == "auto":
@@ -111,7 +111,7 @@ def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> Tea
 
 
 def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
-    """What is going to be asked of a teacher, or None where it runs live, or is asked nothing.
+    """What is going to be asked of a teacher, or None where that is nothing, or it runs live.
 
     Raises:
         ValueError: for answers that take more than `cache_limit_gb`, or that the storage cannot

@@ -35,8 +35,8 @@ class Validation(keras.callbacks.Callback):
 
     Args:
         role: names the training in an error.
-        model: the model to judge: the student, in distillation.
-        predict: runs it over a split.
+        model: the model whose weights are kept: the student, in distillation.
+        predict: runs what is judged over a split.
         split: the validation split.
         metric: a metric of `evaluation.quality`, larger is better.
         best: kept up to date.

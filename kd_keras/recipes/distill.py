@@ -76,10 +76,11 @@ def _run(
     for trial in trials:
         trial.train()
     progress.say("judging on the test split, measuring costs")
-    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1])
+    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
     entries = {role: _judge(config, task, role, trials) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
-    for role, name in (("distilled", "student"), ("teacher", "teacher")):
+    files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
+    for role, name in files.items():
         save(best.models[role], folder.path / f"{name}.keras")
     exported = _export(best.models["distilled"], config, task, progress)
     return {
@@ -122,6 +123,7 @@ class _Trial:
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
+        self.peers: list[str] = []  # roles of those that learned with the student
         self.between: list[str] = []  # roles of those that the method has trained to teach
         self._on_test: dict[str, np.ndarray] = {}
 
@@ -161,6 +163,15 @@ class _Trial:
             scores[stage.name] = self.outcomes[role].score
             if any(other.teacher is stage.student for other in plan):
                 self.between.append(role)
+        for number, peer in enumerate(plan[-1].peers, start=2):
+            self.peers.append(f"peer{number}")
+            self._keep(self.peers[-1], peer, self._beside(peer))
+
+    def _beside(self, peer: keras.Model) -> Outcome:
+        """The outcome of one that learned with the student: as it was at the student's epoch."""
+        split = self.task.validation
+        score = quality.score(self.task.metric, Predictor(peer)(split), split.labels)
+        return dataclasses.replace(self.outcomes["distilled"], score=score)
 
     def _student(self, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(grid.student(self.config))

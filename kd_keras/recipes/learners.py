@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
-from kd_keras.methods import Stage
+from kd_keras.methods import Method, Stage
+from kd_keras.mutual import MutualDistiller
 from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
@@ -74,16 +76,19 @@ class Bench:
         if stage.method is None:
             return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
         self._config = answers.as_seen(self._config, stage.method)
-        if self._trainer is None:
+        students = [stage.student, *stage.peers]
+        if self._trainer is not None:
+            self._trainer.restart(students if stage.peers else stage.student, stage.method)
+        elif stage.peers:
+            self._begin(functools.partial(self._mutual, students, stage.method))
+        else:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles))
             self._stored = answers.stored(source, self._config, self._task)
-        else:
-            self._trainer.restart(stage.student, stage.method)
         if self._task.train.labelled:
-            self._trainer.method.meet(self._task.train.labels)
+            self._trainer.meet(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
@@ -126,6 +131,11 @@ class Bench:
         self._make, self._trainer = make, make()
         self._predict = Predictor(self._trainer.deployed)
 
+    def _mutual(self, students: Sequence[keras.Model], method: Method) -> MutualDistiller:
+        """A trainer of students that learn from each other; another phase's has the same pairs."""
+        pairs = None if self._trainer is None else self._trainer.pairs
+        return MutualDistiller(students=students, method=method, pairs=pairs)
+
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
         """The learner of a trainer whose `knobs` may be others in every training."""
         first, stored = self._trainer, self._stored
@@ -149,7 +159,9 @@ class Bench:
             role=role,
             seed=seed,
             model=first.deployed,
+            kept=first.kept,
             student=first.student,
+            peers=first.students[1:],
             ready=ready,
             join=lambda epochs: self._joined(first, stored, epochs),
             views=views,
@@ -160,7 +172,7 @@ class Bench:
 
     def _joined(self, trainer: Supervised, stored: cache.Stored | None, epochs: pipeline.Epochs):
         """The batches of a phase, with all that is stored of them."""
-        frozen = features.parts_of(trainer.view)
+        frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])
         sees = made is None or (stored is None and isinstance(trainer, Distiller))
         dataset = epochs.dataset if sees else epochs.rows
@@ -181,8 +193,8 @@ def in_turn(
 ) -> Iterator[tuple[bool, Stage]]:
     """The stages of a plan one after the other, and whether each is the last.
 
-    What is drawn for a stage, such as a regressor, depends on the seed alone: a run that was killed
-    has not trained the stages before it, but loaded them.
+    What is drawn for a stage, such as a regressor, does not depend on whether those before it were
+    trained just now, or before a kill.
 
     Args:
         plan: of a method.
@@ -192,7 +204,7 @@ def in_turn(
     """
     for number, stage in enumerate(plan, start=1):
         if number > 1:
-            keras.utils.set_random_seed(seed)
+            keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
         chosen = stage.chosen(scores)
         if chosen != stage:
             log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)

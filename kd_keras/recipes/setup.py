@@ -14,13 +14,12 @@ from kd_keras.checks import lookup, unknown
 from kd_keras.data import augmentation
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
-from kd_keras.models import freezing, taps
+from kd_keras.models import freezing
 from kd_keras.models.several import MEANS
-from kd_keras.recipes import answers, grid, transfer
+from kd_keras.recipes import answers, grid, stages, transfer
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
-from kd_keras.teachers import TeacherSource, as_source
 
 
 def check(config: Any) -> None:
@@ -96,38 +95,13 @@ def check_models(config: Any, task: Task) -> None:
         _check_built(config, task, Spec(config.model, config.model_knobs, config.weights))
         return
     teacher = untrained_teacher(config, task)
-    stages = []
+    plans = []
     for spec, learning, alpha in taught(config):
         student = _check_built(config, task, spec, learning.logits(task.classes))
         plan = learning.plan(roles(config, spec, student, teacher, task))
         transfer.check_unlabelled(config, plan, alpha)
-        stages += [stage.chosen() for stage in plan]
-    for teaching in {id(stage.teacher): stage.teacher for stage in stages}.values():
-        _check_stages(teaching, [s for s in stages if s.teacher is teaching], config, task)
-
-
-def _check_stages(teacher: Any, stages: list[methods.Stage], config: Any, task: Task) -> None:
-    """Build the methods of those who learn from one teacher; what it is asked fits the limit."""
-    learning = [stage for stage in stages if stage.method is not None]
-    if not learning:
-        return
-    wanted = dict.fromkeys(tap for stage in learning for tap in stage.method.teacher_taps)
-    source = as_source(teacher, tuple(wanted))
-    for seen in {answers.as_seen(config, stage.method).augmentation for stage in learning}:
-        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
-    for stage in learning:
-        _check_stage(stage, source)
-
-
-def _check_stage(stage: Any, source: TeacherSource) -> None:
-    """Build the method of a stage, once, for its student and the teacher's taps."""
-    if stage.method.built:
-        return
-    try:
-        view = taps.TapView(stage.student, dict.fromkeys((*stage.method.student_taps, "logits")))
-        stage.method.build(view.shapes, source.shapes)
-    except ValueError as error:  # which of many, the error cannot know
-        raise ValueError(f"{type(stage.method).__name__}: {error}") from error
+        plans.append((learning, [stage.chosen() for stage in plan]))
+    stages.check(plans, teacher, config, task)
 
 
 def taught(config: Any) -> list[tuple[Spec, methods.Method, Any]]:
@@ -248,6 +222,7 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
         build,
         build_teacher=None if is_file(config.teacher) else build_teacher,
         tail=lambda tap: models.tail(student, tap),
+        join=lambda several: models.ensemble(several, "arithmetic"),
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,
     )

@@ -20,6 +20,7 @@ from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
+ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Learner:
         role: `"teacher"`, `"alone"`, `"distilled"`, ...: names it in logs and files.
         seed: of the order of the examples, and of dropout.
         model: the model whose weights count.
-        student: the model whose layers a phase freezes.
+        student: the model whose layers a phase freezes, as it does those of the `peers`.
         ready: called before each phase with its name, an optimizer and options of `compile`, when
             the layers are frozen or not; gives what `fit` is called on, compiled and as new.
         join: what of the pipeline is trained on, such as its batches with the teacher's answers;
@@ -62,6 +63,9 @@ class Learner:
         predict: runs the model over a split; a new one where it is None.
         keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
             of the `"last"`.
+        kept: the model whose weights are left so: where several learn at once, one of them all, of
+            which `model` is a part; `model` itself where it is None.
+        peers: the models that learn at the same time.
     """
 
     role: str
@@ -75,6 +79,13 @@ class Learner:
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
+    kept: keras.Model | None = None
+    peers: Sequence[keras.Model] = ()
+
+    @property
+    def left(self) -> keras.Model:
+        """The model whose weights the training leaves as those of one epoch."""
+        return self.model if self.kept is None else self.kept
 
 
 def length(budget: BudgetConfig, epochs: int | None) -> int:
@@ -123,7 +134,7 @@ def train(
     folder = folder_of(run, learner.role, learner.seed)
     before = finished(run, learner.role, learner.seed)
     if before is not None:
-        learner.model.load_weights(folder / WEIGHTS)
+        learner.left.load_weights(folder / _file(learner))
         return before
     if epochs == 0:
         return _as_it_is(learner, task, folder)
@@ -139,10 +150,17 @@ def train(
             checkpoint.write(plan[-1].last_epoch)
     finally:
         if best.weights is not None:
-            learner.model.set_weights(best.weights)
+            learner.left.set_weights(best.weights)
             learner.model.save_weights(folder / WEIGHTS)
+            if learner.left is not learner.model:
+                learner.left.save_weights(folder / ALL_WEIGHTS)
     seconds = round(checkpoint.seconds(), 3)
     return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+
+
+def _file(learner: Learner) -> str:
+    """Where all weights lie that a training left."""
+    return WEIGHTS if learner.left is learner.model else ALL_WEIGHTS
 
 
 def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
@@ -187,7 +205,7 @@ def _judge(
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
 
     if not judged:
-        return Last(learner.model, best, journal)
+        return Last(learner.left, best, journal)
     predictor = learner.predict or Predictor(learner.model)
 
     def predict(split):
@@ -195,7 +213,7 @@ def _judge(
 
     return Validation(
         learner.role,
-        learner.model,
+        learner.left,
         predict,
         task.validation,
         task.metric,
@@ -220,7 +238,8 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     watch = DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
-        phase.prepare(learner.student)
+        for student in (learner.student, *learner.peers):
+            phase.prepare(student)
         if done > phase.last_epoch:
             continue
         optimizer = keras.optimizers.Adam(phase.rate(phase.first_epoch))

@@ -155,7 +155,8 @@ def test_list_names_everything(main):
     code, out, err = main("list", "--json")
     assert (code, err) == (0, "")
     names = json.loads(out)
-    assert names["tasks"] == ["digits", "mnist", "mhist", "folder"]
+    halves = ["digits_halves", "mnist_halves"]
+    assert names["tasks"] == ["digits", "mnist", *halves, "mhist", "folder"]
     assert {"cnn", "mlp", "resnet50v2", "mobilenetv2"} <= set(names["models"])
     assert "kd" in names["methods"]
     assert "saved_model" in names["formats"]

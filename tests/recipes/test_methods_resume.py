@@ -20,6 +20,8 @@ METHODS = {
     "hint": {},  # a regressor with a normalisation
     "cid": {},  # contexts of an epoch, and another model deployed
     "crd": {"examples": 128, "negatives": 32, "size": 16},  # memories, constants, draws
+    "byot": {},  # exits, and no teacher
+    "dml": {"method": "hint", "peers": 2},  # peers, and a regressor for every pair
 }
 
 
@@ -34,7 +36,8 @@ def trained(config, task, name, *callbacks):
     (stage,) = methods.get(name, **METHODS[name]).plan(Roles(student, teacher))
     learner = Bench(config, task).distilled("distilled", 0, stage, 0.5)
     outcome = train(learner, task, config, RunFolder(config), progress=callbacks)
-    return [np.array(v) for v in (*learner.model.weights, *stage.method.weights)], outcome
+    ours = (*learner.left.weights, *stage.method.weights)
+    return [np.array(v) for v in ours], outcome
 
 
 @pytest.mark.slow

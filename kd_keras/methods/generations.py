@@ -1,0 +1,107 @@
+"""`BornAgain`: students of one architecture, each taught by the one before."""
+
+import dataclasses
+
+import keras
+
+from kd_keras.methods.base import Method
+from kd_keras.methods.compose import Composed
+from kd_keras.methods.response import TwoTemperatures
+from kd_keras.methods.stages import Roles, Stage
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class BornAgain(Composed):
+    """Generations of students: each starts anew and learns from the labels and from the one before.
+
+    `plan` trains them one after the other; the first learns from the run's teacher, which in
+    born-again networks proper is of the student's own architecture. A Distiller by itself trains a
+    single generation.
+
+    Args:
+        method: what a generation matches of the one before: a `Method`, or in `methods.get` its
+            name; its answers if not given, by cross-entropy against its probabilities.
+        generations: how many learn, beside the teacher; a positive whole number.
+        ensemble: deploy all generations together, by the mean of their probabilities, and not the
+            last one alone.
+
+    Raises:
+        ValueError: for generations that are not whole and positive; an ensemble of a method that
+            deploys something else than the student.
+
+    Source: Furlanello et al., *Born-Again Neural Networks* (2018).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> student, teacher = (
+        ...     kd.models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,))
+        ...     for _ in range(2))
+        >>> plan = kd.methods.BornAgain(generations=2).plan(kd.methods.Roles(student, teacher))
+        >>> [stage.name for stage in plan], plan[1].teacher is plan[0].student
+        (['generation-1', 'distill'], True)
+    """
+
+    def __init__(self, method=None, generations=3, ensemble=False, **kwargs):
+        inner = TwoTemperatures(1.0, 1.0) if method is None else method
+        super().__init__({"inner": inner}, **kwargs)
+        if type(generations) is not int or generations < 1:
+            raise ValueError(
+                "`generations` must be a positive whole number. "
+                f"Received: generations={generations!r}"
+            )
+        if ensemble and self._deciding:
+            raise ValueError(
+                "`ensemble` takes students that are deployed as they are. Received: "
+                f"method={type(self.inner).__name__}, which deploys something else"
+            )
+        self.generations, self.ensemble = generations, bool(ensemble)
+        if method is None:
+            self.default_alpha = 0.5  # the paper's balance
+
+    @property
+    def changes_answer(self):
+        return self.ensemble or super().changes_answer
+
+    @property
+    def inner(self) -> Method:
+        """What a generation matches of the one before."""
+        return self.methods["inner"]
+
+    def call(self, student, teacher, batch, training=False):
+        return self.inner(student, teacher, batch, training=training)
+
+    def plan(self, roles: Roles) -> list[Stage]:
+        stages: list[Stage] = []
+        students: list[keras.Model] = []
+        for number in range(1, self.generations + 1):
+            last = number == self.generations
+            # the last is the one that is deployed; all are drawn by themselves
+            student = roles.student if last else roles.another()
+            method = self if last else type(self).from_config(self.get_config())
+            teacher = students[-1] if students else roles.teacher
+            own = dataclasses.replace(roles, student=student, teacher=teacher)
+            stages += method._generation(number, own)
+            students.append(student)
+        if self.ensemble:
+            stages.append(Stage("ensemble", roles.together(students), None, None, epochs=0))
+        return stages
+
+    def _generation(self, number: int, roles: Roles) -> list[Stage]:
+        """The trainings of one generation; of the method within there may be several."""
+        *before, last = super().plan(roles)
+        name = f"generation-{number}"
+        before = [dataclasses.replace(stage, name=f"{name}-{stage.name}") for stage in before]
+        deployed = number == self.generations and not self.ensemble
+        return [*before, last if deployed else dataclasses.replace(last, name=name)]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "method": keras.saving.serialize_keras_object(self.inner),
+            "generations": self.generations,
+            "ensemble": self.ensemble,
+        }
+
+    def _settings(self):
+        own = {"generations": self.generations, "ensemble": self.ensemble}
+        return {**super()._settings(), **own}

@@ -1,0 +1,82 @@
+"""`DML`: peers that learn at once, each from the others."""
+
+import keras
+
+from kd_keras.methods.base import Method
+from kd_keras.methods.compose import Composed
+from kd_keras.methods.response import KD
+from kd_keras.methods.stages import Roles, Stage
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class DML(Composed):
+    """Deep mutual learning: students that learn at the same time, from labels and each other.
+
+    `plan` gives the student its peers, and no teacher; `MutualDistiller` trains them. A Distiller
+    takes it for what it holds: there the teacher does not learn.
+
+    Args:
+        method: what each matches of each other: a `Method`, or in `methods.get` its name; answers
+            at temperature 1 if not given.
+        peers: with whom the student learns: how many of its own architecture, each with weights of
+            its own; or models by name, several joined by commas or in a tuple.
+
+    Raises:
+        ValueError: for anything else as peers; when planned, for a method of several trainings.
+
+    Source: Zhang, Xiang, Hospedales and Lu, *Deep Mutual Learning* (2018).
+
+    Example:
+        >>> import kd_keras as kd
+        >>> student = kd.models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,))
+        >>> (stage,) = kd.methods.DML(peers=2).plan(kd.methods.Roles(student, None))
+        >>> [peer.count_params() for peer in stage.peers]
+        [1210, 1210]
+    """
+
+    def __init__(self, method=None, peers=1, **kwargs):
+        super().__init__({"inner": KD(1.0) if method is None else method}, **kwargs)
+        self.peers = _words(peers)
+        self.needs_labels = True  # peers that see none would agree on anything
+        self.default_alpha = 0.5  # the paper's balance
+
+    @property
+    def inner(self) -> Method:
+        """What each peer matches of each other."""
+        return self.methods["inner"]
+
+    def call(self, student, teacher, batch, training=False):
+        return self.inner(student, teacher, batch, training=training)
+
+    def plan(self, roles: Roles) -> list[Stage]:
+        if len(self.inner.plan(roles)) > 1:
+            raise ValueError(
+                "Peers learn in one training. Received: "
+                f"method={type(self.inner).__name__}, which consists of several"
+            )
+        words = (None,) * self.peers if isinstance(self.peers, int) else self.peers
+        peers = tuple(roles.another(each) for each in words)
+        return [Stage("distill", roles.student, None, self, peers=peers)]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "method": keras.saving.serialize_keras_object(self.inner),
+            "peers": self.peers if isinstance(self.peers, int) else list(self.peers),
+        }
+
+    def _settings(self):
+        return {**super()._settings(), "peers": self.peers}
+
+
+def _words(peers) -> int | tuple[str, ...]:
+    if type(peers) is int and peers > 0:
+        return peers
+    names = peers.split(",") if isinstance(peers, str) else peers
+    named = isinstance(names, (list, tuple)) and len(names) > 0
+    if named and all(isinstance(name, str) and name for name in names):
+        return tuple(names)
+    raise ValueError(
+        "`peers` must be a positive number of copies of the student, or models by name. "
+        f"Received: peers={peers!r}"
+    )
