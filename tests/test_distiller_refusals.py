@@ -112,7 +112,7 @@ def test_an_alpha_within_it_is_not(mlp, alpha):
     ("settings", "message"),
     [
         ({"student": "mlp"}, "`student` must be a Keras model. Received: str"),
-        ({"teacher": "mlp"}, "`teacher` must be a Keras model or a teacher source. Received: str"),
+        ({"teacher": "mlp"}, "a teacher source, of which the method asks logits. Received: str"),
         ({"method": "kdd"}, "Unknown method 'kdd'. Did you mean 'kd'?"),
         ({"method": 4.0}, "`method` must be a name, a Method, a methods.Sum.*4.0"),
         ({"teacher_cache": "of"}, "Unknown teacher_cache 'of'. Did you mean 'off'?"),
