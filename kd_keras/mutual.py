@@ -114,13 +114,13 @@ class MutualDistiller(Mixed):
             return
         for i, row in enumerate(self.pairs):
             for j, pair in zip(self._others(i), row, strict=True):
-                pair.take(self._new_pair(_copy(method), i, j))
+                pair.take(self._new_pair(method.anew(), i, j))
 
     def _new_pairs(self) -> list[list[methods.Method]]:
         """Row `i` holds what student `i` matches of each other, in their order."""
         return [
             [
-                self._new_pair(self.method if (i, j) == (0, 1) else _copy(self.method), i, j)
+                self._new_pair(self.method if (i, j) == (0, 1) else self.method.anew(), i, j)
                 for j in self._others(i)
             ]
             for i in range(1 + len(self.peers))
@@ -183,7 +183,7 @@ class MutualDistiller(Mixed):
         pack = keras.saving.serialize_keras_object
         return {
             "students": [pack(student) for student in self.students],
-            "method": pack(_copy(self.method)),
+            "method": pack(self.method.anew()),
             "alpha": pack(self._alpha_given),
             "name": self.name,
         }
@@ -225,11 +225,6 @@ def _check_method(method: methods.Method) -> None:
         raise ValueError(
             f"`method` must match something of another model. Received: {name}, which does not"
         )
-
-
-def _copy(method: methods.Method) -> methods.Method:
-    """The same settings, and no weights."""
-    return type(method).from_config(method.get_config())
 
 
 def _constant(view):

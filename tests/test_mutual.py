@@ -107,14 +107,31 @@ def test_a_weight_of_zero_takes_an_example_out_for_all(mlp, examples):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_every_pair_has_its_own_adapter(mlp):
-    trainer = mutual(
-        mlp(0, width=4), mlp(1, width=6), method=kd.methods.Hint("embedding", "embedding")
-    )
-    shapes = [[pair.adapter.adapted_shape for pair in row] for row in trainer.pairs]
-    assert shapes == [[(None, 6)], [(None, 4)]]
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda: kd.methods.Hint("embedding", "embedding"),
+        lambda: kd.methods.DML(kd.methods.Hint("embedding", "embedding")),
+    ],
+    ids=["plain", "within another"],
+)
+def test_every_pair_has_its_own_adapter(mlp, examples, tmp_path, method):
+    trainer = mutual(mlp(0, width=4), mlp(1, width=6), method=method())
+    assert adapted(trainer) == [[(None, 6)], [(None, 4)]]
     theirs = [v for row in trainer.pairs for pair in row for v in pair.trainable_variables]
     assert {v.path for v in theirs} < {v.path for v in trainer.trainable_variables}
+    trainer.fit(*examples, verbose=0)
+    trainer.restart([mlp(0, width=4), mlp(1, width=6)], method())
+    trainer.save(tmp_path / "mutual.keras")
+    again = keras.models.load_model(tmp_path / "mutual.keras")
+    assert adapted(again) == adapted(trainer)
+    for ours, saved in zip(again.trainable_variables, trainer.trainable_variables, strict=True):
+        np.testing.assert_array_equal(ours, saved)
+
+
+def adapted(trainer):
+    hints = [[getattr(pair, "inner", pair) for pair in row] for row in trainer.pairs]
+    return [[hint.adapter.adapted_shape for hint in row] for row in hints]
 
 
 def test_students_and_not_only_the_first_learn_and_are_judged(mlp, examples):
@@ -254,6 +271,5 @@ def test_peers_of_several_architectures_match_what_other_methods_do(method):
     made = kd.methods.get("dml", method=kd.methods.get(method, **knobs))
     trainer = mutual(*students, method=made, optimizer=keras.optimizers.Adam(2e-3))
     history = trainer.fit(x, y, epochs=5, batch_size=32, verbose=0).history
-    for prefix in ("", "peer2_"):
-        assert history[f"{prefix}student_loss"][-1] < 0.9 * history[f"{prefix}student_loss"][0]
+    assert history["loss"][-1] < 0.97 * history["loss"][0]
     assert all(np.isfinite(values).all() for values in history.values())

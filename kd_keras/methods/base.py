@@ -149,6 +149,10 @@ class Method(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), **{name: self.knob_value(name) for name in self._knobs}}
 
+    def anew(self) -> "Method":
+        """A method of the same settings, down to its parts, for which nothing is built yet."""
+        return type(self).from_config(_unbuilt(self.get_config()))
+
     def take(self, other: "Method") -> None:
         """Take over the knobs and the weights of a method of the same settings; retraces nothing.
 
@@ -213,6 +217,13 @@ def tap_pairs(student, teacher=None, *, one: bool = False):
             f"Received: {pair[0]} and {pair[1]}"
         )
     return pair
+
+
+def _unbuilt(config):
+    """A configuration without the shapes for which a part of it was built."""
+    if isinstance(config, dict):
+        return {k: _unbuilt(value) for k, value in config.items() if k != "build_config"}
+    return [_unbuilt(value) for value in config] if isinstance(config, list) else config
 
 
 @dataclasses.dataclass

@@ -77,7 +77,7 @@ class BornAgain(Composed):
             last = number == self.generations
             # the last is the one that is deployed; all are drawn by themselves
             student = roles.student if last else roles.another()
-            method = self if last else type(self).from_config(self.get_config())
+            method = self if last else self.anew()
             teacher = students[-1] if students else roles.teacher
             own = dataclasses.replace(roles, student=student, teacher=teacher)
             stages += method._generation(number, own)

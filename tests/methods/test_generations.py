@@ -45,6 +45,13 @@ def test_each_generation_starts_anew_and_learns_from_the_one_before():
     assert len(set(map(id, inner))) == 3  # a regressor for each
 
 
+def test_a_method_that_is_built_plans_others_that_are_not():
+    method = BornAgain(kd.methods.Hint("stage1", "stage1"), generations=2)
+    kd.Distiller(student=small(0), teacher=small(1), method=method)
+    first, last = method.plan(Roles(small(0), small(1)))
+    assert (last.method.inner.built, first.method.inner.built) == (True, False)
+
+
 def test_the_recipe_says_how_the_students_are_made():
     asked = []
 
