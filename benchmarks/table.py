@@ -13,10 +13,14 @@ import tyro
 
 from benchmarks import results, scale
 
-PAGES = ("README.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md")
+PAGES = (
+    *("README.md", "docs/speed.md", "docs/scale.md", "docs/methods/README.md"),
+    "benchmarks/README.md",
+)
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
-    *("steady", "against_keras", "transfer", "sweep", "tuning", "pytorch", "size", "startup"),
+    *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
+    "startup",
 )
 NOT = "not measured"
 
@@ -173,6 +177,21 @@ def profile(folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
+def costs(folder: Path | None = None) -> str:
+    """What each method costs, the dearest last."""
+    report = results.read("methods", folder)
+    if report is None:
+        return f"The methods' costs were {NOT}."
+    (case,) = report["cases"]
+    own = case["facts"]["bytes_of_its_own"]
+    lines = ["| | an epoch over one of the student alone | bytes of its own |", "|---|---:|---:|"]
+    for found in sorted(case["findings"], key=lambda finding: finding["median"]):
+        name = found["name"].partition(" / ")[0]
+        lines.append(f"| `{name}` | {measured(found)} | {own[name]:,} |")
+    intro = f"`{report['command']}`, {report['date'][:10]}. {case['title']}."
+    return "\n".join([intro, "", *lines, "", *provenance({"methods": report})])
+
+
 def durations(folder: Path | None = None) -> str:
     """How long each benchmark took as a whole."""
     reports = {name: results.read(name, folder) for name in BENCHMARKS}
@@ -191,7 +210,7 @@ def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
     }
     steady = results.read("steady", folder)
     scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
-    ours = {"speed": summary, "profile": profile, "durations": durations}
+    ours = {"speed": summary, "profile": profile, "durations": durations, "costs": costs}
     made = {name: lambda make=make: make(folder) for name, make in ours.items()}
     return {**made, **of_all, **scaled}
 

@@ -1,0 +1,101 @@
+"""What each method costs: a steady epoch in it over one of the same student on labels alone.
+
+The teacher's answers are stored, as they are by default; methods that are several trainings, or
+train several models, are left out: their step is that of the method within.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tyro
+
+import kd_keras as kd
+from benchmarks import plots, results, timing
+from kd_keras.methods import METHODS, Method
+from kd_keras.supervised import Supervised
+
+ALONE = "student alone"
+SEVERAL = ("born_again", "dml")  # of trainings, of models
+SHAPE, CLASSES, BATCH, WIDTH = (28, 28, 1), 10, 128, 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(timing.Settings):
+    """Time a small convolutional student in every method, in turn.
+
+    Args:
+        examples: images an epoch.
+    """
+
+    examples: int = 5_120
+
+
+def timed() -> list[str]:
+    """Names of the methods, each once, that are a training of one model."""
+    first = {kind: name for name, kind in reversed(METHODS.items())}
+    names = reversed(first.values())
+    return [name for name in names if name not in SEVERAL and not kd.methods.get(name).needs_plan]
+
+
+def build(width: float, method: Method, seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    classes = method.logits(CLASSES)
+    return kd.models.build("cnn", input_shape=SHAPE, classes=classes, width=width)
+
+
+def distilled(name: str) -> kd.Distiller:
+    """A small CNN taught by a larger one."""
+    method = kd.methods.get(name)
+    student = build(WIDTH, method, seed=0)
+    teacher = build(1.0, method, seed=1) if method.teacher_taps else None
+    distiller = kd.Distiller(student=student, teacher=teacher, method=method, alpha=0.5)
+    distiller.compile(optimizer="adam", metrics=["accuracy"])
+    return distiller
+
+
+def alone() -> Supervised:
+    trainer = Supervised(student=build(WIDTH, kd.methods.KD(), seed=0))
+    trainer.compile(optimizer="adam", metrics=["accuracy"])
+    return trainer
+
+
+def measure(settings: Settings) -> results.Case:
+    """All methods, and the student alone."""
+    rng = np.random.default_rng(0)
+    count = 3 * BATCH if settings.quick else settings.examples
+    x = rng.integers(0, 256, (count, *SHAPE), dtype="uint8")
+    y = rng.integers(0, CLASSES, count, dtype="int32")
+    models: dict[str, Any] = {ALONE: alone(), **{name: distilled(name) for name in timed()}}
+    sides = {
+        name: timing.steady_epochs(model, x, y, batch_size=BATCH) for name, model in models.items()
+    }
+    times = timing.in_turn(sides, settings.rounds_or(3))
+    about: dict[str, object] = {"teacher": "cnn", "student": f"cnn, width {WIDTH}"}
+    about |= {
+        "image": list(SHAPE),
+        "classes": CLASSES,
+        "batch_size": BATCH,
+        "examples": count,
+        "data": "drawn",
+    }
+    title = f"CNN to a CNN of half its width, 28x28, batch {BATCH}, {count:,} images"
+    case = results.Case("methods", title, "s an epoch", times, settings=about)
+    for name in list(sides)[1:]:
+        case.ratio(name, ALONE, f"{name} / {ALONE}")
+    case.facts["bytes_of_its_own"] = {
+        name: sum(4 * math.prod(v.shape) for v in model.method.variables)
+        for name, model in models.items()
+        if name != ALONE
+    }
+    return case
+
+
+def main(settings: Settings) -> None:
+    plots.draw(results.write("methods", [measure(settings)], settings))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, prog="python -m benchmarks.methods", description=__doc__))
