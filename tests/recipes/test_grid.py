@@ -3,7 +3,6 @@
 import pytest
 
 from kd_keras.config import CompareConfig, StudyConfig
-from kd_keras.methods import METHODS
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec, parse_spec
 
@@ -50,11 +49,6 @@ def test_a_comparison_is_the_product_of_students_and_methods():
     assert [row.label for row in grid.settings(both)][:2] == [
         *("mlp kd T=1 alpha=0.1", "mlp kd T=1 alpha=0.5"),
     ]
-
-
-def test_all_stands_for_every_registered_method_once():
-    names = [method.name for method in grid.teaching(CompareConfig(methods=("all", "kd")))]
-    assert names == list(METHODS)
 
 
 @pytest.mark.parametrize(
