@@ -176,8 +176,30 @@ class Sum(Composed):
         }
 
 
+class Around(Composed):
+    """Base of what is put around one other method. Called, it is that method.
+
+    Args:
+        method: the one within: a `Method`, or in `methods.get` its name.
+    """
+
+    def __init__(self, method, **kwargs):
+        super().__init__({"inner": method}, **kwargs)
+
+    @property
+    def inner(self) -> Method:
+        """The method within."""
+        return self.methods["inner"]
+
+    def call(self, student, teacher, batch, training=False):
+        return self.inner(student, teacher, batch, training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "method": keras.saving.serialize_keras_object(self.inner)}
+
+
 @keras.saving.register_keras_serializable("kd_keras")
-class LogitStandardisation(Composed):
+class LogitStandardisation(Around):
     """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
 
     The student is freed from the size and the offset of the teacher's logits, and has to match how
@@ -200,7 +222,7 @@ class LogitStandardisation(Composed):
     """
 
     def __init__(self, method=None, weight=9.0, **kwargs):
-        super().__init__({"inner": KD(2.0) if method is None else method}, **kwargs)
+        super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
@@ -211,21 +233,12 @@ class LogitStandardisation(Composed):
 
     weight = knob_property("weight")
 
-    @property
-    def inner(self) -> Method:
-        """The method that sees the standardised logits."""
-        return self.methods["inner"]
-
     def call(self, student, teacher, batch, training=False):
         student, teacher = (
             {**views, "logits": losses.standardised(views["logits"])}
             for views in (student, teacher)
         )
         return self.knob("weight") * self.inner(student, teacher, batch, training=training)
-
-    def get_config(self):
-        kept = keras.saving.serialize_keras_object(self.inner)
-        return {**super().get_config(), "method": kept}
 
 
 def _union(groups) -> tuple[str, ...]:

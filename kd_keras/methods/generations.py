@@ -4,14 +4,13 @@ import dataclasses
 
 import keras
 
-from kd_keras.methods.base import Method
-from kd_keras.methods.compose import Composed
+from kd_keras.methods.compose import Around
 from kd_keras.methods.response import TwoTemperatures
 from kd_keras.methods.stages import Roles, Stage
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class BornAgain(Composed):
+class BornAgain(Around):
     """Generations of students: each starts anew and learns from the labels and from the one before.
 
     `plan` trains them one after the other; the first learns from the run's teacher, which in
@@ -42,8 +41,7 @@ class BornAgain(Composed):
     """
 
     def __init__(self, method=None, generations=3, ensemble=False, **kwargs):
-        inner = TwoTemperatures(1.0, 1.0) if method is None else method
-        super().__init__({"inner": inner}, **kwargs)
+        super().__init__(TwoTemperatures(1.0, 1.0) if method is None else method, **kwargs)
         if type(generations) is not int or generations < 1:
             raise ValueError(
                 "`generations` must be a positive whole number. "
@@ -61,14 +59,6 @@ class BornAgain(Composed):
     @property
     def changes_answer(self):
         return self.ensemble or super().changes_answer
-
-    @property
-    def inner(self) -> Method:
-        """What a generation matches of the one before."""
-        return self.methods["inner"]
-
-    def call(self, student, teacher, batch, training=False):
-        return self.inner(student, teacher, batch, training=training)
 
     def plan(self, roles: Roles) -> list[Stage]:
         stages: list[Stage] = []
@@ -95,13 +85,10 @@ class BornAgain(Composed):
         return [*before, last if deployed else dataclasses.replace(last, name=name)]
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "method": keras.saving.serialize_keras_object(self.inner),
-            "generations": self.generations,
-            "ensemble": self.ensemble,
-        }
+        return {**super().get_config(), **self._own()}
 
     def _settings(self):
-        own = {"generations": self.generations, "ensemble": self.ensemble}
-        return {**super()._settings(), **own}
+        return {**super()._settings(), **self._own()}
+
+    def _own(self):
+        return {"generations": self.generations, "ensemble": self.ensemble}

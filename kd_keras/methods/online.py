@@ -2,14 +2,13 @@
 
 import keras
 
-from kd_keras.methods.base import Method
-from kd_keras.methods.compose import Composed
+from kd_keras.methods.compose import Around
 from kd_keras.methods.response import KD
 from kd_keras.methods.stages import Roles, Stage
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class DML(Composed):
+class DML(Around):
     """Deep mutual learning: students that learn at the same time, from labels and each other.
 
     `plan` gives the student its peers, and no teacher; `MutualDistiller` trains them. A Distiller
@@ -35,18 +34,10 @@ class DML(Composed):
     """
 
     def __init__(self, method=None, peers=1, **kwargs):
-        super().__init__({"inner": KD(1.0) if method is None else method}, **kwargs)
+        super().__init__(KD(1.0) if method is None else method, **kwargs)
         self.peers = _words(peers)
         self.needs_labels = True  # peers that see none would agree on anything
         self.default_alpha = 0.5  # the paper's balance
-
-    @property
-    def inner(self) -> Method:
-        """What each peer matches of each other."""
-        return self.methods["inner"]
-
-    def call(self, student, teacher, batch, training=False):
-        return self.inner(student, teacher, batch, training=training)
 
     def plan(self, roles: Roles) -> list[Stage]:
         if len(self.inner.plan(roles)) > 1:
@@ -59,11 +50,8 @@ class DML(Composed):
         return [Stage("distill", roles.student, None, self, peers=peers)]
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "method": keras.saving.serialize_keras_object(self.inner),
-            "peers": self.peers if isinstance(self.peers, int) else list(self.peers),
-        }
+        peers = self.peers if isinstance(self.peers, int) else list(self.peers)
+        return {**super().get_config(), "peers": peers}
 
     def _settings(self):
         return {**super()._settings(), "peers": self.peers}

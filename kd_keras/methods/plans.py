@@ -9,8 +9,7 @@ from typing import Any
 import keras
 
 from kd_keras.checks import lookup
-from kd_keras.methods.base import Method
-from kd_keras.methods.compose import Composed
+from kd_keras.methods.compose import Around
 from kd_keras.methods.response import KD
 from kd_keras.methods.stages import Choice, Roles, Stage
 from kd_keras.words import outside_brackets
@@ -109,10 +108,8 @@ def _epochs(name: str, value: Any) -> int:
     return value
 
 
-class Planned(Composed):
+class Planned(Around):
     """Base of plans of several trainings that take any method within them.
-
-    Called, it is that method: what the last training matches.
 
     Args:
         method: what a student matches of its teacher; in `methods.get`, its name. `KD` if None.
@@ -121,19 +118,7 @@ class Planned(Composed):
     needs_plan = True
 
     def __init__(self, method=None, **kwargs):
-        super().__init__({"inner": KD() if method is None else method}, **kwargs)
-
-    @property
-    def inner(self) -> Method:
-        """What a student matches of its teacher."""
-        return self.methods["inner"]
-
-    def call(self, student, teacher, batch, training=False):
-        return self.inner(student, teacher, batch, training=training)
-
-    def get_config(self):
-        kept = keras.saving.serialize_keras_object(self.inner)
-        return {**super().get_config(), "method": kept}
+        super().__init__(KD() if method is None else method, **kwargs)
 
 
 WAYS = ("all", "size", "accuracy")
