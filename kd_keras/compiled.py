@@ -63,6 +63,18 @@ class Compiled(Logged):
         )
         self._optimizer_config = keras.optimizers.serialize(self.optimizer)
 
+    def compile_like(self, other: "Compiled", metrics=None) -> None:
+        """As `other` is compiled, with an optimizer as new and metrics of its own."""
+        self.compile(
+            optimizer=keras.optimizers.deserialize(other._optimizer_config),
+            loss=other._loss_given,
+            metrics=metrics,
+            run_eagerly=other.run_eagerly,
+            steps_per_execution=other._words["steps"],
+            jit_compile=other._words["jit"],
+            execution=other._words["all"],
+        )
+
     def evaluate(
         self,
         x=None,

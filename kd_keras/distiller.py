@@ -4,15 +4,11 @@ import keras
 
 from kd_keras import losses, methods, objective
 from kd_keras.arrays import is_array
+from kd_keras.earlier import Earlier, plan_of
 from kd_keras.mixed import Mixed
 from kd_keras.models.taps import symbolic
+from kd_keras.supervised import Supervised
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
-
-_PLAN = (
-    "{} is a plan of several trainings, and a Distiller holds one. `kd-keras distill` and "
-    "`kd_keras.recipes.distill.run` train them all; by hand, train the stages of "
-    "`method.plan(roles)` one after the other."
-)
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -23,6 +19,10 @@ class Distiller(Mixed):
     It is weighted and averaged over the batch in one place; the student's own regularisation
     losses are added. `predict`, `evaluate` and the compiled metrics are the student's alone, or
     those of what the method makes of it, which is `deployed`: save and export that.
+
+    Where a method is a plan of several trainings, such as `fitnets` or `takd`, the first `fit` runs
+    those that come before, with its data, its epochs and its optimizer, and then the student's.
+    Callbacks are called in that one alone.
 
     Args:
         student: a built Keras model that returns logits.
@@ -38,12 +38,18 @@ class Distiller(Mixed):
             where and how; `"off"` runs the teacher at every step, as for a `tf.data` pipeline
             without stored answers (see `cache.attach`). A frozen part of the student is likewise
             computed once.
+        before: what `fit` trains before the student, as `Stage`s, from which `method` goes on;
+            None takes the method's own plan.
         name: the name of the Keras model.
 
     Raises:
         ValueError: before the first step, where the student or the teacher ends in softmax, their
-            class counts differ, a tap is missing, or alpha or a knob is out of range; for a method
-            that is a plan of several trainings.
+            class counts differ, a tap is missing, or alpha or a knob is out of range; for a plan
+            that does not end in one training of the student.
+
+    Attributes:
+        method: what the student's own training is by: of a plan of several, of the last.
+        before: the stages of a plan but for the last, with their models.
 
     Source: Hinton, Vinyals and Dean (2015), section 2, for the mixed loss.
 
@@ -62,22 +68,33 @@ class Distiller(Mixed):
     parts = ("student_loss", "distillation_loss")
 
     def __init__(
-        self, *, student, teacher=None, method="kd", alpha=None, teacher_cache="auto", name=None
+        self,
+        *,
+        student,
+        teacher=None,
+        method="kd",
+        alpha=None,
+        teacher_cache="auto",
+        before=None,
+        name=None,
     ):
         method = methods.as_method(method)
         given = method.default_alpha if alpha is None else alpha
         super().__init__(student=student, alpha=given, teacher_cache=teacher_cache, name=name)
-        self.method = method
-        if self.method.needs_plan:
-            raise ValueError(_PLAN.format(type(self.method).__name__))
+        own = methods.Stage("distill", student, teacher, method)
+        before, own = (before, own) if before is not None else plan_of(own)
+        first = own.chosen()
+        self.method = first.method
         self._watch(self.method.student_taps)
-        self.teacher = teacher
+        self.teacher = first.teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
         if not self.method.built:
             self.method.build(self._student_view.shapes, self.teacher.shapes)
             self.method.built = True
         deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
-        self.__dict__["_deployed"] = deployed  # past Keras' tracking: its layers are tracked
+        # past Keras' tracking: the layers of the one are tracked, and the others are not ours
+        self.__dict__["_deployed"] = deployed
+        self.__dict__["_earlier"] = Earlier(before, own, teacher, self._trainer_of)
 
     @property
     def deployed(self) -> keras.Model:
@@ -107,6 +124,45 @@ class Distiller(Mixed):
         self._teacher = source
         self.train_function = None  # it holds the teacher it was traced with
 
+    @property
+    def before(self) -> tuple[methods.Stage, ...]:
+        return self._earlier.stages
+
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
+    ):
+        """Train the student, after all that has to be trained before.
+
+        The arguments are those of `keras.Model.fit`, in their order; see `Supervised.fit`.
+
+        Raises:
+            ValueError: as `Supervised.fit`; for stored answers of one teacher where several teach,
+                or a choice by accuracy without `validation_data`.
+        """
+        if self._earlier.waiting and self.compiled:
+            self._check(x, y)
+            options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **kwargs}
+            options.pop("initial_epoch", None)  # of the student's training
+            self._earlier.check(x, options)
+            teacher = self._earlier.train(self, self._alpha_given, x, y, options)
+            if self._earlier.chooses:
+                self.teacher = teacher
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def _trainer_of(self, stage: methods.Stage) -> Supervised:
+        """What trains a stage that comes before."""
+        kept = self.teacher_cache
+        if stage.method is None:
+            return Supervised(student=stage.student, teacher_cache=kept)
+        return Distiller(
+            student=stage.student,
+            teacher=stage.teacher,
+            method=stage.method,
+            alpha=self._alpha_given if stage.alpha is None else stage.alpha,
+            teacher_cache=kept,
+            before=(),
+        )
+
     def restart(self, like, method=None):
         """Back to before training: the student as `like`, the optimizer as new. No retracing.
 
@@ -117,8 +173,13 @@ class Distiller(Mixed):
                 None leaves the method as it is.
 
         Raises:
-            ValueError: for another architecture, class or settings.
+            ValueError: for another architecture, class or settings; a plan of several trainings.
         """
+        if self.before:
+            raise ValueError(
+                "What a plan of several trainings has trained is not made as new. Make a new "
+                f"Distiller. Received: a plan of {len(self.before) + 1} trainings"
+            )
         super().restart(like)
         if method is None:
             return
@@ -148,7 +209,16 @@ class Distiller(Mixed):
         return {"teacher": self._teacher} if self._teacher.shapes else {}
 
     def _views(self, batch):
-        return {} if "teacher" in batch else {"teacher": self._teacher(batch)}
+        if "teacher" not in batch:
+            return {"teacher": self._teacher(batch)}
+        missing = [tap for tap in self.method.teacher_taps if tap not in batch["teacher"]]
+        if missing:
+            raise ValueError(
+                f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "
+                f"{type(self.method).__name__} asks for {', '.join(missing)} too: name all in "
+                "`cache.attach(dataset, teacher, taps=...)`."
+            )
+        return {}
 
     def _losses_of(self, batch, student):
         soft = self.method(student, batch["teacher"], self._known(batch), training=True)
@@ -162,6 +232,11 @@ class Distiller(Mixed):
         return self.method.answer(student)
 
     def get_config(self):
+        if self._earlier.waiting:
+            raise ValueError(
+                "A Distiller is saved as its last training, and those before it were not run. "
+                f"Call `fit` first, or save `distiller.student`. Not run: {len(self.before)}"
+            )
         pack = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
@@ -175,5 +250,6 @@ class Distiller(Mixed):
         method = keras.saving.deserialize_keras_object(config["method"], custom_objects)
         shapes = config["teacher_shapes"]
         rest = {k: v for k, v in config.items() if k != "teacher_shapes"}
-        absent = {"teacher": AbsentTeacher(shapes) if shapes else None, "method": method}
+        teacher = AbsentTeacher(shapes) if shapes else None
+        absent = {"teacher": teacher, "method": method, "before": ()}
         return super().from_config({**rest, **absent}, custom_objects)

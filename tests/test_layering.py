@@ -19,7 +19,7 @@ LAYERS = (
     {"features"},
     {"arrays", "compiled", "feed"},
     {"supervised"},
-    {"mixed"},
+    {"mixed", "earlier"},
     {"distiller", "mutual"},
     {"evaluation"},
     {"export"},

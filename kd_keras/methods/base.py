@@ -26,8 +26,10 @@ class Method(keras.layers.Layer):
         student_taps, teacher_taps: the taps it wants to see.
         needs_index: whether `batch["index"]` must be there.
         needs_labels: whether `batch["label"]` must be there.
-        needs_plan: whether it is more than a Distiller can hold: only its plan is the method.
-        default_alpha: the weight of the labels where none is given, a number or a schedule.
+        needs_plan: whether it is more than its `call`: only its plan is the method, so that it can
+            be no part of another.
+        default_alpha: the weight of the labels where none is given, a number or a schedule: 0.5
+            where the paper adds its term to that of the labels.
         augmentation: what has to happen to the images that student and teacher see, beside what a
             run does to all; a name as `data.pipeline.Epochs` takes it. A recipe sees to it.
         note: what has to stand beside the numbers of a run, if anything.

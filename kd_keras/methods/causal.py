@@ -46,6 +46,7 @@ class CID(Method):
     """
 
     needs_labels = True
+    default_alpha = 0.5  # the paper's CE + term, halved
 
     def __init__(
         self,

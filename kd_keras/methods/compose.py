@@ -224,6 +224,8 @@ class LogitStandardisation(Around):
     def __init__(self, method=None, weight=9.0, **kwargs):
         super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
+        if method is None:
+            self.default_alpha = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
                 "`method` must see the logits of student and teacher. Received: "

@@ -50,6 +50,7 @@ class CRD(Method):
     """
 
     needs_index = needs_labels = True
+    default_alpha = 0.5  # the paper's CE + term, halved
 
     def __init__(
         self,

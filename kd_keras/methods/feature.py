@@ -37,6 +37,8 @@ class Hint(Method):
         (None, 4, 4, 64)
     """
 
+    default_alpha = 0.5  # the paper's CE + term, halved
+
     def __init__(
         self,
         student_tap="stage2",
@@ -102,6 +104,8 @@ class AttentionTransfer(Method):
         ('stage3',)
     """
 
+    default_alpha = 0.5  # the paper's CE + term, halved
+
     def __init__(
         self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1000.0, **kwargs
     ):
@@ -156,6 +160,8 @@ class VID(Method):
         >>> [tuple(v.shape) for v in method.trainable_variables]
         [(7,), (5, 7), (7, 7), (7, 7)]
     """
+
+    default_alpha = 0.5  # the paper's CE + term, halved
 
     def __init__(self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1.0, **kwargs):
         super().__init__(**kwargs)

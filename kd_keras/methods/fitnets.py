@@ -77,6 +77,8 @@ class FitNets(Method):
         [('hint', 0.0), ('distill', None)]
     """
 
+    default_alpha = 0.5  # the paper's CE + term, halved
+
     def __init__(
         self,
         student_tap="stage2",

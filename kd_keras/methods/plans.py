@@ -130,8 +130,8 @@ class TAKD(Planned):
 
     Args:
         method: what is matched on each hop; in `methods.get`, its name. Soft targets if None.
-        assistants: models by words such as `"cnn(width=0.5)"`: a sequence of them, or several
-            joined by commas, from the teacher's end of the chain to the student's.
+        assistants: from the teacher's end of the chain to the student's: untrained Keras models, or
+            models by words such as `"cnn(width=0.5)"`, as a sequence or joined by commas.
         choose: `"all"` puts all of them into the chain; `"size"` the one whose number of weights
             lies midway, by ratio, between the teacher's and the student's; `"accuracy"` teaches all
             and takes the one whose score on validation lies midway between the teacher's and that
@@ -161,7 +161,7 @@ class TAKD(Planned):
     def plan(self, roles: Roles) -> list[Stage]:
         if self.choose == "accuracy":
             return self._by_accuracy(roles)
-        models = {words: roles.another(words) for words in self.assistants}
+        models = self._models(roles)
         if self.choose == "size":
             chosen = _midway(roles.teacher, models, roles.student)
             models = {chosen: models[chosen]}
@@ -175,8 +175,7 @@ class TAKD(Planned):
         """All assistants learn, and the student alone; then one of them teaches."""
         stages = [Stage("alone", roles.another(), None, None)]
         models = {}
-        for words in self.assistants:
-            assistant = roles.another(words)
+        for words, assistant in self._models(roles).items():
             stages += self._hop(words, dataclasses.replace(roles, student=assistant))
             models[stages[-1].name] = assistant
 
@@ -186,6 +185,15 @@ class TAKD(Planned):
 
         chosen = dataclasses.replace(roles, teacher=Choice(models, nearest))
         return [*stages, *self.inner.plan(chosen)]
+
+    def _models(self, roles: Roles) -> dict[str, keras.Model]:
+        """The assistants by what they are called, in the order of the chain."""
+        return {
+            each if isinstance(each, str) else each.name: (
+                roles.another(each) if isinstance(each, str) else each
+            )
+            for each in self.assistants
+        }
 
     def _hop(self, words: str, roles: Roles) -> list[Stage]:
         """From a teacher to an assistant, by a method of its own."""
@@ -198,12 +206,13 @@ class TAKD(Planned):
         return {**super()._settings(), "assistants": self.assistants, "choose": self.choose}
 
     def get_config(self):
-        own = {"assistants": list(self.assistants), "choose": self.choose}
+        pack = keras.saving.serialize_keras_object  # leaves words as they are
+        own = {"assistants": [pack(each) for each in self.assistants], "choose": self.choose}
         return {**super().get_config(), **own}
 
 
-def assistants_of(given: str | Sequence[str]) -> tuple[str, ...]:
-    """The words of all assistants: commas within brackets are a model's own.
+def assistants_of(given: str | Sequence[Any]) -> tuple[str | keras.Model, ...]:
+    """All assistants, words or models: commas within brackets are a model's own.
 
     Raises:
         ValueError: for none, or one that is named twice.
@@ -212,16 +221,26 @@ def assistants_of(given: str | Sequence[str]) -> tuple[str, ...]:
         >>> assistants_of("cnn(width=0.5), mlp(hidden=64,64)")
         ('cnn(width=0.5)', 'mlp(hidden=64,64)')
     """
-    words = outside_brackets(given, ",") if isinstance(given, str) else list(given)
-    words = [word.strip() if isinstance(word, str) else word for word in words]
-    if not words or not all(word and isinstance(word, str) for word in words):
+    several = outside_brackets(given, ",") if isinstance(given, str) else given
+    several = list(several) if isinstance(several, (list, tuple)) else [several]
+    found = [_assistant(each) for each in several]
+    if not found or not all(each and isinstance(each, (str, keras.Model)) for each in found):
         raise ValueError(
-            "`assistants` must name one model or more, such as 'cnn(width=0.5)'. "
+            "`assistants` must be one Keras model or more, or name them, such as 'cnn(width=0.5)'. "
             f"Received: {given!r}"
         )
-    if len(set(words)) < len(words):
-        raise ValueError(f"`assistants` must be different models. Received: {given!r}")
-    return tuple(words)
+    names = [each if isinstance(each, str) else each.name for each in found]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"`assistants` must be different models, also by name. Received: {', '.join(names)}"
+        )
+    return tuple(found)
+
+
+def _assistant(given: Any) -> Any:
+    if isinstance(given, dict):  # a model, as a configuration keeps it
+        return keras.saving.deserialize_keras_object(given)
+    return given.strip() if isinstance(given, str) else given
 
 
 def _midway(teacher: Any, models: Mapping[str, keras.Model], student: keras.Model) -> str:

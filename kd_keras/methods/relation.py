@@ -17,6 +17,8 @@ class Relation(Method):
         knobs: the method's numbers by name, each positive.
     """
 
+    default_alpha = 0.5  # the paper's CE + term, halved
+
     def __init__(self, student_tap, teacher_tap, knobs, **kwargs):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)

@@ -149,6 +149,7 @@ class DKD(Method):
     """
 
     needs_labels = True
+    default_alpha = 0.5  # the paper's CE + term, halved
 
     def __init__(
         self,
@@ -203,6 +204,8 @@ class DIST(Method):
         >>> bool(abs(np.mean(kd.methods.DIST()(logits, logits, {}))) < 1e-3)
         True
     """
+
+    default_alpha = 0.5  # the paper's CE + term, halved
 
     def __init__(self, temperature=4.0, inter_weight=1.0, intra_weight=1.0, weight=2.0, **kwargs):
         super().__init__(**kwargs)

@@ -17,6 +17,7 @@ import keras
 from kd_keras import checks
 from kd_keras.models import pretrained, small
 from kd_keras.models.backbones import BACKBONES
+from kd_keras.models.copies import untrained
 from kd_keras.models.several import ensemble as ensemble
 from kd_keras.models.tails import tail
 
@@ -104,4 +105,14 @@ def build(
     return model(input_shape, classes, **settings)
 
 
-__all__ = ["BACKBONES", "MODELS", "build", "knobs", "names", "pretrained", "small", "tail"]
+__all__ = [
+    "BACKBONES",
+    "MODELS",
+    "build",
+    "knobs",
+    "names",
+    "pretrained",
+    "small",
+    "tail",
+    "untrained",
+]

@@ -85,7 +85,7 @@ class Bench:
             taps = stage.method.teacher_taps
             source = answers.source_of(stage.teacher, taps, self._config, self._task)
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
-            self._begin(functools.partial(Distiller, **roles))
+            self._begin(functools.partial(Distiller, **roles, before=()))
             self._stored = answers.stored(source, self._config, self._task)
         if self._task.train.labelled:
             self._trainer.meet(self._task.train.labels)
@@ -265,4 +265,5 @@ def deployed(stage: Stage) -> keras.Model:
     stage = stage.chosen()
     if stage.method is None or not stage.method.changes_answer:
         return stage.student
-    return Distiller(student=stage.student, teacher=stage.teacher, method=stage.method).deployed
+    taught = {"student": stage.student, "teacher": stage.teacher, "method": stage.method}
+    return Distiller(**taught, before=()).deployed

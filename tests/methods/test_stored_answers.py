@@ -27,7 +27,8 @@ def history(data, x, method, **options):
     keras.utils.set_random_seed(0)
     teacher = kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
     student = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
-    distiller = kd.Distiller(student=student, teacher=teacher, method=made(method), **options)
+    roles = {"student": student, "teacher": teacher, "method": made(method)}
+    distiller = kd.Distiller(**roles, **options, before=())  # of a plan, the last training
     distiller.compile(optimizer=keras.optimizers.Adam(1e-2))
     fit = {"epochs": 3, "shuffle": False, "verbose": 0}
     if callable(data):
