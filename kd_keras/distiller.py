@@ -1,5 +1,7 @@
 """`Distiller`: a Keras model whose training step teaches a student what a teacher answers."""
 
+import logging
+
 import keras
 
 from kd_keras import losses, methods, objective
@@ -9,6 +11,8 @@ from kd_keras.mixed import Mixed
 from kd_keras.models.taps import symbolic
 from kd_keras.supervised import Supervised
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
+
+log = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -193,8 +197,17 @@ class Distiller(Mixed):
 
     def _check(self, x, y):
         super()._check(x, y)
-        if is_array(x) and y is None:
+        if not is_array(x):
+            return
+        if y is None:
             objective.check_unlabelled(self.method, self._alpha_given)
+        if self.method.augmentation != "none":
+            log.warning(
+                "%s is made for images with %s, and arrays are trained on as they are: give a "
+                "pipeline that augments them, such as `kd_keras.data.pipeline.Epochs`.",
+                type(self.method).__name__,
+                self.method.augmentation,
+            )
 
     def _models(self):
         teacher = getattr(self._teacher, "model", None)

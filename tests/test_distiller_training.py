@@ -243,3 +243,10 @@ def test_a_teacher_set_later_is_the_one_that_teaches(examples, mlp, mode):
         history = distiller.fit(*examples, verbose=0).history
         soft = kd.losses.softened_kl(mlp(0)(x), mlp(seed)(x), temperature=4.0)
         assert history["distillation_loss"] == [pytest.approx(np.mean(soft), rel=1e-5)]
+
+
+def test_arrays_are_said_not_to_be_augmented_where_a_method_asks_for_it(examples, mlp, caplog):
+    train(mlp(0), mlp(1), *examples)
+    assert "augments" not in caplog.text
+    train(mlp(0), mlp(1), *examples, method=kd.methods.FunctionMatching(), alpha=0.0)
+    assert "FunctionMatching is made for images with mixup" in caplog.text

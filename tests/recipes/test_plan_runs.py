@@ -30,6 +30,8 @@ RUNS = {
         {"alone": 3, "assistant lenet5": 3, "assistant cnn(width=0.125)": 3},
     ),
     "sftn": (("method=dkd(temperature=2.0)",), {"teacher": 2}),
+    "fitnets": (("hint_epochs=2",), {"hint": 2}),
+    "subclass": (("subclasses=2",), {"teacher": 2}),
 }
 
 
