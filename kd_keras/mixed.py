@@ -52,6 +52,11 @@ class Mixed(Supervised):
             alpha = method.label_weight(alpha, epoch)
         self._alpha.assign(within("alpha", alpha, 0.0, 1.0))
 
+    def _check_batch_size(self, size):
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        for method in self._at_work():
+            method.check_batch(None if size is None else size // replicas)
+
     def _check_index(self, batch) -> None:
         """Raise `ValueError` for a batch that does not say what a method needs to know."""
         for method in self._at_work():

@@ -173,6 +173,17 @@ def steps_an_epoch(x, batch_size: int, options: dict) -> int | None:
     return -(-int(len(first) * share) // batch_size) if hasattr(first, "__len__") else None
 
 
+def batch_of(x, batch_size: int) -> int | None:
+    """How many examples a full batch of `fit` has, as far as is known before it begins."""
+    if isinstance(x, tf.data.Dataset):
+        first = tf.nest.flatten(x.element_spec)[0]
+        shape = first.shape if isinstance(first, tf.TensorSpec) else tf.TensorShape(None)
+        return shape[0] if shape.rank else None
+    if isinstance(x, np.ndarray) or tf.is_tensor(x):
+        return min(batch_size, len(x))
+    return None
+
+
 def first_labels(x, y):
     """Labels of the shape and type that `fit` will see, for one example; None where not known."""
     if y is not None:

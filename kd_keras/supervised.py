@@ -110,6 +110,7 @@ class Supervised(Compiled):
         self._check(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
+        self._check_batch_size(objective.batch_of(x, batch_size or 32))
         first = objective.first_labels(x, y)
         if arrays.is_array(x) and arrays.is_array(y):
             held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
@@ -243,6 +244,9 @@ class Supervised(Compiled):
         objective.check_images(x, self._models())
         if arrays.is_array(y):
             objective.check_labels(np.asarray(y), self.classes, len(x))
+
+    def _check_batch_size(self, size: int | None) -> None:
+        """Raise `ValueError` for batches that are too small; None is not known."""
 
     def _models(self) -> dict[str, keras.Model]:
         """The models that see the images, by role."""

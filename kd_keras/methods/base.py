@@ -26,6 +26,7 @@ class Method(keras.layers.Layer):
         student_taps, teacher_taps: the taps it wants to see.
         needs_index: whether `batch["index"]` must be there.
         needs_labels: whether `batch["label"]` must be there.
+        least_batch: how many examples a batch must have for there to be anything to compare.
         needs_plan: whether it is more than its `call`: only its plan is the method, so that it can
             be no part of another.
         default_alpha: the weight of the labels where none is given, a number or a schedule: 0.5
@@ -39,6 +40,7 @@ class Method(keras.layers.Layer):
     teacher_taps: tuple[str, ...] = ("logits",)
     needs_index = False
     needs_labels = False
+    least_batch = 1
     needs_plan = False
     default_alpha: float | Callable[[int], float] = 0.1
     augmentation = "none"
@@ -61,6 +63,14 @@ class Method(keras.layers.Layer):
             labels: class numbers, shape `(examples,)`, or distributions, shape
                 `(examples, classes)`; row k belongs to the example of index k.
         """
+
+    def check_batch(self, size: int | None) -> None:
+        """Raise `ValueError` for batches of too few examples; None is not known."""
+        if size is not None and size < self.least_batch:
+            raise ValueError(
+                f"{type(self).__name__} compares the examples of a batch with each other: "
+                f"`batch_size` must be at least {self.least_batch}. Received: {size}"
+            )
 
     def call(self, student, teacher, batch, training=False):
         """The loss of every example.

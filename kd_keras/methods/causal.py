@@ -47,6 +47,7 @@ class CID(Method):
 
     needs_labels = True
     default_alpha = 0.5  # the paper's CE + term, halved
+    least_batch = 2
 
     def __init__(
         self,

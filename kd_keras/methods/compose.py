@@ -40,6 +40,7 @@ class Composed(Method):
         self.teacher_taps = _union(part.teacher_taps for part in parts)
         self.needs_index = any(part.needs_index for part in parts)
         self.needs_labels = any(part.needs_labels for part in parts)
+        self.least_batch = max((part.least_batch for part in parts), default=1)
         alphas = {part.default_alpha for part in parts}
         self.default_alpha = alphas.pop() if len(alphas) == 1 else Method.default_alpha
         asked = [word for part in parts for word in part.augmentation.split("+")]

@@ -18,6 +18,7 @@ class Relation(Method):
     """
 
     default_alpha = 0.5  # the paper's CE + term, halved
+    least_batch = 2
 
     def __init__(self, student_tap, teacher_tap, knobs, **kwargs):
         super().__init__(**kwargs)

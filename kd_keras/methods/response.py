@@ -206,6 +206,7 @@ class DIST(Method):
     """
 
     default_alpha = 0.5  # the paper's CE + term, halved
+    least_batch = 2
 
     def __init__(self, temperature=4.0, inter_weight=1.0, intra_weight=1.0, weight=2.0, **kwargs):
         super().__init__(**kwargs)

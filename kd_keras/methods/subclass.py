@@ -115,6 +115,7 @@ class SubclassTeacher(OverSubclasses):
     """
 
     teacher_taps = ()
+    least_batch = 2
 
     def __init__(self, subclasses, temperature=1.0, weight=1.0, **kwargs):
         super().__init__(subclasses, **kwargs)

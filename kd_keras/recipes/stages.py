@@ -40,6 +40,8 @@ def check(
         for stage in learning:
             taught.setdefault(id(stage.teacher), (stage.teacher, []))[1].append(stage)
         for stage in plan:
+            if stage.method is not None:
+                stage.method.check_batch(config.batch_size)
             _check_alone(stage, config)
     for given, stages in taught.values():
         _check_taught(given, stages, config, task)

@@ -227,6 +227,28 @@ def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name
     assert [v.path for v in distiller.student.weights] == weights
 
 
+def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
+    method = built(name)
+    student, teacher, known = random_batch(method)
+    among = method(student, teacher, known, training=False)[0]
+    first = [{tap: view[:1] for tap, view in views.items()} for views in (student, teacher, known)]
+    alone = method(*first, training=False)[0]
+    draws = name == "crd"  # other negatives, which are of no batch
+    by_itself = draws or np.isclose(among, alone, rtol=1e-4)
+    assert method.least_batch == (1 if by_itself else 2)
+    images = np.zeros((4, 8, 8, 1), "uint8")
+    if by_itself or method.needs_plan:
+        return
+    shape = {"input_shape": (8, 8, 1), "classes": 10}
+    teacher, student = (models.build(kind, **shape) for kind in ("cnn", "lenet5"))
+    distiller = Distiller(student=student, teacher=teacher, method=method.anew())
+    distiller.compile()
+    one = tf.data.Dataset.from_tensor_slices((images, np.arange(4)))
+    for data, batch in (((images, np.arange(4)), 1), ((one.batch(1, drop_remainder=True),), None)):
+        with pytest.raises(ValueError, match=r"`batch_size` must be at least 2\. Received: 1"):
+            distiller.fit(*data, batch_size=batch)
+
+
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=f"Unknown knob of method '{name}'.*'no_such'"):
         methods.get(name, no_such=1)

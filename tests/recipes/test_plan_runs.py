@@ -94,6 +94,13 @@ def test_a_run_killed_in_any_stage_ends_as_one_that_was_not(method, tmp_path, mo
         assert same_weights(whole.models["distilled"], whole.models[best])
 
 
+def test_batches_of_one_are_refused_where_examples_are_compared(tmp_path):
+    for method, knobs in (("rkd", ()), ("takd", ("assistants=lenet5", "method=dist"))):
+        config = tiny(tmp_path, method=method, method_knobs=knobs, batch_size=1)
+        with pytest.raises(ValueError, match=r"`batch_size` must be at least 2\. Received: 1"):
+            setup.open_task(config)
+
+
 @pytest.mark.slow
 def test_a_run_shows_the_teachers_that_it_has_trained_and_exports_the_student(tmp_path):
     config, _ = config_of(tmp_path, "sftn", epochs=1)
