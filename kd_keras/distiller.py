@@ -54,6 +54,7 @@ class Distiller(Mixed):
     Attributes:
         method: what the student's own training is by: of a plan of several, of the last.
         before: the stages of a plan but for the last, with their models.
+        histories: what `fit` logged of each of them, by name: dicts as those of a Keras history.
 
     Source: Hinton, Vinyals and Dean (2015), section 2, for the mixed loss.
 
@@ -131,6 +132,10 @@ class Distiller(Mixed):
     @property
     def before(self) -> tuple[methods.Stage, ...]:
         return self._earlier.stages
+
+    @property
+    def histories(self) -> dict[str, dict[str, list[float]]]:
+        return self._earlier.histories
 
     def fit(
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
@@ -248,7 +253,7 @@ class Distiller(Mixed):
         if self._earlier.waiting:
             raise ValueError(
                 "A Distiller is saved as its last training, and those before it were not run. "
-                f"Call `fit` first, or save `distiller.student`. Not run: {len(self.before)}"
+                f"Call `fit` first, or save `distiller.student`. Not run: {self._earlier.waiting}"
             )
         pack = keras.saving.serialize_keras_object
         return {

@@ -81,7 +81,7 @@ class Earlier:
         trainer_of: makes a Distiller or a `Supervised` for a stage.
 
     Attributes:
-        waiting: whether they have yet to be trained.
+        histories: what `fit` logged of those that are done, by stage.
     """
 
     def __init__(
@@ -92,9 +92,15 @@ class Earlier:
         trainer_of: Callable[[Stage], Supervised],
     ):
         self.stages, self._last, self._teacher = tuple(stages), last, teacher
-        self.waiting = bool(stages)
+        self.histories: dict[str, dict[str, list[float]]] = {}
+        self._scores: dict[str, float] = {}
         # all of them now, so that what does not fit together shows before anything is trained
-        self._trainers: list[Any] = [trainer_of(stage.chosen()) for stage in stages]
+        self._waiting: list[tuple[Stage, Any]] = [(s, trainer_of(s.chosen())) for s in stages]
+
+    @property
+    def waiting(self) -> int:
+        """How many have yet to be trained."""
+        return len(self._waiting)
 
     def check(self, x: Any, options: dict[str, Any]) -> None:
         """Raise `ValueError` for what cannot be trained with what was given to `fit`."""
@@ -120,19 +126,19 @@ class Earlier:
         return any(isinstance(stage.teacher, Choice) for stage in (*self.stages, self._last))
 
     def train(self, like: Supervised, alpha: Any, x, y, options: dict[str, Any]) -> Any:
-        """Train all of them; the teacher of the stage that follows.
+        """Train all that have not been; the teacher of the stage that follows.
 
         Args:
             like: says how they are compiled.
             alpha: the weight of the labels, where a stage has none of its own.
             x, y, options: as given to `fit`.
         """
-        scores: dict[str, float] = {}
         if self.chooses:
-            scores["teacher"] = _accuracy(self._teacher, options["validation_data"])
-        for stage, trainer in zip(self.stages, self._trainers, strict=True):
+            self._scores["teacher"] = _accuracy(self._teacher, options["validation_data"])
+        while self._waiting:
+            stage, trainer = self._waiting[0]
             if isinstance(stage.teacher, Choice):
-                trainer.teacher = stage.chosen(scores).teacher
+                trainer.teacher = stage.chosen(self._scores).teacher
             with trainer.distribute_strategy.scope():
                 trainer.compile_like(like, metrics=["accuracy"])
             if stage.method is not None:
@@ -140,9 +146,10 @@ class Earlier:
             log.info("%s: %s is trained", stage.name, trainer.student.name)
             epochs = stage.epochs or options["epochs"]
             found = trainer.fit(x, y, **{**options, "epochs": epochs}).history
-            scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]
-        self.waiting = False
-        return self._last.chosen(scores).teacher
+            self.histories[stage.name] = found
+            self._scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]
+            self._waiting.pop(0)  # and with it all that is stored for it
+        return self._last.chosen(self._scores).teacher
 
 
 def _accuracy(model: keras.Model, validation_data: Any) -> float:

@@ -53,7 +53,7 @@ def test_fitnets_is_its_stages_trained_by_hand(data):
         kd.Distiller(student=student, teacher=teacher, method=stage.method, alpha=a, before=())
         for stage, a in ((hint, 0.0), (last, 0.5))
     )
-    (ours,) = whole._earlier._trainers
+    ((_, ours),) = whole._earlier._waiting
     first.method.set_weights(ours.method.get_weights())  # the same regressor
     new = weights(student)
     trained(first, *data, epochs=3)
@@ -145,7 +145,7 @@ def test_generations_are_born_again_from_each_other(data):
 def test_a_teacher_that_is_stopped_early_is_trained_for_its_epochs(data):
     distiller = distiller_of(kd.methods.ESKD(teacher_epochs=3))
     trained(distiller, *data)
-    assert len(distiller._earlier._trainers[0].history.epoch) == 3
+    assert len(distiller.histories["teacher-3"]["loss"]) == 3
     assert len(distiller.history.epoch) == 2
 
 
@@ -155,8 +155,8 @@ def test_all_are_compiled_alike_and_callbacks_are_the_students(data):
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, run_eagerly=True)
+    ((_, other),) = distiller._earlier._waiting
     distiller.fit(*data, epochs=4, initial_epoch=2, callbacks=[watch], verbose=0)
-    (other,) = distiller._earlier._trainers
     assert isinstance(other.optimizer, keras.optimizers.SGD)
     assert (float(other.optimizer.learning_rate), other.optimizer.momentum) == (0.5, 0.9)
     assert other.run_eagerly
@@ -168,8 +168,9 @@ def test_all_are_compiled_alike_and_callbacks_are_the_students(data):
 def test_alpha_is_that_of_every_stage_without_its_own(data):
     distiller = distiller_of(kd.methods.TAKD(kd.methods.FitNets(), assistants="lenet5"))
     distiller.alpha = 0.75
+    trainers = [trainer for _, trainer in distiller._earlier._waiting]
     trained(distiller, *data, epochs=1)
-    assert [trainer.alpha for trainer in distiller._earlier._trainers] == [0.0, 0.75, 0.0]
+    assert [trainer.alpha for trainer in trainers] == [0.0, 0.75, 0.0]
 
 
 def test_no_labels_are_needed_where_nobody_asks_for_them(data):
@@ -182,10 +183,25 @@ def test_no_labels_are_needed_where_nobody_asks_for_them(data):
 
 def test_they_are_trained_once(data):
     distiller = trained(distiller_of("fitnets"), *data)
-    (stage,) = distiller._earlier._trainers
-    taken = int(stage.optimizer.iterations)
+    assert list(distiller.histories) == ["hint"]
+    done = distiller.histories["hint"]
+    assert len(done["distillation_loss"]) == 2
     distiller.fit(*data, epochs=1, verbose=0)
-    assert int(stage.optimizer.iterations) == taken == 6
+    assert distiller.histories == {"hint": done}
+
+
+def test_one_that_was_interrupted_goes_on_with_what_is_left(data, monkeypatch):
+    distiller = distiller_of(kd.methods.TAKD(assistants="mlp(hidden=16,),lenet5"))
+    (_, first), (_, second) = distiller._earlier._waiting
+    monkeypatch.setattr(second, "_begin_epoch", lambda epoch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trained(distiller, *data)
+    monkeypatch.undo()
+    kept = weights(first.student)
+    trained(distiller, *data)
+    assert all(map(np.array_equal, kept, weights(first.student)))
+    assert len(distiller.histories) == 2
+    assert distiller._earlier.waiting == 0
 
 
 def test_one_that_is_not_trained_yet_is_not_saved_and_one_that_is_goes_on(data, tmp_path):
@@ -233,7 +249,7 @@ def test_stages_of_ones_own_come_before(data):
     distiller = distiller_of("kd", student, teacher, before=[warm])
     trained(distiller, *data)
     assert [stage.name for stage in distiller.before] == ["warm"]
-    assert distiller._earlier._trainers[0].alpha == 0.25
+    assert len(distiller.histories["warm"]["loss"]) == 1
 
 
 def test_answers_are_kept_as_the_distiller_is_told(data, tmp_path):
