@@ -126,6 +126,11 @@ class Distiller(Mixed):
             )
         if getattr(source, "model", None) is self.student:
             raise ValueError("`teacher` must be another model than `student`, which is trained.")
+        if "_earlier" in self.__dict__ and self._earlier.waiting:
+            raise ValueError(
+                f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
+                "yet trained. Make a new Distiller with another one, or call `fit` first."
+            )
         self._teacher = source
         self.train_function = None  # it holds the teacher it was traced with
 
@@ -150,6 +155,7 @@ class Distiller(Mixed):
         """
         if self._earlier.waiting and self.compiled:
             self._check(x, y)
+            self._check_batch_size(objective.batch_of(x, batch_size or 32))
             options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **kwargs}
             options.pop("initial_epoch", None)  # of the student's training
             self._earlier.check(x, options)

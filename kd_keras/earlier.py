@@ -139,6 +139,7 @@ class Earlier:
             stage, trainer = self._waiting[0]
             if isinstance(stage.teacher, Choice):
                 trainer.teacher = stage.chosen(self._scores).teacher
+            trainer.teacher_cache = like.teacher_cache
             with trainer.distribute_strategy.scope():
                 trainer.compile_like(like, metrics=["accuracy"])
             if stage.method is not None:

@@ -257,6 +257,11 @@ def test_answers_are_kept_as_the_distiller_is_told(data, tmp_path):
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"), teacher_cache=kept)
     trained(distiller, *data)
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+    distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"))
+    distiller.teacher_cache = "off"
+    ((_, trainer),) = distiller._earlier._waiting
+    trained(distiller, *data)
+    assert trainer.teacher_cache == "off"
 
 
 @pytest.mark.parametrize(
@@ -278,6 +283,21 @@ def test_what_cannot_be_trained_is_refused_when_it_is_made(method, message):
 def test_without_a_teacher_it_says_so():
     with pytest.raises(ValueError, match="`teacher` must be a Keras model or a teacher source"):
         kd.Distiller(student=built("lenet5"), method="takd")
+
+
+def test_another_teacher_takes_another_distiller(data):
+    distiller, other = distiller_of("fitnets"), built("cnn", 8, width=0.25)
+    with pytest.raises(ValueError, match="`teacher` also teaches in hint, not yet trained"):
+        distiller.teacher = other
+    trained(distiller, *data).teacher = other
+    assert distiller.teacher.model is other
+
+
+def test_a_batch_is_too_small_for_the_last_training_before_the_first(data):
+    distiller = distiller_of(kd.methods.SFTN(kd.methods.RKD()))
+    with pytest.raises(ValueError, match="RKD compares the examples of a batch"):
+        trained(distiller, *data, batch_size=1)
+    assert not distiller.histories
 
 
 def test_what_was_trained_before_is_not_made_as_new(data):
