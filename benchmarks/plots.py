@@ -11,6 +11,7 @@ from matplotlib.ticker import NullLocator
 from benchmarks import results
 
 # colours that the colour-blind can tell apart (Okabe and Ito), as in the package's reports
+IN_TITLE = 6  # so many findings, and no more
 OURS, OTHERS, DOT = "#0072b2", ("#d58600", "#009e73", "#cc79a7", "#56b4e9"), "#2b2b2b"
 
 
@@ -38,8 +39,27 @@ def _bars(ax: Axes, case: Mapping[str, Any]) -> None:
     ax.set_xlabel(case["unit"], fontsize=8)
     ax.tick_params(axis="x", labelsize=8)
     ax.spines[["top", "right"]].set_visible(False)
-    found = [f"{f['name']}: {results.value_of(f)}{_aim(f)}" for f in case["findings"]]
+    if len(case["findings"]) > IN_TITLE:
+        _at_bars(ax, case)
+        found = [f"beside the bars: over {case['findings'][0]['name'].partition(' / ')[2]}"]
+    else:
+        found = [f"{f['name']}: {results.value_of(f)}{_aim(f)}" for f in case["findings"]]
     ax.set_title("\n".join([case["title"], *found]), fontsize=8.5, loc="left")
+
+
+def _at_bars(ax: Axes, case: Mapping[str, Any]) -> None:
+    """Each ratio beside the bar of the side that it is about."""
+    for finding in case["findings"]:
+        side = finding["name"].partition(" / ")[0]
+        end = max(case["sides"][side]["raw"])
+        row = list(case["sides"]).index(side)
+        ax.annotate(
+            results.value_of(finding),
+            *((end, row), (6, 0)),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+        )
 
 
 def _aim(finding: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ import tyro
 from benchmarks import results, scale
 
 PAGES = (
-    *("README.md", "docs/speed.md", "docs/scale.md", "docs/methods/README.md"),
-    "benchmarks/README.md",
+    *("README.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md"),
+    *(f"docs/methods/{page.name}" for page in sorted((results.ROOT / "docs/methods").glob("*.md"))),
 )
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
@@ -192,6 +192,18 @@ def costs(folder: Path | None = None) -> str:
     return "\n".join([intro, "", *lines, "", *provenance({"methods": report})])
 
 
+def cost(method: str, report: Mapping[str, Any]) -> str:
+    """What a method costs, in a sentence."""
+    (case,) = report["cases"]
+    found = find(report, "methods", f"{method} / student alone")
+    assert found is not None
+    return (
+        f"[Measured](README.md#what-they-cost): an epoch of `{method}` takes {measured(found)} "
+        "that of the student alone, the teacher's answers stored; "
+        f"{case['facts']['bytes_of_its_own'][method]:,} bytes of its own."
+    )
+
+
 def durations(folder: Path | None = None) -> str:
     """How long each benchmark took as a whole."""
     reports = {name: results.read(name, folder) for name in BENCHMARKS}
@@ -212,7 +224,17 @@ def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
     scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
     ours = {"speed": summary, "profile": profile, "durations": durations, "costs": costs}
     made = {name: lambda make=make: make(folder) for name, make in ours.items()}
-    return {**made, **of_all, **scaled}
+    return {**made, **of_all, **scaled, **_costs_of_each(results.read("methods", folder))}
+
+
+def _costs_of_each(report: Mapping[str, Any] | None) -> dict[str, Callable[[], str]]:
+    if report is None:
+        return {}
+    names = report["cases"][0]["facts"]["bytes_of_its_own"]
+    return {
+        f"cost-{name}": lambda name=name: cost(name, report)  # type: ignore[misc]
+        for name in names
+    }
 
 
 def filled(page: str, folder: Path | None = None) -> str:
