@@ -144,8 +144,11 @@ class Earlier:
                 trainer.compile_like(like, metrics=["accuracy"])
             if stage.method is not None:
                 trainer.alpha = alpha if stage.alpha is None else stage.alpha
-            log.info("%s: %s is trained", stage.name, trainer.student.name)
             epochs = stage.epochs or options["epochs"]
+            said = f"{stage.name}: {trainer.student.name} is trained for {epochs} epochs"
+            log.info(said)
+            if options.get("verbose"):  # Keras is going to print its epochs
+                print(said)
             found = trainer.fit(x, y, **{**options, "epochs": epochs}).history
             self.histories[stage.name] = found
             self._scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]

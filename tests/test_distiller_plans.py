@@ -181,6 +181,13 @@ def test_no_labels_are_needed_where_nobody_asks_for_them(data):
         trained(distiller_of(kd.methods.TAKD(assistants="lenet5")), data[0])
 
 
+def test_what_keras_prints_has_a_name(data, capsys):
+    trained(distiller_of("fitnets"), *data)
+    assert capsys.readouterr().out == ""
+    trained(distiller_of("fitnets"), *data, verbose=2)
+    assert "hint: lenet5 is trained for 2 epochs\nEpoch 1/2" in capsys.readouterr().out
+
+
 def test_they_are_trained_once(data):
     distiller = trained(distiller_of("fitnets"), *data)
     assert list(distiller.histories) == ["hint"]
