@@ -99,7 +99,7 @@ class Distiller(Mixed):
         deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
-        self.__dict__["_earlier"] = Earlier(before, own, teacher, self._trainer_of)
+        self.__dict__["_earlier"] = Earlier(before, own, teacher, _trainer_of)
 
     @property
     def deployed(self) -> keras.Model:
@@ -163,20 +163,6 @@ class Distiller(Mixed):
             if self._earlier.chooses:
                 self.teacher = teacher
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
-
-    def _trainer_of(self, stage: methods.Stage) -> Supervised:
-        """What trains a stage that comes before."""
-        kept = self.teacher_cache
-        if stage.method is None:
-            return Supervised(student=stage.student, teacher_cache=kept)
-        return Distiller(
-            student=stage.student,
-            teacher=stage.teacher,
-            method=stage.method,
-            alpha=self._alpha_given if stage.alpha is None else stage.alpha,
-            teacher_cache=kept,
-            before=(),
-        )
 
     def restart(self, like, method=None):
         """Back to before training: the student as `like`, the optimizer as new. No retracing.
@@ -277,3 +263,11 @@ class Distiller(Mixed):
         teacher = AbsentTeacher(shapes) if shapes else None
         absent = {"teacher": teacher, "method": method, "before": ()}
         return super().from_config({**rest, **absent}, custom_objects)
+
+
+def _trainer_of(stage: methods.Stage) -> Supervised:
+    """What trains a stage that comes before; alpha and the cache are set when it begins."""
+    if stage.method is None:
+        return Supervised(student=stage.student)
+    taught = {"student": stage.student, "teacher": stage.teacher, "method": stage.method}
+    return Distiller(**taught, before=())

@@ -17,7 +17,7 @@ BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) 
 HEAD = ("", "test accuracy", "gain", "better", "validation", "agreement", "its loss")
 
 
-def tests(model):
+def on_test(model):
     """A model's accuracy on test by seed."""
     return {seed["seed"]: seed["test"]["accuracy"] for seed in model["seeds"]}
 
@@ -39,7 +39,7 @@ def spread(values):
 
 def gained(model, alone):
     """Over the student alone, seed by seed: the mean with its spread, and how often it is more."""
-    ours, theirs = tests(model), tests(alone)
+    ours, theirs = on_test(model), on_test(alone)
     gains = [ours[seed] - theirs[seed] for seed in ours]
     better = sum(gain > 0 for gain in gains)
     mean, deviation = statistics.fmean(gains), statistics.stdev(gains)

@@ -182,10 +182,18 @@ class Around(Composed):
 
     Args:
         method: the one within: a `Method`, or in `methods.get` its name.
+
+    Attributes:
+        balance: its paper's weight of the labels, with whatever within that looks at labels; None
+            leaves it to the one within.
     """
+
+    balance: float | None = None
 
     def __init__(self, method, **kwargs):
         super().__init__({"inner": method}, **kwargs)
+        if self.balance is not None and self.inner.default_alpha != 0.0:
+            self.default_alpha = self.balance
 
     @property
     def inner(self) -> Method:
@@ -222,11 +230,11 @@ class LogitStandardisation(Around):
         True
     """
 
+    balance = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
+
     def __init__(self, method=None, weight=9.0, **kwargs):
         super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
-        if method is None:
-            self.default_alpha = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
                 "`method` must see the logits of student and teacher. Received: "

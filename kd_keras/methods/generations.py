@@ -40,6 +40,8 @@ class BornAgain(Around):
         (['generation-1', 'distill'], True)
     """
 
+    balance = 0.5
+
     def __init__(self, method=None, generations=3, ensemble=False, **kwargs):
         super().__init__(TwoTemperatures(1.0, 1.0) if method is None else method, **kwargs)
         if type(generations) is not int or generations < 1:
@@ -53,8 +55,6 @@ class BornAgain(Around):
                 f"method={type(self.inner).__name__}, which deploys something else"
             )
         self.generations, self.ensemble = generations, bool(ensemble)
-        if method is None:
-            self.default_alpha = 0.5  # the paper's balance
 
     @property
     def changes_answer(self):

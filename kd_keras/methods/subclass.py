@@ -230,7 +230,7 @@ class SubclassBaseline(KD):
 
     def plan(self, roles: Roles) -> list[Stage]:
         own = {k: v for k, v in self.get_config().items() if k in ("temperature", "dtype")}
-        teaching = type(self.teaching).from_config(self.teaching.get_config())
+        teaching = self.teaching.anew()
         first = teaching.training(roles, teaching.logits(logits_of(roles.student)))
         model = first.student
         classes = teaching.deploy(model, lambda tap: model.outputs[0])

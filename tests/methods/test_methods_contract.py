@@ -249,6 +249,13 @@ def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
             distiller.fit(*data, batch_size=batch)
 
 
+def test_the_weight_of_the_labels_outlives_a_configuration(name):
+    method = made(name)
+    kept = keras.saving.serialize_keras_object(method)
+    again = keras.saving.deserialize_keras_object(kept)
+    assert method.default_alpha == method.anew().default_alpha == again.default_alpha
+
+
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
     with pytest.raises(ValueError, match=f"Unknown knob of method '{name}'.*'no_such'"):
         methods.get(name, no_such=1)
