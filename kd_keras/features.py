@@ -88,9 +88,8 @@ def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None
     frozen = cut(student.model)
     if frozen is None:
         return None
-    if not all(taps.has_tap(frozen.head, tap, student.model) for tap in student.taps):
-        return None
-    return frozen.source, taps.TapView(frozen.head, student.taps)
+    view = student.behind(frozen.head)
+    return None if view is None else (frozen.source, view)
 
 
 def _edge(graph) -> keras.KerasTensor | None:

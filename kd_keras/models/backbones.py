@@ -27,6 +27,8 @@ class Backbone:
             it rescales by itself.
         stages: the layers whose outputs are `stage1` to `stage4`: the end of the last block at
             1/4, 1/8, 1/16 and 1/32 of the input's size; `stage4` is what gets pooled.
+        rectified: whether each of them has passed a ReLU. The others are sums before an activation,
+            about half of them negative, or come from one that lets negative numbers through.
         blocks: pattern of the block's name at the start of a layer's name.
         url: where the ImageNet weights are published, with `{width}` and `{size}` to fill in.
         smallest: least height and width.
@@ -36,6 +38,7 @@ class Backbone:
     constructor: Callable[..., keras.Model]
     rescaling: tuple[float | list[float], float | list[float]] | None
     stages: tuple[str, str, str, str]
+    rectified: tuple[bool, bool, bool, bool]
     blocks: str
     url: str
     smallest: int = 32
@@ -47,6 +50,7 @@ BACKBONES: dict[str, Backbone] = {
         keras.applications.ResNet50V2,
         _UNIT,
         stages=("conv2_block2_out", "conv3_block3_out", "conv4_block5_out", "post_relu"),
+        rectified=(False, False, False, True),
         blocks=r"conv\d_block\d+",
         url=f"{_PUBLISHED}/resnet/resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
@@ -54,6 +58,7 @@ BACKBONES: dict[str, Backbone] = {
         keras.applications.ResNet101V2,
         _UNIT,
         stages=("conv2_block2_out", "conv3_block3_out", "conv4_block22_out", "post_relu"),
+        rectified=(False, False, False, True),
         blocks=r"conv\d_block\d+",
         url=f"{_PUBLISHED}/resnet/resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
@@ -61,6 +66,7 @@ BACKBONES: dict[str, Backbone] = {
         keras.applications.MobileNetV2,
         _UNIT,
         stages=("block_2_add", "block_5_add", "block_12_add", "out_relu"),
+        rectified=(False, False, False, True),
         blocks=r"expanded_conv|block_\d+|Conv_1",
         url=f"{_PUBLISHED}/mobilenet_v2/"
         "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{width}_{size}_no_top.h5",
@@ -75,6 +81,7 @@ BACKBONES: dict[str, Backbone] = {
             "expanded_conv_7_add",
             "conv_1_activation",
         ),
+        rectified=(False, False, False, False),
         blocks=r"expanded_conv(_\d+)?|conv_1",
         url=f"{_PUBLISHED}/mobilenet_v3/weights_mobilenet_v3_small_224_{{width}}_float_no_top_v2.h5",
         widths=(0.75, 1.0),
@@ -83,6 +90,7 @@ BACKBONES: dict[str, Backbone] = {
         keras.applications.EfficientNetV2B0,
         None,
         stages=("block2b_add", "block3b_add", "block5e_add", "top_activation"),
+        rectified=(False, False, False, False),
         blocks=r"block\d[a-z]|top",
         url=f"{_PUBLISHED}/efficientnet_v2/efficientnetv2-b0_notop.h5",
     ),
@@ -90,6 +98,7 @@ BACKBONES: dict[str, Backbone] = {
         keras.applications.DenseNet121,
         _STANDARD,
         stages=("pool2_relu", "pool3_relu", "pool4_relu", "relu"),
+        rectified=(True, True, True, True),
         blocks=r"conv\d_block\d+|pool\d(?=_)",
         url=f"{_PUBLISHED}/densenet/densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
@@ -103,6 +112,7 @@ BACKBONES: dict[str, Backbone] = {
             "block13_sepconv1_act",
             "block14_sepconv2_act",
         ),
+        rectified=(True, True, True, True),
         blocks=r"block\d+",
         url=f"{_PUBLISHED}/xception/xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
         smallest=71,
@@ -118,3 +128,12 @@ TAPS: dict[str, dict[str, str]] = {
     for name, backbone in BACKBONES.items()
 }
 """Meaning to layer name, for each model name: `TAPS[model.name]["stage3"]`."""
+
+RECTIFIED: dict[str, dict[str, bool]] = {
+    name: {
+        **dict(zip(row.stages, row.rectified, strict=True)),
+        "embedding": row.rectified[-1],  # which is the mean of the last stage
+    }
+    for name, row in BACKBONES.items()
+}
+"""Whether a layer that is a tap has passed a ReLU: `RECTIFIED[model.name][layer.name]`."""

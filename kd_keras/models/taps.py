@@ -1,12 +1,17 @@
 """Taps: what a model computes on the way, asked for by meaning or by layer path.
 
 `logits` is the model's output. `embedding`, `stage1` and so on are looked up in the model's table,
-then among its layers' names. `"backbone/block_6_expand_relu"` is a path: it names a layer inside
-a nested model.
+then among its layers' names, then in its structure. `"backbone/block_6_expand_relu"` is a path: it
+names a layer inside a nested model.
+
+Every model answers two names more. `stages` are all its stages, which a view gives as `stage1`,
+`stage2`, ... from input to output. `last` is the last of them: the last maps, or where a model has
+none, what enters its last layer. How stages are found where they have no names: `stages.found`.
 """
 
 import contextlib
 import difflib
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,8 +20,11 @@ import keras
 import tensorflow as tf
 
 from kd_keras import calls
-from kd_keras.models.backbones import TAPS
+from kd_keras.models import signs, stages
+from kd_keras.models.backbones import RECTIFIED, TAPS
 from kd_keras.models.heads import head
+
+STAGES, LAST = "stages", "last"
 
 
 class TapView:
@@ -27,6 +35,7 @@ class TapView:
         taps: names; see the module's first lines.
 
     Attributes:
+        taps: the names under which it gives them: `stages` has become `stage1`, `stage2`, ...
         shapes: dict from tap to shape, None for the batch.
 
     Raises:
@@ -43,9 +52,31 @@ class TapView:
 
     def __init__(self, model: keras.Model, taps: Iterable[str]):
         self.model = model
-        self.taps = tuple(taps)
+        self.taps = _expanded(model, taps)
         self._probes = {tap: _resolve(model, tap) for tap in self.taps if tap != "logits"}
         self.shapes = self._trace_shapes()
+
+    def behind(self, part: keras.Model) -> "TapView | None":
+        """The same taps of the last part of the model, made of the model's own layers; None where
+        one of them is not in it."""
+        inside = {id(layer) for layer in part._flatten_layers()}
+        if not all(id(probe.layer) in inside for probe in self._probes.values()):
+            return None
+        view = object.__new__(TapView)
+        view.model, view.taps, view.shapes = part, self.taps, self.shapes
+        view._probes = self._probes
+        return view
+
+    def rectified(self, tap: str) -> bool | None:
+        """Whether the features of a tap have passed a ReLU, so that none is negative; False where
+        some are, None where nobody knows."""
+        if tap == "logits":
+            return None
+        probe = _resolve(self.model, tap)
+        known = RECTIFIED.get(self.model.name, {}).get(probe.layer.name)
+        if known is not None and not probe.at_input:
+            return known
+        return signs.rectified(probe.layer, at_input=probe.at_input)
 
     def __call__(self, images, training: bool = False) -> dict[str, Any]:
         """The taps of a batch of images, `{tap: tensor}`."""
@@ -133,14 +164,6 @@ def layer_paths(model: keras.Model) -> list[str]:
     return paths
 
 
-def has_tap(model: keras.Model, tap: str, whole: keras.Model) -> bool:
-    """Whether `model`, the last part of `whole`, has a tap that is the same in both."""
-    path = TAPS.get(whole.name, {}).get(tap, tap)
-    if _find(whole, path) is not None:
-        return _find(model, path) is not None
-    return tap in ("logits", "embedding")
-
-
 class _Probe:
     """Where to listen: a layer's output, or what enters it."""
 
@@ -156,7 +179,12 @@ def _resolve(model: keras.Model, tap: str) -> _Probe:
         return _Probe(layer)
     if tap == "embedding":
         return _Probe(head(model), at_input=True)
-    known = [*TAPS.get(model.name, {}), "logits", "embedding", *layer_paths(model)]
+    if tap == LAST:
+        return _stages(model)[-1]
+    number = re.fullmatch(r"stage([1-9]\d*)", tap)
+    if number and len(there := _stages(model)) >= int(number[1]):
+        return there[int(number[1]) - 1]
+    known = [*TAPS.get(model.name, {}), "logits", "embedding", LAST, *layer_paths(model)]
     near = difflib.get_close_matches(path, known, n=4, cutoff=0.3)
     # somebody who gives a bare name most often means the layer of that name inside
     near = [p for p in known if p.endswith(f"/{path}")][:4] or near
@@ -164,6 +192,41 @@ def _resolve(model: keras.Model, tap: str) -> _Probe:
         f"Model {model.name!r} has no tap {tap!r}. Nearest: {', '.join(near) or 'none'}. "
         "`kd_keras.models.taps.layer_paths(model)` lists every path."
     )
+
+
+def _expanded(model: keras.Model, taps: Iterable[str]) -> tuple[str, ...]:
+    """Taps with `stages` in the names of all of them, each once."""
+    names: dict[str, None] = {}
+    for tap in taps:
+        if tap == STAGES and _find(model, tap) is None:
+            names |= dict.fromkeys(f"stage{k}" for k in range(1, len(_stages(model)) + 1))
+        else:
+            names[tap] = None
+    return tuple(names)
+
+
+def _stages(model: keras.Model) -> list[_Probe]:
+    """Where the stages end: by the model's table, by its layers' names, by its structure."""
+
+    def spec():
+        return input_spec(model)
+
+    ends = _named(model) or stages.found(model, spec)
+    if not ends:
+        return [_Probe(head(model), at_input=True)]
+    last = _find(model, "embedding")  # of a network of vectors, a stage like the others
+    if last is not None and last not in ends and stages.gives_vectors(model, ends[-1], spec):
+        ends = [*ends, last]
+    return [_Probe(layer) for layer in ends]
+
+
+def _named(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers that are called `stage1`, `stage2`, ... by meaning or by name."""
+    table = TAPS.get(model.name, {})
+    found: list[keras.layers.Layer] = []
+    while layer := _find(model, table.get(name := f"stage{len(found) + 1}", name)):
+        found.append(layer)
+    return found
 
 
 def _find(model: keras.Model, path: str) -> keras.layers.Layer | None:

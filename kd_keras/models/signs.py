@@ -1,0 +1,87 @@
+"""Whether the features of a layer have passed a ReLU, so that none of them is negative."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+_RELU = (keras.activations.relu, keras.activations.relu6)
+# what gives no number below the least of those that enter
+_KEEPING = (
+    layers.Add,
+    layers.AveragePooling2D,
+    layers.Concatenate,
+    layers.Dropout,
+    layers.Flatten,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.MaxPooling2D,
+    layers.Maximum,
+    layers.Reshape,
+    layers.SpatialDropout2D,
+    layers.ZeroPadding2D,
+)
+# what gives numbers of both signs, unless an activation follows within
+_SIGNED = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
+
+
+def rectified(layer: layers.Layer, *, at_input: bool = False) -> bool | None:
+    """Whether what a layer gives has passed a ReLU.
+
+    Args:
+        layer: of a built model.
+        at_input: ask of what enters it.
+
+    Returns:
+        True, or False for what has negative numbers, as far as the layers tell; None for a layer of
+        one's own, an activation that is not known, and where there is no graph to look back in.
+
+    Example:
+        >>> x = layers.Conv2D(4, 3)(keras.Input((8, 8, 1)))
+        >>> relu = layers.ReLU()
+        >>> _ = layers.MaxPooling2D()(relu(x))
+        >>> rectified(relu), rectified(x._keras_history.operation)
+        (True, False)
+    """
+    known: dict[int, bool | None] = {}
+    return _of_all(_entering(layer), known) if at_input else _of_layer(layer, known)
+
+
+def _of_layer(layer: Any, known: dict[int, bool | None]) -> bool | None:
+    """Of one layer; `known` holds what was found of those before, which many may share."""
+    if id(layer) not in known:
+        known[id(layer)] = _judged(layer, known)
+    return known[id(layer)]
+
+
+def _judged(layer: Any, known: dict[int, bool | None]) -> bool | None:
+    if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
+        return _of_layer(layer.outputs[0]._keras_history.operation, known)
+    if isinstance(layer, layers.ReLU):
+        return True if not layer.negative_slope and layer.threshold >= 0 else None
+    if isinstance(layer, _KEEPING):
+        return _of_all(_entering(layer), known)
+    if isinstance(layer, _SIGNED):
+        return False
+    activation = getattr(layer, "activation", None)
+    if activation in _RELU:
+        return True
+    if activation is keras.activations.linear and getattr(layer, "weights", None):
+        return False
+    return None
+
+
+def _of_all(several: list, known: dict[int, bool | None]) -> bool | None:
+    """Of several that come together: True where all are, False where one is known not to be."""
+    found = [_of_layer(layer, known) for layer in several]
+    if found and all(found):
+        return True
+    return False if False in found else None
+
+
+def _entering(layer: Any) -> list:
+    """The layers whose outputs enter one; none where the graph does not say."""
+    nodes = getattr(layer, "_inbound_nodes", [])
+    if not nodes:
+        return []
+    return [tensor._keras_history.operation for tensor in nodes[0].input_tensors]
