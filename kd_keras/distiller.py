@@ -3,16 +3,20 @@
 import logging
 
 import keras
+import numpy as np
 
 from kd_keras import losses, methods, objective
 from kd_keras.arrays import is_array
 from kd_keras.earlier import Earlier, plan_of
+from kd_keras.methods.views import found
 from kd_keras.mixed import Mixed
 from kd_keras.models.taps import symbolic
 from kd_keras.supervised import Supervised
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
 
 log = logging.getLogger(__name__)
+
+_SHOWN = 1024  # stored rows that a method is shown before training, where memory does not hold all
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -93,9 +97,7 @@ class Distiller(Mixed):
         self._watch(self.method.student_taps)
         self.teacher = first.teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
-        if not self.method.built:
-            self.method.build(self._student_view.shapes, self.teacher.shapes)
-            self.method.built = True
+        self.method.prepare(self._student_view.shapes, self.teacher)
         deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
@@ -184,9 +186,7 @@ class Distiller(Mixed):
         super().restart(like)
         if method is None:
             return
-        if not method.built:
-            method.build(self._student_view.shapes, self.teacher.shapes)
-            method.built = True
+        method.prepare(self._student_view.shapes, self.teacher)
         self.method.take(method)
 
     def _at_work(self):
@@ -218,10 +218,20 @@ class Distiller(Mixed):
     def _sources(self) -> dict[str, TeacherSource]:
         return {"teacher": self._teacher} if self._teacher.shapes else {}
 
+    def _with_stored(self, x, options, batch_size):
+        x = super()._with_stored(x, options, batch_size)
+        stored = self._joined.late.get("teacher")
+        if stored is not None:
+            some = stored.gather(np.arange(min(stored.count, _SHOWN)))
+            self.method.adapt([{tap: np.asarray(values) for tap, values in some.items()}])
+        elif "teacher" in self._joined.batch:
+            self.method.adapt([self._joined.batch["teacher"]])
+        return x
+
     def _views(self, batch):
         if "teacher" not in batch:
             return {"teacher": self._teacher(batch)}
-        missing = [tap for tap in self.method.teacher_taps if tap not in batch["teacher"]]
+        missing = [tap for tap in self.method.teacher_taps if not found(tap, batch["teacher"])]
         if missing:
             raise ValueError(
                 f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "

@@ -131,9 +131,7 @@ class MutualDistiller(Mixed):
 
     def _new_pair(self, method: methods.Method, i: int, j: int) -> methods.Method:
         """A method, built for student `i` to learn from student `j`."""
-        if not method.built:
-            method.build(self._look_at[i].shapes, self._look_at[j].shapes)
-            method.built = True
+        method.prepare(self._look_at[i].shapes, self._look_at[j])
         return method
 
     def _at_work(self):

@@ -17,6 +17,7 @@ import tensorflow as tf
 from kd_keras.checks import lookup
 from kd_keras.files import fingerprint
 from kd_keras.kernels import leaves
+from kd_keras.methods.views import found
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.several import MEANS
 from kd_keras.models.taps import TapView, output_shape
@@ -51,6 +52,10 @@ class TeacherSource:
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         """The views of a batch: a dict that holds at least `image`, or for stored views `index`."""
         raise TypeError(f"{type(self).__name__} must override `__call__`.")
+
+    def rectified(self, tap: str) -> bool | None:
+        """Whether a tap has passed a ReLU: False where some are negative, None if not known."""
+        return None
 
     @functools.cached_property
     def on_images(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
@@ -107,6 +112,9 @@ class LiveTeacher(TeacherSource):
         with computing(self.model, self.precision):
             views = self._view(batch["image"], training=False)
         return {tap: tf.stop_gradient(tf.cast(view, tf.float32)) for tap, view in views.items()}
+
+    def rectified(self, tap):
+        return self._view.rectified(tap) if isinstance(self._view, TapView) else None
 
     def rows(self, images, batch_size=256):
         starts = range(0, len(images), batch_size)
@@ -175,6 +183,10 @@ class CachedTeacher(TeacherSource):
                 'fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
             )
         return {tap: tf.gather(values, batch["index"]) for tap, values in self._rows.items()}
+
+    def rectified(self, tap):
+        names = found(tap, self._rows)
+        return all(not np.any(self._rows[name] < 0) for name in names) if names else None
 
     def rows(self, images, batch_size=256):
         n, stored = len(keras.tree.flatten(images)[0]), len(next(iter(self._rows.values())))
@@ -280,7 +292,7 @@ def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
             "`teacher` must be a Keras model or a teacher source, of which the method asks "
             f"{', '.join(taps)}. Received: {type(teacher).__name__}"
         )
-    missing = [tap for tap in taps if tap not in teacher.shapes]
+    missing = [tap for tap in taps if not found(tap, teacher.shapes)]
     if missing:
         raise ValueError(
             f"The method asks the teacher for the taps {missing}; "

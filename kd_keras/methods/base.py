@@ -46,12 +46,34 @@ class Method(keras.layers.Layer):
     augmentation = "none"
     note = ""
 
+    built: bool
+
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self._knobs = {}
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         """Make adapters and banks. Shapes are dicts by tap, with None for the batch."""
+
+    def expect(self, rectified: Callable[[str], bool | None]) -> None:
+        """Learn what is known of the teacher, before `build`.
+
+        Args:
+            rectified: gives of a tap whether its features have passed a ReLU: True, False where
+                some are negative, None where nobody knows.
+        """
+
+    def prepare(self, student_shapes, teacher) -> None:
+        """Build for a student and a teacher, if that was not done before.
+
+        Args:
+            student_shapes: dict by tap.
+            teacher: a teacher source, or a `TapView`: what has `shapes` and `rectified`.
+        """
+        if not self.built:
+            self.expect(teacher.rectified)
+            self.build(student_shapes, teacher.shapes)
+            self.built = True
 
     def adapt(self, views):
         """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""

@@ -1,5 +1,7 @@
 """Methods that match features on the way: hints, attention, information."""
 
+import logging
+
 import keras
 import numpy as np
 from keras import ops
@@ -8,6 +10,11 @@ from kd_keras import losses
 from kd_keras.checks import positive
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.views import paired
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -20,7 +27,9 @@ class Hint(Method):
     Args:
         student_tap, teacher_tap: where to look, by meaning or by layer path.
         weight: positive number, or a schedule over epochs.
-        activation: what follows the regressor, as a name: the teacher's own at that place, or None.
+        activation: what follows the regressor, as a name, or None. It should be the teacher's own
+            at that place: `"auto"` takes a ReLU where the teacher's features are known to have
+            passed one, and else nothing.
         normalised: whether the regressor holds a batch normalisation.
 
     Raises:
@@ -44,30 +53,76 @@ class Hint(Method):
         student_tap="stage2",
         teacher_tap="stage2",
         weight=100.0,
-        activation="relu",
+        activation="auto",
         normalised=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)
         self.activation, self.normalised = activation, bool(normalised)
-        keras.activations.get(activation)  # refuses what is none
+        keras.activations.get(None if activation == AUTO else activation)  # refuses what is none
+        self._rectified: bool | None = None
         self.add_knob("weight", weight, positive)
 
     weight = knob_property("weight")
 
+    def expect(self, rectified):
+        (theirs,) = self.teacher_taps
+        self._rectified = rectified(theirs)
+        if self._rectified is False and self.activation == "relu":
+            self._warn("a layer without a ReLU, and so holds negative numbers")
+
+    def adapt(self, views):
+        first = next(iter(views), None)  # some thousand examples, which tell enough
+        if self.activation != "relu" or first is None:
+            return
+        share = np.mean(np.asarray(first[self.pair[1]]) < 0)
+        if share:
+            self._warn(f"{share:.0%} of its numbers below zero")
+
+    def _warn(self, known: str) -> None:
+        log.warning(
+            "%s: the regressor ends in a ReLU, and the teacher's view %r has %s, which nothing can "
+            'match. Give `activation="auto"` or None.',
+            type(self).__name__,
+            self.teacher_taps[0],
+            known,
+        )
+
+    @property
+    def behind(self) -> str | None:
+        """What follows the regressor, as a name."""
+        if self.activation != AUTO:
+            return self.activation
+        return "relu" if self._rectified else None
+
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        name = type(self).__name__
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        (self.pair,) = paired(name, *taps)
+        ours, theirs = self.pair
         shapes = student_shape[ours], teacher_shape[theirs]
-        adapters.checked(f"{type(self).__name__} on {ours!r} and {theirs!r}", *shapes)
+        adapters.checked(f"{name} on {ours!r} and {theirs!r}", *shapes)
         self.adapter = self._regressor(*shapes)
 
+    def get_build_config(self):
+        return {**(super().get_build_config() or {}), "rectified": self._rectified}
+
+    def build_from_config(self, config):
+        self._rectified = config.get("rectified")
+        super().build_from_config(config)
+
     def _regressor(self, student, teacher):
-        settings = {"normalised": self.normalised, "activation": self.activation}
-        return adapters.regressor(student, teacher, **settings, dtype=self.dtype_policy)
+        return adapters.regressor(
+            student,
+            teacher,
+            normalised=self.normalised,
+            activation=self.behind,
+            dtype=self.dtype_policy,
+        )
 
     def call(self, student, teacher, batch, training=False):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        ours, theirs = self.pair
         pair = self.adapter(student[ours], teacher[theirs], training=training)
         return self.knob("weight") * self._distance(*pair)
 
@@ -89,11 +144,11 @@ class AttentionTransfer(Method):
 
     Args:
         student_taps, teacher_taps: names of maps, as many of both, which are compared pair by
-            pair and added; a name, several joined by commas, or a tuple of them.
+            pair and added; a name, several joined by commas, or a tuple of them. `stages` are all.
         weight: positive number, or a schedule over epochs.
 
     Raises:
-        ValueError: when built, for taps that are no maps.
+        ValueError: when built, for taps that are no maps, or of which one side has more.
 
     Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), in the form of
     their code.
@@ -106,9 +161,7 @@ class AttentionTransfer(Method):
 
     default_alpha = 0.5  # the paper's CE + term, halved
 
-    def __init__(
-        self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1000.0, **kwargs
-    ):
+    def __init__(self, student_taps="stages", teacher_taps=None, weight=1000.0, **kwargs):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
         self.add_knob("weight", weight, positive)
@@ -117,16 +170,16 @@ class AttentionTransfer(Method):
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         self.sizes = []
-        for ours, theirs in zip(self.student_taps, self.teacher_taps, strict=True):
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        self.pairs = paired("AttentionTransfer", *taps)
+        for ours, theirs in self.pairs:
             shapes = student_shape[ours], teacher_shape[theirs]
             adapters.checked(f"AttentionTransfer on {ours!r} and {theirs!r}", *shapes, maps=True)
             self.sizes.append(adapters.common_size(*shapes))
 
     def call(self, student, teacher, batch, training=False):
         total = 0.0
-        for ours, theirs, size in zip(
-            self.student_taps, self.teacher_taps, self.sizes, strict=True
-        ):
+        for (ours, theirs), size in zip(self.pairs, self.sizes, strict=True):
             maps = [adapters.averaged(x, tuple(size)) for x in (student[ours], teacher[theirs])]
             total += losses.attention_difference(*maps)
         return self.knob("weight") * total
@@ -145,11 +198,12 @@ class VID(Method):
 
     Args:
         student_taps, teacher_taps: names, as many of both, which are compared pair by pair and
-            added; a name, several joined by commas, or a tuple of them.
+            added; a name, several joined by commas, or a tuple of them. `stages` are all.
         weight: positive number, or a schedule over epochs.
 
     Raises:
-        ValueError: when built, for features that no network brings together.
+        ValueError: when built, for features that no network brings together, or taps of which one
+            side has more.
 
     Source: Ahn et al., *Variational Information Distillation for Knowledge Transfer* (2019).
 
@@ -163,7 +217,7 @@ class VID(Method):
 
     default_alpha = 0.5  # the paper's CE + term, halved
 
-    def __init__(self, student_taps=("stage1", "stage2"), teacher_taps=None, weight=1.0, **kwargs):
+    def __init__(self, student_taps="stages", teacher_taps=None, weight=1.0, **kwargs):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
         self.add_knob("weight", weight, positive)
@@ -173,7 +227,9 @@ class VID(Method):
     def build(self, student_shape, teacher_shape, batch_shape=None):
         self.networks: list = []
         self.spreads: list = []
-        for ours, theirs in zip(self.student_taps, self.teacher_taps, strict=True):
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        self.pairs = paired("VID", *taps)
+        for ours, theirs in self.pairs:
             shapes = student_shape[ours], teacher_shape[theirs]
             adapters.checked(f"VID on {ours!r} and {theirs!r}", *shapes)
             options = {"use_bias": False, "dtype": self.dtype_policy}
@@ -186,8 +242,8 @@ class VID(Method):
 
     def call(self, student, teacher, batch, training=False):
         total = 0.0
-        for ours, theirs, network, spread in zip(
-            self.student_taps, self.teacher_taps, self.networks, self.spreads, strict=True
+        for (ours, theirs), network, spread in zip(
+            self.pairs, self.networks, self.spreads, strict=True
         ):
             mean, target = network(student[ours], teacher[theirs])
             variance = ops.softplus(spread) + _LEAST

@@ -8,7 +8,7 @@ from kd_keras import losses, schedules
 from kd_keras.checks import positive, within
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property
-from kd_keras.methods.feature import Hint
+from kd_keras.methods.feature import AUTO, Hint
 from kd_keras.methods.stages import Roles, Stage
 
 
@@ -18,7 +18,7 @@ class HintStage(Hint):
 
     Args:
         student_tap, teacher_tap: the guided layer and the hint, by meaning or by layer path.
-        activation: what follows the regressor, as a name: the teacher's own, or None.
+        activation: what follows the regressor, as a name, None or `"auto"`, as in `Hint`.
 
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), equation 3.
 
@@ -30,15 +30,18 @@ class HintStage(Hint):
         [(3, 3, 3, 5), (5,)]
     """
 
-    def __init__(self, student_tap="stage2", teacher_tap="stage2", activation="relu", **kwargs):
+    def __init__(self, student_tap="stage2", teacher_tap="stage2", activation=AUTO, **kwargs):
         kwargs = {"weight": 1.0, "normalised": False, **kwargs}
         super().__init__(student_tap, teacher_tap, activation=activation, **kwargs)
 
     def _regressor(self, student, teacher):
-        options = {"normalised": self.normalised, "activation": self.activation}
-        start = keras.initializers.RandomUniform(-0.05, 0.05)
         return adapters.regressor(
-            student, teacher, **options, kernel_initializer=start, dtype=self.dtype_policy
+            student,
+            teacher,
+            normalised=self.normalised,
+            activation=self.behind,
+            kernel_initializer=keras.initializers.RandomUniform(-0.05, 0.05),
+            dtype=self.dtype_policy,
         )
 
     _distance = staticmethod(losses.hint_distance)
@@ -66,7 +69,7 @@ class FitNets(Method):
         weight: of the second stage; a number of at least 0, or a schedule. The default is the
             authors' on CIFAR: it falls from 4 as the student learns.
         hint_epochs: of the first stage; None takes as many as the second has.
-        activation: what follows the regressor, as a name: the teacher's own, or None.
+        activation: what follows the regressor, as a name, None or `"auto"`, as in `Hint`.
 
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015).
 
@@ -86,7 +89,7 @@ class FitNets(Method):
         temperature=3.0,
         weight=_FADING,
         hint_epochs=None,
-        activation="relu",
+        activation=AUTO,
         **kwargs,
     ):
         super().__init__(**kwargs)

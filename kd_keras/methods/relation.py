@@ -6,6 +6,7 @@ from kd_keras import losses
 from kd_keras.checks import positive
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.views import paired
 
 
 class Relation(Method):
@@ -27,12 +28,15 @@ class Relation(Method):
             self.add_knob(name, value, positive)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
-        what = f"{type(self).__name__} on {ours!r} and {theirs!r}"
+        name = type(self).__name__
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        (self.pair,) = paired(name, *taps)
+        ours, theirs = self.pair
+        what = f"{name} on {ours!r} and {theirs!r}"
         adapters.checked(what, student_shape[ours], teacher_shape[theirs])
 
     def call(self, student, teacher, batch, training=False):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        ours, theirs = self.pair
         return self.compare(student[ours], teacher[theirs], present=batch.get("weight"))
 
     def compare(self, student, teacher, present):
@@ -49,8 +53,8 @@ class SimilarityPreserving(Relation):
     """Images that look alike to the teacher look alike to the student.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path; the authors take the
-            last maps.
+        student_tap, teacher_tap: where to look, by meaning or by layer path; the last maps, as the
+            authors do, if not given.
         weight: positive number, or a schedule over epochs.
 
     Source: Tung and Mori, *Similarity-Preserving Knowledge Distillation* (2019).
@@ -62,7 +66,7 @@ class SimilarityPreserving(Relation):
         [0.0, 0.0, 0.0]
     """
 
-    def __init__(self, student_tap="stage2", teacher_tap="stage2", weight=3000.0, **kwargs):
+    def __init__(self, student_tap="last", teacher_tap="last", weight=3000.0, **kwargs):
         super().__init__(student_tap, teacher_tap, {"weight": weight}, **kwargs)
 
     weight = knob_property("weight")

@@ -11,6 +11,7 @@ import kd_keras as kd
 from kd_keras import losses
 from kd_keras.config import DistillConfig
 from kd_keras.recipes import distill
+from kd_keras.teachers import TeacherSource
 
 rng = np.random.default_rng(0)
 METHODS = {"hint": kd.methods.Hint, "at": kd.methods.AttentionTransfer, "vid": kd.methods.VID}
@@ -56,7 +57,8 @@ def test_vid_begins_with_a_variance_of_five():
 def test_a_hint_is_the_mean_squared_error_behind_the_regressor():
     student = {"a": rng.normal(size=(3, 4, 4, 2))}
     teacher = {"b": np.abs(rng.normal(size=(3, 4, 4, 5)))}
-    method = build(kd.methods.Hint("a", "b", weight=2.0, dtype="float64"), student, teacher)
+    method = kd.methods.Hint("a", "b", weight=2.0, activation="relu", dtype="float64")
+    build(method, student, teacher)
     kernel, bias, *_ = (np.array(v) for v in method.trainable_variables)
     # at first the normalisation only divides by sqrt(1 + 1e-5)
     regressed = np.maximum((student["a"] @ kernel[0, 0] + bias) / np.sqrt(1 + 1e-5), 0)
@@ -88,6 +90,66 @@ def test_taps_come_back_from_the_configuration(name):
         twin.take(METHODS[name]("low", "low"))
 
 
+# --- what follows a regressor ---
+
+
+def known(found):
+    """A teacher of which it is known whether its features have passed a ReLU."""
+    teacher = TeacherSource()
+    teacher.shapes = {"b": (None, 4)}
+    teacher.rectified = {"b": found}.get
+    return teacher
+
+
+@pytest.mark.parametrize("kind", [kd.methods.Hint, kd.methods.HintStage])
+def test_a_regressor_ends_as_the_teachers_features_do(kind, caplog):
+    for given, found, want, warned in (
+        ("auto", True, "relu", False),
+        ("auto", False, None, False),
+        ("auto", None, None, False),
+        ("relu", True, "relu", False),
+        ("relu", None, "relu", False),
+        ("relu", False, "relu", True),
+        (None, True, None, False),
+    ):
+        caplog.clear()
+        method = kind("a", "b", activation=given)
+        method.prepare({"a": (None, 3)}, known(found))
+        assert method.behind == want
+        ends = [x for x in method.adapter.inner if isinstance(x, keras.layers.Activation)]
+        assert len(ends) == (want is not None)
+        said = [line for line in caplog.messages if "which nothing can match" in line]
+        assert bool(said) == warned
+        # and so it is loaded again, without the teacher
+        twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
+        assert (twin.activation, twin.behind) == (given, want)
+        assert twin.anew().activation == given
+
+
+def test_stored_answers_tell_by_their_numbers_what_the_teacher_ends_in(mlp, examples, caplog):
+    x, y = examples
+    features = rng.normal(size=(16, 4)).astype("float32")
+    for rows, want in ((features, None), (np.abs(features), "relu")):
+        stored = kd.CachedTeacher({"hidden": rows})
+        method = kd.methods.Hint("embedding", "hidden")
+        distiller = kd.Distiller(student=mlp(), teacher=stored, method=method)
+        assert method.behind == want
+    assert caplog.messages == []
+    distiller.method.adapt([{"hidden": features}])  # auto: it is known, and nothing is looked at
+    assert caplog.messages == []
+    # a live teacher of whom nothing is known is looked at once its answers are there
+    inputs = keras.Input((6,))
+    hidden = keras.layers.Dense(4, activation="tanh", name="hidden")(inputs)
+    teacher = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+    method = kd.methods.Hint("embedding", "hidden", activation="relu")
+    distiller = kd.Distiller(student=mlp(), teacher=teacher, method=method)
+    assert caplog.messages == []
+    distiller.compile(run_eagerly=True)
+    distiller.fit(x, y, verbose=0)
+    share = np.mean(distiller.teacher({"image": x})["hidden"] < 0)
+    assert f"view 'hidden' has {share:.0%} of its numbers below zero" in caplog.text
+
+
 def small(shape=(8, 8, 1), seed=0):
     keras.utils.set_random_seed(seed)
     return kd.models.build("lenet5", input_shape=shape, classes=10)
@@ -98,6 +160,11 @@ def small(shape=(8, 8, 1), seed=0):
     [
         (kd.methods.Hint(student_tap="stage9"), "has no tap 'stage9'. Nearest: "),
         (kd.methods.AttentionTransfer("embedding"), r"takes maps.*\(None, 84\).*\(None, 128\)"),
+        (
+            kd.methods.VID("stage1", "stages"),
+            r"student has 1 of them where the teacher has 2.*Received: stage1 \(None, 8, 8, 6\) of "
+            r"the student; stage1 \(None, 8, 8, 32\), stage2 \(None, 4, 4, 64\) of the teacher",
+        ),
     ],
 )
 def test_a_wrong_tap_is_refused_before_training(method, message):

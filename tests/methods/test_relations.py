@@ -43,6 +43,16 @@ def test_taps_may_differ():
         kd.methods.RKD("a,b", "c,d")
 
 
+def test_the_last_maps_are_compared_by_default(mlp):
+    method = kd.methods.SimilarityPreserving()
+    assert (method.student_taps, method.teacher_taps) == (("last",), ("last",))
+    stored = {"stage1": np.ones((4, 8, 8, 2)), "stage2": np.ones((4, 4, 4, 3))}
+    kd.Distiller(student=mlp(), teacher=kd.CachedTeacher(stored), method=method)
+    assert method.pair == ("last", "stage2")  # of what was stored by name, the last one
+    with pytest.raises(ValueError, match=r"asks the teacher for the taps \['last'\]"):
+        kd.Distiller(student=mlp(), teacher=kd.CachedTeacher({"x": np.ones((4, 2))}), method="sp")
+
+
 def test_features_of_unknown_size_are_refused_with_both_shapes():
     method = kd.methods.PKT()
     with pytest.raises(ValueError, match=r"PKT on .*\(None, None, 3\) of the student") as raised:

@@ -144,7 +144,7 @@ def test_a_comparison_holds_plans_beside_other_methods(tmp_path):
     [
         ({"method": "takd", "method_knobs": ("assistants=cnm",)}, "Unknown model 'cnm'"),
         ({"method": "takd", "method_knobs": ("assistants=cnn(wdth=1)",)}, "Received: wdth=1"),
-        ({"method": "sftn"}, "Model 'mlp' has no tap 'stage1'"),
+        ({"method": "sftn"}, "Model 'mlp' has no tap 'stage2'"),
         (
             {"method": "sftn", "method_knobs": ("student_tap=embedding", "teacher_tap=stage7")},
             "Model 'cnn' has no tap 'stage7'",
