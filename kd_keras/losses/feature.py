@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from kd_keras.losses.numeric import alike, at_least_float32, rows, unit
+from kd_keras.losses.numeric import alike, at_least_float32, presence, rows, safe_sqrt, unit
 
 
 def hint_distance(student, teacher):
@@ -97,7 +97,7 @@ def active_difference(student, teacher):
     Returns:
         Shape `(batch,)`. Zero where they agree, and in entries in which both are silent.
 
-    Source: Zhang et al., *Be Your Own Teacher* (2019), in the form of public code.
+    Source: code of others for Zhang et al., *Be Your Own Teacher* (2019).
 
     Example:
         >>> import numpy as np
@@ -109,6 +109,37 @@ def active_difference(student, teacher):
     student, teacher = rows(student), rows(teacher)
     active = ops.logical_or(student > 0, teacher > 0)
     return ops.sum(ops.where(active, ops.square(student - teacher), 0), axis=-1)
+
+
+def batch_distance(student, teacher, *, present=None):
+    """The Euclidean distance of a batch's features, over all entries of all examples at once.
+
+    It is not squared, and grows with the root of the batch size. An example's share is as large as
+    its part of the squared distance.
+
+    Args:
+        student, teacher: of one shape `(batch, ...)`.
+        present: shape `(batch,)`, zero for examples that are left out; None for all.
+
+    Returns:
+        Shape `(batch,)`: shares, whose mean over those present is the distance. Zero, with a
+        gradient of zero, where they agree.
+
+    Source: the code of Zhang, Bao and Ma, *Self-Distillation: Towards Efficient and Compact Neural
+    Networks* (2021), the later form of *Be Your Own Teacher*.
+
+    Example:
+        >>> import numpy as np
+        >>> student, teacher = np.array([[3.0, 0.0], [0.0, 4.0]]), np.zeros((2, 2))
+        >>> [round(float(x), 4) for x in batch_distance(student, teacher)]  # of 5
+        [3.6, 6.4]
+    """
+    student, teacher = alike(student, teacher)
+    there, count = presence(present, student)
+    squares = there * ops.sum(ops.square(rows(student) - rows(teacher)), axis=-1)
+    distance = safe_sqrt(ops.sum(squares))
+    apart = distance > 0
+    return ops.where(apart, count * squares / ops.where(apart, distance, 1), 0)
 
 
 def gaussian_nll(mean, target, *, variance):

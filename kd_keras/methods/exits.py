@@ -1,5 +1,6 @@
 """`BYOT`: a network whose last layer teaches exits at its inner ones."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -7,9 +8,43 @@ import keras
 from keras import layers, ops
 
 from kd_keras import losses
-from kd_keras.checks import positive, unknown, within
+from kd_keras.checks import lookup, positive, unknown, within
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.views import found
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One of the forms in which the loss of `BYOT` is in use.
+
+    Attributes:
+        answer_weight, feature_weight: defaults of the knobs.
+        squared: whether the answers' term is multiplied by the temperature squared.
+        adapted: whether an exit's features pass a dense layer, and their distance is the norm over
+            the whole batch; else they are compared as they are, by the squares where either is
+            active.
+        end_weight: of the labels at the end; None gives it the exits' share of them.
+        matched: the exits with a term for their features, a key of `MATCHED`.
+    """
+
+    answer_weight: float
+    feature_weight: float
+    squared: bool
+    adapted: bool
+    end_weight: float | None
+    matched: str
+
+
+FORMS = {
+    # pytorch-self-distillation-final; as its code runs, the exit next to the end has no features'
+    # term, where its comment says the shallowest
+    "authors": Form(0.3, 0.03, False, True, 1.0, "shallower"),
+    # code of others for the paper of 2019; its 1e-6 for 128 examples, over which it adds
+    "public": Form(0.1, 1.28e-4, True, False, None, "all"),
+}
+# of the exits from input to output, those whose features are matched
+MATCHED = {"all": slice(None), "shallower": slice(None, -1), "deeper": slice(1, None)}
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -17,27 +52,33 @@ class BYOT(Method):
     """Be your own teacher: exits at inner layers learn from labels and from the student's own end.
 
     Each exit is a small network behind a tap, with features as large as the deepest ones and logits
-    of its own. It asks nothing of a teacher. Of the loss of the paper this is all but the labels'
-    term of what is deployed, which is the Distiller's.
+    of its own. It asks nothing of a teacher. Of the whole loss this is all but the labels' term of
+    what is deployed, which is the Distiller's.
 
     Args:
         exits: taps of the student behind which there is an exit; a name, several joined by commas,
-            or a tuple of them.
+            or a tuple of them. `stages` are all but a last one that is `deepest` already: whose
+            mean has as many channels.
         deepest: the tap of the features that the exits' are to match; maps are averaged.
         temperature: of the deepest answer and the exits'; positive number, or a schedule.
         answer_weight: share of the deepest answer in an exit's loss; the labels have the rest. In
-            [0, 1], a number or a schedule.
-        feature_weight: of the features' difference, added over all entries; positive, or a
-            schedule. Public code adds over the batch too, with 1e-6: multiply that by your batch
-            size. The default is that of 128 examples.
+            [0, 1], a number or a schedule; the form's own if not given.
+        feature_weight: of the features' difference; positive, or a schedule; the form's own if not
+            given.
         deployed: the exit that is deployed, by its tap; the whole student where it is None.
+        form: `"authors"`, as in the authors' later code, or `"public"`, as in code of others, with
+            `T^2`, squared differences of active features, and a smaller weight of the labels at the
+            end; see `docs/methods/byot.md`.
+        matched: the exits with a term for their features: `"all"`, `"shallower"` (all but the
+            deepest) or `"deeper"` (all but the shallowest); the form's own if not given.
 
     Raises:
-        ValueError: for taps named twice, an unknown `deployed`; when built, for features that are
-            neither vectors nor maps.
+        ValueError: for taps named twice, an unknown `deployed`, `form` or `matched`; when built,
+            for features that are neither vectors nor maps, and a student without inner stages.
 
     Source: Zhang et al., *Be Your Own Teacher: Improve the Performance of Convolutional Neural
-    Networks via Self Distillation* (2019), with the weights of public code.
+    Networks via Self Distillation* (2019), in the form of the authors' later code,
+    `pytorch-self-distillation-final`.
 
     Example:
         >>> import kd_keras as kd
@@ -52,35 +93,62 @@ class BYOT(Method):
 
     def __init__(
         self,
-        exits=("stage1", "stage2"),
+        exits="stages",
         deepest="embedding",
         temperature=3.0,
-        answer_weight=0.1,
-        feature_weight=1.28e-4,
+        answer_weight=None,
+        feature_weight=None,
         deployed=None,
+        form="authors",
+        matched=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.exits, _ = tap_pairs(exits)
         (self.deepest,), _ = tap_pairs(deepest, one=True)
-        if deployed is not None and deployed not in self.exits:
-            raise ValueError(unknown("exit for `deployed`:", deployed, self.exits))
+        self.form, own = form, lookup("form", FORMS, form)
+        self.matched = own.matched if matched is None else matched
+        lookup("choice of exits for `matched`:", MATCHED, self.matched)
         self.deployed = deployed
+        if "stages" not in self.exits:  # which are known once it is built
+            self._check_deployed(self.exits)
         self.student_taps = tuple(dict.fromkeys((*self.exits, self.deepest, "logits")))
+        weights = [
+            default if given is None else given
+            for given, default in (
+                (answer_weight, own.answer_weight),
+                (feature_weight, own.feature_weight),
+            )
+        ]
         self.add_knob("temperature", temperature, positive)
-        self.add_knob("answer_weight", answer_weight, lambda name, x: within(name, x, 0.0, 1.0))
-        self.add_knob("feature_weight", feature_weight, positive)
-        share = 1.0 - self.knob_now("answer_weight")  # of the labels, in every exit's loss
-        self.default_alpha = share / (1.0 + share)
+        self.add_knob("answer_weight", weights[0], lambda name, x: within(name, x, 0.0, 1.0))
+        self.add_knob("feature_weight", weights[1], positive)
+        # the labels' weight where the Distiller has them, beside a weight of 1 of all this
+        ours = self._labels() if deployed is not None else self._labels_at_end()
+        self.default_alpha = float(ours / (1.0 + ours))
 
     temperature = knob_property("temperature")
     answer_weight = knob_property("answer_weight")
     feature_weight = knob_property("feature_weight")
 
+    def _labels(self, share=None):
+        """The weight of the labels at an exit."""
+        return 1.0 - (self.knob_now("answer_weight") if share is None else share)
+
+    def _labels_at_end(self, share=None):
+        own = FORMS[self.form].end_weight
+        return self._labels(share) if own is None else own
+
+    def _check_deployed(self, exits):
+        if self.deployed is not None and self.deployed not in exits:
+            raise ValueError(unknown("exit for `deployed`:", self.deployed, exits))
+
     def build(self, student_shape, teacher_shape, batch_shape=None):
         deepest, classes = student_shape[self.deepest], student_shape["logits"][-1]
-        self.inner, self.heads = [], []
-        for tap in self.exits:
+        self.places = self._places(student_shape)
+        self._check_deployed(self.places)
+        self.inner, self.heads, self.bridges = [], [], {}
+        for tap in self.places:
             adapters.checked(f"BYOT on {tap!r} and {self.deepest!r}", student_shape[tap], deepest)
             shape = tuple(student_shape[tap])
             inner = _bottleneck(shape, deepest[-1], _word(tap), self.dtype_policy)
@@ -91,26 +159,58 @@ class BYOT(Method):
             head.build(shape)
             self.inner.append(inner)
             self.heads.append(head)
+        if FORMS[self.form].adapted:
+            for tap in self._with_features():
+                name, size = f"{_word(tap)}_adapter", deepest[-1]
+                self.bridges[tap] = layers.Dense(size, name=name, dtype=self.dtype_policy)
+                self.bridges[tap].build((None, size))
+
+    def _places(self, shapes) -> list[str]:
+        """The taps with an exit, from input to output as they were given."""
+        names = [name for tap in self.exits for name in found(tap, shapes) or (tap,)]
+        chosen = "stages" in self.exits and "stages" not in shapes
+        if chosen and tuple(shapes[names[-1]])[-1] == tuple(shapes[self.deepest])[-1]:
+            *names, last = names
+            if not names:
+                raise ValueError(
+                    "BYOT puts exits at inner stages, and the student has none before "
+                    f"{last} {tuple(shapes[last])}. Name a tap as `exits`, or take another student."
+                )
+        return list(dict.fromkeys(names))
+
+    def _with_features(self) -> list[str]:
+        """The exits whose features are matched."""
+        return list(self.places)[MATCHED[self.matched]]
 
     def call(self, student, teacher, batch, training=False):
         deepest = ops.stop_gradient(adapters.averaged(student[self.deepest], ()))
-        total = 0.0
-        for place, tap in enumerate(self.exits):
+        matched, total = self._with_features(), 0.0
+        for place, tap in enumerate(self.places):
             features, logits = self._exit(place, student[tap])
-            total += self.knob("feature_weight") * losses.active_difference(features, deepest)
+            if tap in matched:
+                apart = self._apart(tap, features, deepest, batch.get("weight"))
+                total += self.knob("feature_weight") * apart
             total += self._exit_loss(logits, student["logits"], batch["label"], tap)
         if self.deployed is not None:  # the labels' term that the Distiller does not have
             hard = losses.cross_entropy(batch["label"], student["logits"])
-            total += (1.0 - self.knob("answer_weight")) * hard
+            total += self._labels_at_end(self.knob("answer_weight")) * hard
         return total
+
+    def _apart(self, tap, features, deepest, present):
+        if tap in self.bridges:
+            features = self.bridges[tap](features)
+            return losses.batch_distance(features, deepest, present=present)
+        return losses.active_difference(features, deepest)
 
     def _exit_loss(self, logits, deepest, labels, tap):
         """An exit's answer against the deepest one's, and against the labels unless it is deployed:
         the Distiller then has that term."""
         t, share = self.knob("temperature"), self.knob("answer_weight")
-        soft = t**2 * losses.soft_cross_entropy(
+        soft = losses.soft_cross_entropy(
             logits, ops.stop_gradient(deepest), student_temperature=t, teacher_temperature=t
         )
+        if FORMS[self.form].squared:
+            soft = t**2 * soft
         if tap == self.deployed:
             return share * soft
         return share * soft + (1.0 - share) * losses.cross_entropy(labels, logits)
@@ -128,12 +228,12 @@ class BYOT(Method):
     def answer(self, student):
         if self.deployed is None:
             return student["logits"]
-        return self._exit(self.exits.index(self.deployed), student[self.deployed])[1]
+        return self._exit(self.places.index(self.deployed), student[self.deployed])[1]
 
     def deploy(self, student: keras.Model, tensor_of: Callable) -> keras.Model:
         if self.deployed is None:
             return student
-        _, logits = self._exit(self.exits.index(self.deployed), tensor_of(self.deployed))
+        _, logits = self._exit(self.places.index(self.deployed), tensor_of(self.deployed))
         return keras.Model(student.input, logits, name=student.name)
 
     def get_config(self):
@@ -142,7 +242,13 @@ class BYOT(Method):
             "exits": list(self.exits),
             "deepest": self.deepest,
             "deployed": self.deployed,
+            "form": self.form,
+            "matched": self.matched,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return super().from_config({"form": "public", **config})  # of before there were two
 
 
 def _bottleneck(shape, size: int, name: str, dtype) -> list[layers.Layer]:

@@ -38,6 +38,17 @@ def test_the_gradient_of_a_hint_is_the_difference():
     np.testing.assert_allclose(gradient, student - teacher, rtol=1e-12)
 
 
+def test_the_distance_of_a_batch_is_one_root_over_all_entries():
+    student, teacher = rng.normal(size=(2, 3, 2, 4))
+    shares = losses.batch_distance(student, teacher)
+    np.testing.assert_allclose(np.mean(shares), np.linalg.norm(student - teacher))
+    regressed, deepest = [[1.0, 1, 2], [0, 3, 3]], [[1.0, 2, 2], [0, 3, 4]]
+    np.testing.assert_allclose(losses.batch_distance(regressed, deepest), np.sqrt([2, 2]))
+    _, gradient = value_and_gradient(lambda s: losses.batch_distance(s, teacher), student)
+    want = len(student) * (student - teacher) / np.linalg.norm(student - teacher)
+    np.testing.assert_allclose(gradient, want, rtol=1e-9)
+
+
 def test_attention_on_the_sheet():
     student = np.arange(8.0).reshape(1, 2, 2, 2) / 4
     teacher = np.array([[[[1.0, 0], [0, 2]], [[1, 1], [0, 0]]]])

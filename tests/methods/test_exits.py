@@ -11,6 +11,7 @@ from kd_keras.methods import BYOT
 
 ZT, ZS, Y = np.array([[4.0, 1, 0], [0, 2, 1]]), np.array([[2.0, 1, 0], [1, 1, 0]]), np.array([0, 1])
 FIRST = np.array([[1.0, 0, 0], [0, 1, 0]])
+DEEP = np.array([[1.0, 2, 2], [0, 3, 4]])
 
 
 def with_exits(answers, features=None, **knobs):
@@ -28,21 +29,76 @@ def with_exits(answers, features=None, **knobs):
     return method, {**views, "deep": ZT if features is None else features, "logits": ZT}
 
 
-@pytest.mark.parametrize("deployed", [None, "e0"])
-def test_the_whole_loss_is_that_of_the_sheet_whichever_exit_is_deployed(deployed):
-    method, views = with_exits([FIRST, ZS], feature_weight=1e-30, deployed=deployed)
+def whole(method, views):
+    """The loss with the labels' term of what is deployed, which is the Distiller's."""
     hard = np.mean(losses.cross_entropy(Y, method.answer(views)))
     rest = np.mean(method(views, {}, {"label": Y}))
-    np.testing.assert_allclose(0.9 * hard + rest, 3.16281228, atol=5e-9)
-    # as the Distiller mixes it, with the labels' weight of the paper
-    assert method.default_alpha == pytest.approx(0.9 / 1.9)
-    mixed = losses.mixed(hard, rest, alpha=method.default_alpha)
-    np.testing.assert_allclose(1.9 * mixed, 3.16281228, atol=5e-9)
+    share = method.default_alpha / (1 - method.default_alpha)
+    return share * hard + rest
+
+
+@pytest.mark.parametrize("deployed", [None, "e0"])
+@pytest.mark.parametrize(("form", "want"), [("authors", 1.69449025), ("public", 3.16281228)])
+def test_the_whole_loss_is_that_of_the_sheet_whichever_exit_is_deployed(form, want, deployed):
+    method, views = with_exits([FIRST, ZS], form=form, feature_weight=1e-30, deployed=deployed)
+    np.testing.assert_allclose(whole(method, views), want, atol=2e-8)
+    at_end = 1.0 if form == "authors" else 0.9
+    ours = at_end if deployed is None else 1.0 - method.answer_weight
+    assert method.default_alpha == pytest.approx(ours / (1 + ours))
+
+
+def test_the_authors_features_are_one_distance_over_the_batch_at_all_exits_but_one():
+    method, views = with_exits([FIRST, ZS], DEEP)
+    assert (method.form, method.answer_weight, method.feature_weight) == (
+        "authors",
+        pytest.approx(0.3),
+        pytest.approx(0.03),
+    )
+    assert list(method.bridges) == ["e0"]  # the deepest exit has no features' term
+    method.bridges["e0"].kernel.assign([[1.0, 1, 2], [0, 3, 3], [0, 0, 0]])  # of `FIRST`
+    np.testing.assert_allclose(whole(method, views), 1.73691666, atol=2e-8)
+    weight = np.array([1.0, 0.0])
+    known = {"label": Y, "weight": weight}
+    alone = with_exits([FIRST], DEEP, matched="all", feature_weight=1.0)[0]
+    alone.bridges["e0"].kernel.assign([[1.0, 1, 2], [0, 3, 3], [0, 0, 0]])
+    apart = alone._apart("e0", FIRST, DEEP, weight)
+    np.testing.assert_allclose(apart, [1.0, 0.0])
+    assert np.isfinite(alone(views, {}, known)).all()
+
+
+def test_which_exits_have_a_features_term_is_a_choice():
+    for matched, want in (
+        ("all", ["e0", "e1", "e2"]),
+        ("shallower", ["e0", "e1"]),
+        ("deeper", ["e1", "e2"]),
+    ):
+        assert list(with_exits([FIRST] * 3, matched=matched)[0].bridges) == want
+    with pytest.raises(ValueError, match=r"Unknown choice of exits for `matched`: 'none'"):
+        BYOT(matched="none")
+    with pytest.raises(ValueError, match=r"Unknown form 'paper'\. Known: authors, public"):
+        BYOT(form="paper")
+
+
+def test_a_configuration_from_before_there_were_forms_is_the_public_one():
+    kept = BYOT("a", form="public").get_config()
+    old = {k: v for k, v in kept.items() if k not in ("form", "matched")}
+    assert BYOT.from_config(old).get_config() == kept
+
+
+def test_stages_are_those_before_the_deepest_features():
+    shapes = {"stage1": (None, 4, 4, 3), "stage2": (None, 2, 2, 5), "logits": (None, 10)}
+    for width, want in ((7, ["stage1", "stage2"]), (5, ["stage1"])):
+        method = BYOT()
+        method.build({**shapes, "embedding": (None, width)}, {})
+        assert list(method.places) == want
+    with pytest.raises(ValueError, match=r"none before stage1 \(None, 8\)"):
+        BYOT().build({"stage1": (None, 8), "embedding": (None, 8), "logits": (None, 3)}, {})
 
 
 def test_the_parts_are_those_of_the_sheet():
     for share, want in ((0.0, 1.42299003), (1.0, 18.82121249)):
-        method, views = with_exits([FIRST, ZS], feature_weight=1e-30, answer_weight=share)
+        knobs = {"form": "public", "feature_weight": 1e-30, "answer_weight": share}
+        method, views = with_exits([FIRST, ZS], **knobs)
         hard = (1 - share) * np.mean(losses.cross_entropy(Y, ZT))  # the deepest exit's
         got = hard + np.mean(method(views, {}, {"label": Y}))
         np.testing.assert_allclose(got, want, atol=5e-9)
@@ -53,7 +109,7 @@ def test_features_count_where_either_is_active():
     views_of = [FIRST]
     known = {"label": Y}
     (little, views), (much, _) = (
-        with_exits(views_of, deep, feature_weight=weight) for weight in (1e-30, 2.0)
+        with_exits(views_of, deep, form="public", feature_weight=weight) for weight in (1e-30, 2.0)
     )
     got = np.asarray(much(views, {}, known)) - np.asarray(little(views, {}, known))
     np.testing.assert_allclose(got, [2 * 0.25, 2 * (1 + 4)])  # a ReLU's zeros beside -1 and -3
@@ -62,7 +118,7 @@ def test_features_count_where_either_is_active():
 
 
 def test_the_end_teaches_and_is_not_taught():
-    method, views = with_exits([FIRST], feature_weight=1.0)
+    method, views = with_exits([FIRST], feature_weight=1.0, matched="all")
     views = {tap: tf.constant(view) for tap, view in views.items()}
     with tf.GradientTape() as tape:
         tape.watch(views)
@@ -106,7 +162,7 @@ def test_a_student_teaches_itself_and_every_exit_learns(deployed):
 def answers(made, x):
     """The logits of all exits, the deepest last."""
     views, method = made.view(x), made.method
-    exits = [method._exit(k, views[tap])[1] for k, tap in enumerate(method.exits)]
+    exits = [method._exit(k, views[tap])[1] for k, tap in enumerate(method.places)]
     return [np.asarray(z) for z in (*exits, views["logits"])]
 
 
@@ -174,7 +230,9 @@ def test_exits_are_of_any_rank_but_of_vectors_and_maps():
 
 def test_wrong_exits_are_refused():
     with pytest.raises(ValueError, match=r"Unknown exit for `deployed`: 'stage3'.*stage1, stage2"):
-        BYOT(deployed="stage3")
+        distiller(BYOT(deployed="stage3"))
+    with pytest.raises(ValueError, match=r"Unknown exit for `deployed`: 'stage3'.*stage1"):
+        BYOT("stage1", deployed="stage3")
     with pytest.raises(ValueError, match="may be named once"):
         BYOT("stage1,stage1")
     with pytest.raises(ValueError, match="`answer_weight` must lie in"):
