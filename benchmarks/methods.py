@@ -18,7 +18,7 @@ from kd_keras.methods import METHODS, Method
 from kd_keras.supervised import Supervised
 
 ALONE = "student alone"
-SEVERAL = ("born_again", "dml")  # of trainings, of models
+SEVERAL = ("born_again", "born_again_labels", "dml")  # of trainings, of models
 SHAPE, CLASSES, BATCH, WIDTH = (28, 28, 1), 10, 128, 0.5
 
 

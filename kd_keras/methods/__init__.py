@@ -17,13 +17,20 @@ from kd_keras.methods.exits import BYOT
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.friendly import SFTN, StudentBranches
-from kd_keras.methods.generations import BornAgain
+from kd_keras.methods.generations import BornAgain, BornAgainLabels
 from kd_keras.methods.keras_loss import KerasLoss, of_keras
 from kd_keras.methods.online import DML
 from kd_keras.methods.plans import ESKD, TAKD
 from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
-from kd_keras.methods.response import DIST, DKD, KD, FunctionMatching, TwoTemperatures
+from kd_keras.methods.response import (
+    DIST,
+    DKD,
+    KD,
+    Extractive,
+    FunctionMatching,
+    TwoTemperatures,
+)
 from kd_keras.methods.stages import Choice, Roles, Stage
 from kd_keras.methods.subclass import (
     Subclass,
@@ -39,7 +46,7 @@ METHODS: dict[str, type[Method]] = {
     "compression": Compression,  # Bucila, Caruana, Niculescu-Mizil 2006; no labels
     "logit_regression": LogitRegression,  # Ba and Caruana 2014
     "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
-    "extractive": TwoTemperatures,  # the family of Kobayashi 2022, without its own transform
+    "extractive": Extractive,  # Kobayashi 2022, after others' accounts
     "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
@@ -58,7 +65,8 @@ METHODS: dict[str, type[Method]] = {
     "eskd": ESKD,  # Cho and Hariharan 2019
     "takd": TAKD,  # Mirzadeh et al. 2020
     "sftn": SFTN,  # Park et al. 2021
-    "born_again": BornAgain,  # Furlanello et al. 2018
+    "born_again": BornAgain,  # Furlanello et al. 2018, BAN
+    "born_again_labels": BornAgainLabels,  # the same, BAN+L
     "dml": DML,  # Zhang et al. 2018, deep mutual learning
     "byot": BYOT,  # Zhang et al. 2019, be your own teacher
 }
@@ -119,6 +127,7 @@ __all__ = [
     "AttentionTransfer",
     "BYOT",
     "BornAgain",
+    "BornAgainLabels",
     "CID",
     "CRD",
     "Choice",
@@ -127,6 +136,7 @@ __all__ = [
     "DKD",
     "DML",
     "ESKD",
+    "Extractive",
     "FitNets",
     "FunctionMatching",
     "Hint",

@@ -11,6 +11,8 @@ from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 
+RAW = "raw_logits"  # where a method within finds the logits before they were standardised
+
 
 class Composed(Method):
     """Base of what holds other methods: it sees what they see, and hands on what it is told.
@@ -67,6 +69,10 @@ class Composed(Method):
         for name in self._deciding:
             return self.methods[name].deploy(student, tensor_of)
         return super().deploy(student, tensor_of)
+
+    def expect(self, rectified):
+        for method in self.methods.values():
+            method.expect(rectified)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         for method in self.methods.values():
@@ -182,18 +188,10 @@ class Around(Composed):
 
     Args:
         method: the one within: a `Method`, or in `methods.get` its name.
-
-    Attributes:
-        balance: its paper's weight of the labels, with whatever within that looks at labels; None
-            leaves it to the one within.
     """
-
-    balance: float | None = None
 
     def __init__(self, method, **kwargs):
         super().__init__({"inner": method}, **kwargs)
-        if self.balance is not None and self.inner.default_alpha != 0.0:
-            self.default_alpha = self.balance
 
     @property
     def inner(self) -> Method:
@@ -212,16 +210,24 @@ class LogitStandardisation(Around):
     """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
 
     The student is freed from the size and the offset of the teacher's logits, and has to match how
-    they relate.
+    they relate. Of two logits nothing is left to match: standardised, they are 0.707 and -0.707
+    whatever they were.
+
+    The labels keep the weight that they have beside the method within: the authors multiply the
+    weights of DKD by 9 and leave the labels at 1. Around soft targets, and around a method without
+    a balance of its own, it is the authors' 0.1 of the labels beside this.
+
+    The method within sees the standardised logits under `logits`, and what they were before under
+    `raw_logits`, for terms that the authors take of these.
 
     Args:
         method: a `Method` that sees the logits; soft targets at temperature 2 if not given.
         weight: of its loss, positive.
 
     Raises:
-        ValueError: a method that does not see the logits of both.
+        ValueError: a method that does not see the logits of both; when built, for two logits.
 
-    Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024).
+    Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024), and their code.
 
     Example:
         >>> import kd_keras as kd
@@ -230,11 +236,11 @@ class LogitStandardisation(Around):
         True
     """
 
-    balance = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
-
     def __init__(self, method=None, weight=9.0, **kwargs):
         super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
+        if self.inner.default_alpha == Method.default_alpha:
+            self.default_alpha = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
                 "`method` must see the logits of student and teacher. Received: "
@@ -244,9 +250,18 @@ class LogitStandardisation(Around):
 
     weight = knob_property("weight")
 
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        if student_shape["logits"][-1] == 2:
+            raise ValueError(
+                "LogitStandardisation takes three logits or more: two are, once standardised, "
+                "0.707 and -0.707 whatever they were, and teach nothing. "
+                "Take the method within by itself, such as `kd`. Received: 2 logits"
+            )
+        super().build(student_shape, teacher_shape, batch_shape)
+
     def call(self, student, teacher, batch, training=False):
         student, teacher = (
-            {**views, "logits": losses.standardised(views["logits"])}
+            {**views, RAW: views["logits"], "logits": losses.standardised(views["logits"])}
             for views in (student, teacher)
         )
         return self.knob("weight") * self.inner(student, teacher, batch, training=training)

@@ -10,12 +10,33 @@ from kd_keras.methods.stages import Roles, Stage
 
 
 @keras.saving.register_keras_serializable("kd_keras")
+class Answers(TwoTemperatures):
+    """What a generation takes of the one before, if not told otherwise: its probabilities, by
+    cross-entropy, and no labels.
+
+    Args:
+        teacher_temperature, student_temperature, transform: as in `TwoTemperatures`.
+
+    Source: Furlanello et al., *Born-Again Neural Networks* (2018).
+    """
+
+    default_alpha = 0.0
+
+    def __init__(self, teacher_temperature=1.0, student_temperature=1.0, transform=None, **kwargs):
+        super().__init__(teacher_temperature, student_temperature, transform, **kwargs)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
 class BornAgain(Around):
-    """Generations of students: each starts anew and learns from the labels and from the one before.
+    """Generations of students: each starts anew and learns from the one before.
 
     `plan` trains them one after the other; the first learns from the run's teacher, which in
     born-again networks proper is of the student's own architecture. A Distiller by itself trains a
     single generation.
+
+    The paper's networks, BAN, learn from the teacher alone: so does the default, with `alpha=0`.
+    `BornAgainLabels`, the paper's BAN+L, adds the labels. Around another method the labels have the
+    weight that they have beside that method.
 
     Args:
         method: what a generation matches of the one before: a `Method`, or in `methods.get` its
@@ -40,10 +61,8 @@ class BornAgain(Around):
         (['generation-1', 'distill'], True)
     """
 
-    balance = 0.5
-
     def __init__(self, method=None, generations=3, ensemble=False, **kwargs):
-        super().__init__(TwoTemperatures(1.0, 1.0) if method is None else method, **kwargs)
+        super().__init__(Answers() if method is None else method, **kwargs)
         if type(generations) is not int or generations < 1:
             raise ValueError(
                 "`generations` must be a positive whole number. "
@@ -92,3 +111,23 @@ class BornAgain(Around):
 
     def _own(self):
         return {"generations": self.generations, "ensemble": self.ensemble}
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class BornAgainLabels(BornAgain):
+    """Generations that learn from the labels as much as from the one before: the paper's BAN+L.
+
+    Args:
+        method, generations, ensemble: as in `BornAgain`.
+
+    Source: Furlanello et al., *Born-Again Neural Networks* (2018), section 3 and table 2.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> kd.methods.BornAgain().default_alpha, kd.methods.BornAgainLabels().default_alpha
+        (0.0, 0.5)
+    """
+
+    def __init__(self, method=None, generations=3, ensemble=False, **kwargs):
+        super().__init__(method, generations, ensemble, **kwargs)
+        self.default_alpha = 0.5

@@ -61,6 +61,13 @@ def test_a_method_with_another_map_cannot_take_the_place_of_one():
             ),
         ),
         ("top9", lambda p: p),
+        (
+            "extract0.25",
+            lambda p: (
+                0.75 * np.maximum(p - 1 / 3, 0) / np.maximum(p - 1 / 3, 0).sum(-1, keepdims=True)
+                + 0.25 / 3
+            ),
+        ),
     ],
 )
 def test_maps_by_name(word, by_hand):
@@ -70,10 +77,21 @@ def test_maps_by_name(word, by_hand):
     np.testing.assert_allclose(mean_loss(method), want, rtol=1e-6)
     kept = json.loads(json.dumps(keras.saving.serialize_keras_object(method)))
     assert keras.saving.deserialize_keras_object(kept).transform == method.transform
-    assert "is not reproduced" in method.note
+    assert ("was not read" in method.note) == word.startswith("extract")
 
 
-@pytest.mark.parametrize("word", ["top", "top0", "smooth2", "smooth", "topp3", "-1"])
+def test_extracted_targets_give_the_numbers_of_the_sheet():
+    for word, want in (("extract0", 0.63480038), ("extract0.2", 0.76813372)):
+        method = kd.methods.Extractive(transform=word, dtype="float64")
+        np.testing.assert_allclose(mean_loss(method), want, atol=5e-9)
+    hard = np.mean(kd.losses.cross_entropy(Y, ZS))
+    np.testing.assert_allclose(0.1 * hard + 7.2 * mean_loss(method), 5.59404281, atol=5e-9)
+    assert kd.methods.get("extractive").transform == kd.methods.targets.Extracted(0.2)
+    even = kd.methods.targets.Extracted(0.2)(np.full((1, 4), 0.25))
+    np.testing.assert_array_equal(even, np.full((1, 4), 0.25))  # nothing is above chance
+
+
+@pytest.mark.parametrize("word", ["top", "top0", "smooth2", "extract2", "smooth", "topp3", "-1"])
 def test_words_that_are_no_map_are_refused(word):
     with pytest.raises(ValueError, match=r"`(transform|count|share)` must"):
         kd.methods.get("extractive", transform=word)
@@ -141,6 +159,60 @@ def test_standardisation_takes_over_knobs_within():
     assert (method.inner.temperature, method.weight) == (3.0, 4.0)
     with pytest.raises(ValueError, match="may differ in its knobs alone"):
         method.take(kd.methods.LogitStandardisation(kd.methods.DKD()))
+
+
+def test_standardisation_keeps_the_balance_of_the_labels_of_the_method_within():
+    around = kd.methods.LogitStandardisation
+    for inner, want in (
+        (None, 1 / 11),
+        (kd.methods.ProbabilityRegression(), 1 / 11),  # which has none of its own
+        (kd.methods.DKD(), 0.5),
+        (kd.methods.DIST(), 0.5),
+        (kd.methods.Compression(), 0.0),
+    ):
+        assert around(inner).default_alpha == want
+    # as the authors weigh DKD: CE + 9 * target + 9 * 8 * others, here halved
+    inner = kd.methods.DKD(2.0, weight=1.0, dtype="float64")
+    method = around(inner, dtype="float64")
+    hard = np.mean(kd.losses.cross_entropy(Y, ZS))
+    mixed = kd.losses.mixed(hard, mean_loss(method), alpha=method.default_alpha)
+    np.testing.assert_allclose(2 * mixed, 34.89756408, atol=5e-8)
+
+
+def test_the_method_within_standardisation_may_see_the_logits_as_they_were():
+    seen = {}
+
+    class Watching(kd.methods.KD):
+        def call(self, student, teacher, batch, training=False):
+            seen.update(student=student["raw_logits"], teacher=teacher["raw_logits"])
+            return super().call(student, teacher, batch, training)
+
+    mean_loss(kd.methods.LogitStandardisation(Watching()))
+    np.testing.assert_allclose(seen["student"], ZS)
+    np.testing.assert_allclose(seen["teacher"], ZT)
+
+
+def test_what_tells_nothing_of_two_classes_is_refused_or_said(mlp, caplog):
+    for name, said in (
+        ("logit_standardisation", None),
+        ("dist", "DIST: two probabilities are always correlated"),
+        ("dkd", "DKD: of two classes there is one other"),
+        ("extractive", "Extractive: of two classes one alone is likelier"),
+        ("kd", ""),
+    ):
+        caplog.clear()
+        models = {"student": mlp(0, classes=2), "teacher": mlp(1, classes=2)}
+        if said is None:
+            with pytest.raises(ValueError, match=r"takes three logits or more.*Received: 2 logits"):
+                kd.Distiller(**models, method=name)
+            continue
+        kd.Distiller(**models, method=name)
+        assert len(caplog.messages) == bool(said)
+        assert all(message.startswith(said) for message in caplog.messages)
+    caplog.clear()
+    for name in ("dist", "dkd", "extractive"):
+        kd.Distiller(student=mlp(0), teacher=mlp(1), method=name)
+    assert caplog.messages == []
 
 
 class Blind(kd.methods.Method):

@@ -20,10 +20,15 @@ def images(n=6):
     return np.random.default_rng(0).integers(0, 256, (n, 8, 8, 1)).astype("uint8")
 
 
-def test_labels_and_the_generation_before_weigh_the_same_by_default():
-    assert BornAgain().default_alpha == 0.5
-    assert BornAgain(kd.methods.Compression()).default_alpha == 0.0
+def test_a_generation_learns_from_the_one_before_alone_or_with_labels_by_name():
+    labelled = kd.methods.BornAgainLabels(dtype="float64")
+    assert kd.methods.METHODS["born_again_labels"] is kd.methods.BornAgainLabels
+    assert (BornAgain().default_alpha, labelled.default_alpha) == (0.0, 0.5)
+    assert BornAgain(kd.methods.RKD()).default_alpha == 0.5  # beside which labels are needed
     soft = np.mean(BornAgain(dtype="float64")({"logits": ZS}, {"logits": ZT}, {}))
+    np.testing.assert_allclose(
+        np.mean(labelled({"logits": ZS}, {"logits": ZT}, {})), soft, rtol=1e-12
+    )
     hard = np.mean(losses.cross_entropy(np.array(Y), ZS))
     np.testing.assert_allclose(soft, 0.79761876, atol=5e-9)
     mixed = losses.mixed(hard, soft, alpha=0.5)
