@@ -231,7 +231,9 @@ class Distiller(Mixed):
     def _views(self, batch):
         if "teacher" not in batch:
             return {"teacher": self._teacher(batch)}
-        missing = [tap for tap in self.method.teacher_taps if not found(tap, batch["teacher"])]
+        taps = self.method.teacher_taps
+        asked = [name for tap in taps for name in found(tap, self._teacher.shapes)]
+        missing = [name for name in asked if name not in batch["teacher"]]
         if missing:
             raise ValueError(
                 f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "

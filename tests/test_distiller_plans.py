@@ -248,6 +248,10 @@ def test_stored_answers_lack_what_an_earlier_training_asks_for(data):
     run("logits", "stage2")
     with pytest.raises(ValueError, match="HintStage asks for stage2 too"):
         run("logits")
+    # `last` is of the teacher, and not of what somebody happened to store
+    batches = cache.attach(pairs.batch(16), teacher, taps=("stage1", "stage2"))
+    with pytest.raises(ValueError, match="at stage1, stage2, and Sim.* asks for last too"):
+        trained(distiller_of("sp", teacher=teacher), batches, batch_size=None)
 
 
 def test_stages_of_ones_own_come_before(data):

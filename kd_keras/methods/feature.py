@@ -70,7 +70,7 @@ class Hint(Method):
         (theirs,) = self.teacher_taps
         self._rectified = rectified(theirs)
         if self._rectified is False and self.activation == "relu":
-            self._warn("a layer without a ReLU, and so holds negative numbers")
+            self._warn("some")
 
     def adapt(self, views):
         first = next(iter(views), None)  # some thousand examples, which tell enough
@@ -78,15 +78,15 @@ class Hint(Method):
             return
         share = np.mean(np.asarray(first[self.pair[1]]) < 0)
         if share:
-            self._warn(f"{share:.0%} of its numbers below zero")
+            self._warn(f"{share:.0%}")
 
-    def _warn(self, known: str) -> None:
+    def _warn(self, share: str) -> None:
         log.warning(
-            "%s: the regressor ends in a ReLU, and the teacher's view %r has %s, which nothing can "
-            'match. Give `activation="auto"` or None.',
+            "%s: the regressor ends in a ReLU, and %s of the numbers in the teacher's view %r are "
+            'negative, which nothing can match. Give `activation="auto"` or None.',
             type(self).__name__,
+            share,
             self.teacher_taps[0],
-            known,
         )
 
     @property

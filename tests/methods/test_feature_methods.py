@@ -147,7 +147,7 @@ def test_stored_answers_tell_by_their_numbers_what_the_teacher_ends_in(mlp, exam
     distiller.compile(run_eagerly=True)
     distiller.fit(x, y, verbose=0)
     share = np.mean(distiller.teacher({"image": x})["hidden"] < 0)
-    assert f"view 'hidden' has {share:.0%} of its numbers below zero" in caplog.text
+    assert f"{share:.0%} of the numbers in the teacher's view 'hidden' are negative" in caplog.text
 
 
 def small(shape=(8, 8, 1), seed=0):
