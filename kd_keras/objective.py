@@ -1,6 +1,7 @@
 """How a batch is read, and how its examples are weighed: shared by training and testing."""
 
 import inspect
+import logging
 
 import keras
 import numpy as np
@@ -8,7 +9,10 @@ import tensorflow as tf
 from keras import ops
 
 from kd_keras import losses
+from kd_keras.models.scaling import divided_twice
 from kd_keras.models.taps import input_spec
+
+log = logging.getLogger(__name__)
 
 # of a batch that holds what a frozen part of the student made of the images
 FEATURES = "frozen_features"
@@ -104,6 +108,8 @@ def _compares_distributions(loss) -> bool:
 def check_images(images, models: dict[str, keras.Model]) -> None:
     """Raise `ValueError` for no images, or images of another size than a model takes.
 
+    Images that look scaled already are warned of, where a model scales them by itself.
+
     Args:
         images: an array or a tensor.
         models: the models that will see them, by role.
@@ -119,6 +125,8 @@ def check_images(images, models: dict[str, keras.Model]) -> None:
                 f"`x` must hold images of the size the {role} takes, {tuple(spec.shape[1:])}. "
                 f"Received: images of {tuple(images.shape[1:])}"
             )
+    if warning := divided_twice(images, models):
+        log.warning(warning)
 
 
 def check_labels(labels: np.ndarray, classes: int, examples: int) -> None:

@@ -62,6 +62,7 @@ def write_run(folder, *, classes=2, seeds=3, beats=True, single=False):
         "task": {
             "name": "mhist", "classes": classes, "class_names": names, "metric": "auc",
             "train": 1849, "validation": 326, "test": 977, "fingerprint": "0123456789abcdef",
+            "repeats": [{"count": 1, "sentence": "1 test image is in train too: a is b."}],
         },
         "models": models,
         "export": {"path": "saved_models/student", "format": "saved_model", "bytes": 10_113_485},
@@ -94,6 +95,7 @@ def html(run):
 
 
 def test_the_page_says_what_was_found(html, run):
+    assert "Data: 1 test image is in train too: a is b." in html
     results = json.loads((run / "results.json").read_text())
     assert "<h1>Knowledge distillation on mhist</h1>" in html
     assert "1,849 train, 326 validation, 977 test examples" in html

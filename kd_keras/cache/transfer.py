@@ -204,11 +204,11 @@ class SplitViews(TransferSet):
 
 
 def _reader(split: Split):
-    with tf.device("/CPU:0"):  # the input pipeline's side
-        if split.images is not None:
+    if split.images is not None:
+        with tf.device("/CPU:0"):  # the input pipeline's side
             pixels = tf.constant(split.images)
-            return lambda index: tf.gather(pixels, index)
-        files = tf.constant([str(file) for file in split.files or ()])
+        return lambda index: tf.gather(pixels, index)
+    files = files_of_images.paths(split.files or ())
     return lambda index: files_of_images.decode(tf.gather(files, index), split.image_shape)
 
 

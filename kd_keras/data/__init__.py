@@ -1,11 +1,14 @@
 """The tasks, by name."""
 
 import inspect
+import logging
 from collections.abc import Callable
 
 from kd_keras.checks import lookup, unknown
 from kd_keras.data import builtin, folder, mhist
-from kd_keras.data.task import Split, Task
+from kd_keras.data.task import Repeat, Split, Task
+
+log = logging.getLogger(__name__)
 
 TASKS: dict[str, Callable[..., Task]] = {
     "digits": builtin.digits,
@@ -18,7 +21,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 
 def load(name: str, **options) -> Task:
-    """The task of that name.
+    """The task of that name. Its `repeats`, pictures that are there twice, are logged as warnings.
 
     Args:
         name: one of `TASKS`.
@@ -38,7 +41,10 @@ def load(name: str, **options) -> Task:
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of task {name!r}:", option, known))
-    return loader(**options)
+    task = loader(**options)
+    for repeat in task.repeats:
+        log.warning("The task %s: %s", name, repeat.sentence)
+    return task
 
 
 def options_of(name: str) -> tuple[str, ...]:
@@ -46,4 +52,4 @@ def options_of(name: str) -> tuple[str, ...]:
     return tuple(inspect.signature(lookup("task", TASKS, name)).parameters)
 
 
-__all__ = ["Split", "TASKS", "Task", "load", "options_of"]
+__all__ = ["Repeat", "Split", "TASKS", "Task", "load", "options_of"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_keras.data.repeats import with_repeats
 from kd_keras.data.task import Split, Task, cut_validation
 from kd_keras.files import fingerprint
 
@@ -80,28 +81,24 @@ def _halves(task: Task) -> Task:
         for split in (task.train, task.validation, task.test)
     )
     train, validation, test = parts
-    return dataclasses.replace(
-        task,
-        name=f"{task.name}_halves",
-        train=train,
-        validation=validation,
-        test=test,
-        class_names=("0 to 4", "5 to 9"),
-        fingerprint=f"{task.fingerprint}/halves",
+    return with_repeats(
+        dataclasses.replace(
+            task,
+            name=f"{task.name}_halves",
+            train=train,
+            validation=validation,
+            test=test,
+            class_names=("0 to 4", "5 to 9"),
+            fingerprint=f"{task.fingerprint}/halves",
+        )
     )
 
 
 def _task(name: str, rest: Split, test: Split, share: float, seed: int) -> Task:
     train, validation = cut_validation(rest, share=share, seed=seed)
-    return Task(
-        name=name,
-        train=train,
-        validation=validation,
-        test=test,
-        class_names=tuple(str(digit) for digit in range(10)),
-        metric="accuracy",
-        fingerprint=fingerprint(name, seed, rest.images, rest.labels, test.images, test.labels),
-    )
+    content = fingerprint(name, seed, rest.images, rest.labels, test.images, test.labels)
+    names = tuple(str(digit) for digit in range(10))
+    return with_repeats(Task(name, train, validation, test, names, "accuracy", content))
 
 
 def _read(builder, name: str) -> Split:

@@ -8,14 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from kd_keras.checks import unknown
-from kd_keras.data import images
+from kd_keras.data import images, looking, repeats
 from kd_keras.data import task as tasks
 from kd_keras.data.task import Split, Task, cut_validation
 from kd_keras.files import fingerprint
 
 METRICS = ("accuracy", "auc")
+# what the folders of the partitions are called, in upper or lower case
+NAMES: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
 LAYOUT = (
-    "Expected: train/<class>/ and test/<class>/ with one folder a class that holds its images "
+    "Expected: train/<class>/ and test/<class>/ with one folder per class that holds its images "
     f"({', '.join(images.SUFFIXES)}), and optionally validation/<class>/."
 )
 
@@ -34,11 +40,12 @@ def load(
     """The task of a folder of images. Its splits name their files; nothing is kept in memory.
 
     The classes are the sorted names of the folders in `train`. The validation split is the folder
-    `validation` (or `val`); where there is none, it is cut from train, stratified, by the seed.
-    Hidden files (`.DS_Store`) are passed over.
+    `validation`; if there is none, it is cut from train, stratified, by the seed. The folders may
+    be called as in `NAMES`, in upper or lower case. Hidden files and folders (`.DS_Store`) and
+    `__MACOSX` are passed over.
 
     Args:
-        data_dir: the folder that holds `train` and `test`.
+        data_dir: the folder that holds `train` and `test`, and no folder of another meaning.
         image_size: height and width of the images as the models get them; None demands that all
             images have one size and takes that.
         seed: of the validation cut.
@@ -49,9 +56,9 @@ def load(
 
     Raises:
         FileNotFoundError: the folder, its `train` or its `test` is not there.
-        ValueError: an argument is out of range; or the folder has faults: one error counts all
-            unknown or empty classes, stray files, unreadable images and images of a different
-            size, and lists the first ten.
+        ValueError: an argument is out of range; two folders mean one partition, or a folder
+            none; or the folder has faults: one error counts all unknown or empty classes, stray
+            files, unreadable images and images of a different size, and lists the first ten.
     """
     side = images.whole_size(image_size)
     images.proper_share(validation_share)
@@ -65,14 +72,21 @@ def load(
     faults: list[str] = []
     listings = {part: _scan(folder, classes, faults) for part, folder in parts.items()}
     files = [path for listing in listings.values() for path, _ in listing]
-    size = (side, side) if side else _common_size(files, faults)
-    faults += images.check_files((None, path) for path in files)
-    images.refuse(data_dir, faults)
+    seen = looking.look(files)
+    size = (side, side) if side else _common_size(seen, faults)
+    faults += looking.faults(seen)
+    images.refuse(Path(str(data_dir)), faults)
 
     shape = (*size, channels)
     splits = {part: _split(listing, shape) for part, listing in listings.items()}
     if "validation" not in splits:
-        splits["train"], splits["validation"] = _cut(splits["train"], validation_share, seed)
+        splits["train"], splits["validation"] = cut_validation(
+            splits["train"],
+            share=validation_share,
+            seed=seed,
+            mend="more images, or a folder validation/",
+        )
+    splits = {part: splits[part] for part in ("train", "validation", "test")}
     names = [path.relative_to(Path(str(data_dir))).as_posix() for path in files]
     return Task(
         name="folder",
@@ -82,8 +96,9 @@ def load(
         class_names=classes,
         metric=metric,
         fingerprint=fingerprint(
-            "folder", names, images.digests(files), [shape, seed, validation_share]
+            "folder", names, *looking.as_read(seen), [shape, seed, validation_share]
         ),
+        repeats=repeats.of_files(splits, seen, Path(str(data_dir))),
     )
 
 
@@ -92,7 +107,8 @@ def unlabelled(
 ) -> tuple[Split, str]:
     """All images of a folder, at any depth, as a split without labels; and its fingerprint.
 
-    Hidden files, and files that are no image by their ending, are passed over.
+    Hidden files, all in hidden folders, and files that are no image by their ending, are passed
+    over.
 
     Args:
         data_dir: the folder.
@@ -100,28 +116,19 @@ def unlabelled(
 
     Raises:
         FileNotFoundError: there is no such folder.
+        PermissionError: a folder in it may not be read.
         ValueError: it holds no image, or images that cannot be read.
     """
     root = Path(data_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"There is no folder {str(root)!r} of unlabelled images.")
-    files = [path for path in sorted(root.rglob("*")) if _is_image(path)]
-    files = [path for path in files if not path.name.startswith(".")]
+    files = [path for path in sorted(images.all_below(root)) if _is_image(path)]
     if not files:
         raise ValueError(f"{root} holds no image ({', '.join(images.SUFFIXES)}).")
-    images.refuse(root, images.check_files((None, path) for path in files))
+    seen = looking.look(files)
+    images.refuse(root, looking.faults(seen))
     split = tasks.unlabelled(image_shape, files=tuple(files))
-    return split, fingerprint("unlabelled", images.digests(files), image_shape)
-
-
-def _cut(train: Split, share: float, seed: int) -> tuple[Split, Split]:
-    try:
-        return cut_validation(train, share=share, seed=seed)
-    except ValueError as error:
-        raise ValueError(
-            f"validation_share={share} cannot be cut, stratified, from {len(train)} training "
-            f"images ({error}) Give a larger share, more images or a folder validation/."
-        ) from error
+    return split, fingerprint("unlabelled", *looking.as_read(seen), image_shape)
 
 
 def _parts(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
@@ -131,40 +138,63 @@ def _parts(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
     if not Path(data_dir).is_dir():
         raise FileNotFoundError(f"There is no folder data_dir={str(data_dir)!r}. {LAYOUT}")
     root = Path(data_dir)
-    parts = {part: root / part for part in ("train", "test")}
-    for part, folder in parts.items():
-        if not folder.is_dir():
+    folders = [path for path in images.entries(root) if path.is_dir()]
+    parts: dict[str, Path] = {}
+    for part, names in NAMES.items():
+        found = [path for path in folders if path.name.lower() in names]
+        if len(found) > 1:
+            both = " and ".join(f"{path.name}/" for path in found)
+            raise ValueError(f"{root} holds {both}, both of which mean {part}; keep one of them.")
+        if found:
+            parts[part] = found[0]
+        elif part != "validation":
             raise FileNotFoundError(f"There is no folder {part}/ in {root}. {LAYOUT}")
-    validation = [root / name for name in ("validation", "val") if (root / name).is_dir()]
-    if len(validation) > 1:
-        raise ValueError(f"{root} holds validation/ and val/; keep one of them.")
-    return {**parts, "validation": validation[0]} if validation else parts
+    strange = [path for path in folders if path not in parts.values()]
+    images.refuse(
+        root,
+        [
+            f"{images.shown(path)}: {unknown('partition', path.name, sum(NAMES.values(), ()))} "
+            "Rename it, or move it elsewhere"
+            for path in strange
+        ],
+    )
+    return parts
 
 
 def _class_names(train: Path) -> tuple[str, ...]:
-    classes = tuple(path.name for path in _entries(train) if path.is_dir())
+    classes = tuple(path.name for path in images.entries(train) if path.is_dir())
     if len(classes) < 2:
         raise ValueError(
             f"{train} must hold a folder for each of at least two classes. "
-            f"Received: {', '.join(classes) or 'none'}. {LAYOUT}"
+            f"Received: {', '.join(map(images.shown, classes)) or 'none'}. {LAYOUT}"
         )
+    images.refuse(
+        train,
+        [
+            f"{images.shown(train / name)}: the name of a class must be UTF-8; rename the folder"
+            for name in classes
+            if images.shown(name) != name  # it is written into results, reports and models
+        ],
+    )
     return classes
 
 
 def _scan(folder: Path, classes: Sequence[str], faults: list[str]) -> Listing:
     """The images of one partition by class; adds what is wrong with the tree to `faults`."""
-    for entry in _entries(folder):
+    for entry in images.entries(folder):
         if not entry.is_dir():
-            faults.append(f"{entry}: a stray file; images lie in the folder of their class")
+            where = images.shown(entry)
+            faults.append(f"{where}: a stray file; images lie in the folder of their class")
         elif entry.name not in classes:
-            faults.append(f"{entry}: {unknown('class', entry.name, classes)}")
+            name = images.shown(entry.name)
+            faults.append(f"{images.shown(entry)}: {unknown('class', name, classes)}")
     listing: Listing = []
     for number, name in enumerate(classes):
-        entries = _entries(folder / name) if (folder / name).is_dir() else []
+        entries = images.entries(folder / name) if (folder / name).is_dir() else []
         found = [path for path in entries if _is_image(path)]
         listing += [(path, number) for path in found]
         faults += [
-            f"{path}: neither an image by its ending nor wanted here"
+            f"{images.shown(path)}: neither an image by its ending nor wanted here"
             for path in entries
             if not _is_image(path)
         ]
@@ -173,20 +203,15 @@ def _scan(folder: Path, classes: Sequence[str], faults: list[str]) -> Listing:
     return listing
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in images.SUFFIXES and path.is_file()
 
 
-def _common_size(files: Sequence[Path], faults: list[str]) -> tuple[int, int]:
+def _common_size(seen: Sequence[looking.Seen], faults: list[str]) -> tuple[int, int]:
     """The size of all readable images; a fault that shows an example of each if they differ."""
-    found = list(zip(images.sizes(files), files, strict=True))
-    counts = collections.Counter(size for size, _ in found if size).most_common()
+    counts = collections.Counter(file.size for file in seen if file.size).most_common()
     if len(counts) > 1:
-        example = dict(reversed(found))
+        example = {file.size: images.shown(file.path) for file in reversed(seen)}
         shown = ", ".join(f"{n} of {h}x{w} ({example[h, w]})" for (h, w), n in counts[:3])
         faults.append(
             f"the images have {len(counts)} sizes: {shown}{', ...' if len(counts) > 3 else ''}; "

@@ -1,20 +1,19 @@
-"""Image files: checked before the work begins, decoded when they are needed."""
+"""Image files: found in folders, decoded when they are needed; `looking` checks them before."""
 
 import dataclasses
-import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kd_keras.data import reading
+from kd_keras.data.reading import SUFFIXES as SUFFIXES
 from kd_keras.data.task import Split
 from kd_keras.machine import available_memory
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 FAULTS_SHOWN = 10
 
 ImageShape = tuple[int, int, int]
@@ -24,6 +23,7 @@ def refuse(where: object, faults: Sequence[str]) -> None:
     """Raise one `ValueError` that counts the faults and lists the first ten; no fault, no error."""
     if not faults:
         return
+    where = shown(where) if isinstance(where, Path) else where
     count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in {where}"
     lines = [count, *faults[:FAULTS_SHOWN]]
     if len(faults) > FAULTS_SHOWN:
@@ -31,77 +31,27 @@ def refuse(where: object, faults: Sequence[str]) -> None:
     raise ValueError("\n  ".join(lines))
 
 
-def check_files(
-    rows: Iterable[tuple[int | None, Path]], *, shape: tuple[int, int] | None = None
-) -> list[str]:
-    """Decode every file once and say what is wrong with it.
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, but for what is hidden, and what a Mac adds to archives."""
+    return sorted(
+        path for path in folder.iterdir() if path.name[0] != "." and path.name != "__MACOSX"
+    )
 
-    Args:
-        rows: `(row, path)` pairs; the row is where the list of files names the file, or None.
-        shape: the `(height, width)` that every image must have, or None.
 
-    Returns:
-        One sentence a fault, with row and file, in the order of `rows`: the file is missing, is
-        no PNG, JPEG, BMP or GIF, is damaged or cut short, or has another size.
+def all_below(folder: Path) -> Iterator[Path]:
+    """What lies in a folder, at any depth, but for the same.
+
+    A folder that may not be read raises `PermissionError`; `Path.rglob` would pass over it.
     """
-    rows = list(rows)
-    with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter while it decodes
-        found = list(pool.map(lambda row: _fault(row[1], shape), rows))
-    return [
-        f"{'' if row is None else f'row {row}: '}{path}: {fault}"
-        for (row, path), fault in zip(rows, found, strict=True)
-        if fault
-    ]
+    for path in entries(folder):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from all_below(path)
 
 
-def _fault(path: Path, shape: tuple[int, int] | None) -> str | None:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            size, mode, kind = image.size[::-1], image.mode, image.format
-            image.verify()  # every chunk of a PNG, up to the last, as TensorFlow wants it
-        with Image.open(path, formats=FORMATS) as image:
-            image.draft(None, (1, 1))  # a JPEG is read to its end, at an eighth of the cost
-            image.load()
-    except FileNotFoundError:
-        return "the file is missing"
-    except UnidentifiedImageError:
-        return f"not an image of a known kind ({', '.join(FORMATS)})"
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
-        return f"the image cannot be read ({error})"
-    if kind == "BMP" and mode in ("1", "P"):
-        return "a BMP with a palette, which TensorFlow does not decode; save it as PNG"
-    if shape is not None and size != tuple(shape):
-        return f"the image is {size[0]}x{size[1]}, expected {shape[0]}x{shape[1]} (height x width)"
-    return None
-
-
-def sizes(files: Sequence[Path]) -> list[tuple[int, int] | None]:
-    """`(height, width)` of every file, from its header; None where it cannot be read."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(_size, files))
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.height, image.width
-    except Exception:  # `check_files` says what is wrong with it
-        return None
-
-
-def digests(files: Sequence[Path]) -> list[str]:
-    """SHA-256 of every file's bytes, in hexadecimal."""
-
-    def digest(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(digest, files))
+def shown(path: Path | str) -> str:
+    """A path as it can be printed and written: bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def whole_size(image_size: int | None) -> int | None:
@@ -127,19 +77,35 @@ def decode(path: Any, image_shape: ImageShape) -> Any:
     """Read one image inside a TensorFlow graph, as in `Dataset.map`.
 
     Args:
-        path: a scalar string tensor: a PNG, JPEG or BMP file, or a GIF, of which the first
-            frame is read.
+        path: a scalar string tensor, one of `paths`: a file as `reading.read` takes it.
         image_shape: `(height, width, channels)`, with one channel or three. An image of
-            another size is resized (bilinear, with antialiasing); transparency is dropped.
+            another size is resized (bilinear, with antialiasing).
 
     Returns:
-        uint8, of the static shape `image_shape`.
+        uint8, of the static shape `image_shape`. A file that cannot be read ends the graph with
+        TensorFlow's error, which holds our sentence and the file's name.
     """
     import tensorflow as tf
 
+    # stateless: a dataset whose functions have no state can be optimised, and distributed
+    path = tf.convert_to_tensor(path, tf.string)
+    pixels = tf.numpy_function(_pixels, [path], tf.uint8, stateful=False)
+    return _fitted(pixels, image_shape)
+
+
+def _pixels(path: Any) -> np.ndarray:
+    name = os.fsdecode(np.asarray(path, object).item())  # bytes, or out of a graph in an array
+    try:
+        return reading.read(name).pixels
+    except reading.Unreadable as error:
+        raise ValueError(f"{shown(name)}: {error}") from error
+
+
+def _fitted(image: Any, image_shape: ImageShape) -> Any:
+    """A picture of three channels, resized to a shape and made grey, where that is asked for."""
+    import tensorflow as tf
+
     height, width, channels = image_shape
-    # Three channels at first: for one, TensorFlow decodes neither BMP, GIF nor CMYK.
-    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     image = tf.ensure_shape(image, [None, None, 3])
     if channels == 1:
         image = tf.image.rgb_to_grayscale(image)
@@ -152,8 +118,16 @@ def decode(path: Any, image_shape: ImageShape) -> Any:
     return tf.ensure_shape(tf.cond(fits, lambda: image, resized), image_shape)
 
 
+def paths(files: Sequence[Path]) -> Any:
+    """Paths as a string tensor, whatever bytes they are made of, on the input pipeline's side."""
+    import tensorflow as tf
+
+    with tf.device("/CPU:0"):
+        return tf.constant([os.fsencode(file) for file in files], tf.string)
+
+
 def read_all(files: Sequence[Path], image_shape: ImageShape) -> np.ndarray:
-    """Decode all files, in parallel.
+    """Decode all files, in parallel; the pixels are those of `decode`.
 
     Returns:
         uint8, shape `(len(files), height, width, channels)`, in the order of `files`.
@@ -163,20 +137,25 @@ def read_all(files: Sequence[Path], image_shape: ImageShape) -> np.ndarray:
     """
     import tensorflow as tf
 
-    paths = tf.constant([os.fspath(file) for file in files], tf.string)
-    data = tf.data.Dataset.from_tensor_slices(paths).map(
-        lambda path: decode(path, image_shape),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def fitted(image):
+        return _fitted(image, image_shape)
+
     images = np.empty((len(files), *image_shape), np.uint8)
-    try:
-        for row, image in enumerate(data.as_numpy_iterator()):
-            images[row] = image
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
-        # TensorFlow does not say which file it was.
-        refuse("the image files", check_files((None, file) for file in files))
-        raise
+
+    def fill(row: int) -> str | None:
+        try:
+            pixels = reading.read(files[row]).pixels
+        except reading.Unreadable as error:
+            return f"{shown(files[row])}: {error}"
+        if pixels.shape != image_shape:
+            with tf.device("/CPU:0"):
+                pixels = fitted(pixels).numpy()
+        images[row] = pixels
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        refuse("the image files", [fault for fault in pool.map(fill, range(len(files))) if fault])
     return images
 
 

@@ -7,8 +7,6 @@ The official distribution is a folder with `annotations.csv` and, beside it, `im
 import dataclasses
 import os
 import warnings
-import zipfile
-import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from kd_keras.checks import unknown
-from kd_keras.data import images
+from kd_keras.data import images, looking, repeats
+from kd_keras.data.archives import unpack
 from kd_keras.data.task import Split, Task, balanced_class_weight, cut_validation
-from kd_keras.files import fingerprint, whole_folder
+from kd_keras.files import fingerprint
 
 CLASSES = ("HP", "SSA")
 NATIVE_SIZE = 224
@@ -77,7 +76,7 @@ def load(
     images.proper_share(validation_share)
     annotations, folder = _find(data_dir)
     table = _read(annotations)
-    _check(table, annotations, folder)
+    seen = _check(table, annotations, folder)
     _compare_counts(table, annotations)
     shape = (side, side, 3)
     whole, test = (
@@ -91,7 +90,7 @@ def load(
         weights = train.weights / train.weights.mean()
         train = dataclasses.replace(train, weights=weights)
         validation = dataclasses.replace(validation, weights=None)
-    files = [folder / name for name in table[NAME]]
+    digests, *decoder = looking.as_read(seen)
     options = [shape, seed, validation_share, soft_labels, vote_weights]
     return Task(
         name="mhist",
@@ -101,9 +100,16 @@ def load(
         class_names=CLASSES,
         metric="auc",
         fingerprint=fingerprint(
-            "mhist", images.digests([annotations, *files]), list(table[NAME]), options
+            "mhist",
+            [looking.digest(annotations), *digests],
+            *decoder,
+            list(table[NAME]),
+            options,
         ),
         class_weight=balanced_class_weight(train.labels, len(CLASSES)),
+        repeats=repeats.of_files(
+            {"train": train, "validation": validation, "test": test}, seen, folder
+        ),
     )
 
 
@@ -131,7 +137,8 @@ def _find(data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path]:
     root = Path(data_dir)
     found = [root / "annotations.csv"]
     if not found[0].is_file():
-        found = [path for path in sorted(root.glob("*/annotations.csv")) if not _hidden(path)]
+        inside = (path / "annotations.csv" for path in images.entries(root) if path.is_dir())
+        found = [path for path in inside if path.is_file()]
     if not found:
         raise FileNotFoundError(f"There is no annotations.csv in {root}. {HELP}")
     if len(found) > 1:
@@ -146,9 +153,10 @@ def _image_folder(places: Collection[Path]) -> Path:
     for place in places:
         folder, archive = place / "images", place / "images.zip"
         if archive.is_file() and not folder.exists():
-            _unpack(archive, folder)
+            unpack(archive, folder)
         # Unpacking by hand often nests, as in images/images/.
-        holders = sorted({path.parent for path in folder.rglob("*.png") if not _hidden(path)})
+        below = images.all_below(folder) if folder.is_dir() else ()
+        holders = sorted({path.parent for path in below if path.suffix == ".png"})
         if len(holders) > 1:
             raise ValueError(
                 f"The PNG images must lie in one folder. Received: {len(holders)} folders, "
@@ -160,45 +168,6 @@ def _image_folder(places: Collection[Path]) -> Path:
         f"There are no PNG images in {' or '.join(str(place / 'images') for place in places)}, and "
         f"no images.zip to be unpacked to a new folder of that name. {HELP}"
     )
-
-
-def _hidden(path: Path) -> bool:
-    """What a Mac adds to folders and archives."""
-    return any(part == "__MACOSX" or part.startswith("._") for part in path.parts)
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    try:
-        with zipfile.ZipFile(archive) as packed:
-            members = [name for name in packed.namelist() if not _hidden(Path(name))]
-            images.refuse(
-                archive,
-                [
-                    f"member {name!r}: its path leaves the folder"
-                    for name in members
-                    if _leaves(name)
-                ],
-            )
-            with whole_folder(folder) as temporary:
-                packed.extractall(temporary, members)
-                if folder.exists():
-                    raise FileExistsError(f"{folder} has come into being meanwhile")
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"{archive} is damaged or no ordinary zip file ({error}); fetch it again."
-        ) from error
-    except OSError as error:
-        if folder.is_dir():  # another process was faster
-            return
-        raise OSError(
-            f"{archive} cannot be unpacked beside itself ({error}). Make {archive.parent} "
-            f"writable and free enough space, or unpack the archive to {folder} yourself."
-        ) from error
-
-
-def _leaves(member: str) -> bool:
-    parts = member.replace("\\", "/").split("/")
-    return parts[0] == "" or ":" in parts[0] or ".." in parts
 
 
 def _read(annotations: Path) -> Any:
@@ -229,8 +198,11 @@ def _read(annotations: Path) -> Any:
     return table[(table != "").any(axis=1)]
 
 
-def _check(table: Any, annotations: Path, folder: Path) -> None:
-    """Raise one error that tells all faults of the rows, the partitions and the images."""
+def _check(table: Any, annotations: Path, folder: Path) -> list[looking.Seen]:
+    """The images of the rows, looked at.
+
+    Raises one error that tells all faults of the rows, the partitions and the images.
+    """
     faults: list[str] = []
     first: dict[str, int] = {}
     for row in table.itertuples(name=None):
@@ -240,9 +212,12 @@ def _check(table: Any, annotations: Path, folder: Path) -> None:
             faults.append(f"row {line}: {name!r}: this name stands in row {first[name]} already")
         first.setdefault(name, line)
     faults += _partition_faults(table)
-    files = [(line, folder / name) for name, line in first.items() if not _name_fault(name)]
-    faults += images.check_files(files, shape=(NATIVE_SIZE, NATIVE_SIZE))
+    sound = {name: line for name, line in first.items() if not _name_fault(name)}
+    seen = looking.look(folder / name for name in sound)
+    shape = (NATIVE_SIZE, NATIVE_SIZE)
+    faults += looking.faults(seen, rows=list(sound.values()), shape=shape)
     images.refuse(annotations, faults)
+    return seen
 
 
 def _row_faults(name: str, label: str, votes: str, partition: str) -> list[str]:

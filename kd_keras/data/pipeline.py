@@ -192,7 +192,7 @@ def _fetcher(split: Split):
     if split.images is not None:
         pixels = tf.constant(split.images)
         return lambda index: tf.gather(pixels, index)
-    files = tf.constant([str(file) for file in split.files or ()])
+    files = images.paths(split.files or ())
     return lambda index: images.decode(tf.gather(files, index), split.image_shape)
 
 

@@ -19,8 +19,8 @@ class Split:
         image_shape: `(height, width, channels)` of every image, as the models get it.
         images: uint8, shape `(n, height, width, channels)`, or None where the pixels are
             read from `files`.
-        files: n paths of PNG, JPEG, BMP or GIF files, decoded and resized to `image_shape` in the
-            input pipeline, or None.
+        files: n paths of image files, as `reading.read` takes them, decoded and resized to
+            `image_shape` in the input pipeline, or None.
         soft_labels: float32, shape `(n, classes)`, rows that sum to one, or None.
         weights: float32, shape `(n,)`, the examples' weights in training, or None.
     """
@@ -73,6 +73,39 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
+class Repeat:
+    """Pictures of one split that are in another one too, or in the same one under another class.
+
+    Attributes:
+        split, other: names of the splits; `other` comes first in train, validation, test.
+        count: how many examples of `split` they are.
+        other_class: of these, how many carry another class in `other`.
+        first, same_as: the first such example of `split`, and where it is in `other`.
+
+    Example:
+        >>> print(Repeat("test", "train", 2, 1, "test/cat/1.png", "train/dog/7.png").sentence)
+        2 test images are in train too, 1 under another class: test/cat/1.png is train/dog/7.png.
+    """
+
+    split: str
+    other: str
+    count: int
+    other_class: int
+    first: str
+    same_as: str
+
+    @property
+    def sentence(self) -> str:
+        """One sentence for people."""
+        many = f"{self.count:,} {self.split} image{'s are' if self.count > 1 else ' is'}"
+        pair = f"{self.first} is {self.same_as}."
+        if self.split == self.other:
+            return f"{many} there again under another class: {pair}"
+        classes = f", {self.other_class:,} under another class" if self.other_class else ""
+        return f"{many} in {self.other} too{classes}: {pair}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """A classification problem: what to learn from, choose by and judge on.
 
@@ -84,6 +117,8 @@ class Task:
         metric: what the best epoch is chosen by, `"accuracy"` or `"auc"`.
         fingerprint: changes when the data, its order or its partition does.
         class_weight: weight by class number for an imbalanced task, or None.
+        repeats: pictures that are in several splits, or under several classes, of all the data
+            that were loaded.
     """
 
     name: str
@@ -94,6 +129,7 @@ class Task:
     metric: str
     fingerprint: str
     class_weight: dict[int, float] | None = None
+    repeats: tuple[Repeat, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -104,13 +140,25 @@ class Task:
         return self.train.image_shape
 
 
-def cut_validation(split: Split, *, share: float, seed: int) -> tuple[Split, Split]:
-    """Cut `share` of the examples off as a validation split, stratified by label, by the seed."""
+def cut_validation(
+    split: Split, *, share: float, seed: int, mend: str = "more images"
+) -> tuple[Split, Split]:
+    """Cut `share` of the examples off as a validation split, stratified by label, by the seed.
+
+    Raises:
+        ValueError: there are too few of them; `mend` says what to give, as a user can.
+    """
     from sklearn.model_selection import train_test_split
 
-    train, validation = train_test_split(
-        np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
-    )
+    try:
+        train, validation = train_test_split(
+            np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
+        )
+    except ValueError as error:
+        raise ValueError(
+            f"validation_share={share} cannot be cut, stratified, from {len(split)} training "
+            f"images ({error}) Give {mend}; in Python, a larger `validation_share` does too."
+        ) from error
     return split.rows(np.sort(train)), split.rows(np.sort(validation))
 
 
@@ -131,6 +179,7 @@ def without_validation(task: Task) -> Task:
         train=_joined(task.train, task.validation),
         validation=task.validation.rows(np.arange(0)),
         fingerprint=f"{task.fingerprint}+validation",
+        repeats=tuple(r for r in task.repeats if "validation" not in (r.split, r.other)),
     )
 
 

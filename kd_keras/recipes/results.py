@@ -23,6 +23,9 @@ def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
         "validation": len(task.validation),
         "test": len(task.test),
         "fingerprint": task.fingerprint,
+        "repeats": [
+            {**dataclasses.asdict(repeat), "sentence": repeat.sentence} for repeat in task.repeats
+        ],
         **({"transfer": len(students.train)} if other and students is not None else {}),
     }
 

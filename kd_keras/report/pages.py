@@ -72,6 +72,7 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
     found = results.get("verdict")
     parts = [
         page.paragraph(_about(run), "about"),
+        *(page.paragraph(f"Data: {line}", "about") for line in _repeats(results)),
         page.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
         *_tables(results),
     ]
@@ -208,6 +209,12 @@ def _title(run: Run) -> str:
     if "search" in run["results"]:
         what = "Search for hyper-parameters"
     return f"{what} on {task['name']}" if task else run["name"]
+
+
+def _repeats(results: dict[str, Any]) -> list[str]:
+    """Sentences on pictures that are there twice, from the task of the results."""
+    found = (results.get("task") or {}).get("repeats", [])  # older runs did not look for them
+    return [repeat["sentence"] for repeat in found]
 
 
 def _about(run: Run) -> str:

@@ -1,5 +1,8 @@
 """A user's own folder of images."""
 
+import hashlib
+import os
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd_keras import data
 from kd_keras.data import folder, images
+from kd_keras.files import fingerprint
 
 
 def draw(path, colour, size=(8, 8)):
@@ -66,28 +71,100 @@ def test_validation_is_cut_stratified_by_the_seed(root):
     assert other.test.files == task.test.files
 
 
-@pytest.mark.parametrize("name", ["validation", "val"])
-def test_a_validation_folder_is_taken_as_it_is(root, name):
-    fill(root, {f"{name}/cat": 2, f"{name}/dog": 1}, size=(8, 6))
-    task = folder.load(root)
-    assert len(task.train) == 30
-    assert {path.parents[1].name for path in task.validation.files} == {name}
+def test_the_partitions_go_by_their_usual_names_in_either_case(root):
+    fill(root, {"validation/cat": 2, "validation/dog": 1}, size=(8, 6))
+    taken = {"train": root / "train", "validation": root / "validation", "test": root / "test"}
+    names = {"validation": ("valid", "val", "dev", "VALID", "validation")}
+    names |= {"train": ("training", "Train"), "test": ("testing", "TEST")}
+    for part, others in names.items():
+        for name in others:
+            taken[part] = taken[part].rename(root / name)
+            task = folder.load(root)
+            assert [len(s) for s in (task.train, task.validation, task.test)] == [30, 3, 5]
+            assert {path.parents[1].name for path in getattr(task, part).files} == {name}
     assert task.validation.labels.tolist() == [0, 0, 1]
 
 
-def test_two_validation_folders_are_refused(root):
-    fill(root, {"validation/cat": 2, "val/cat": 2})
-    with pytest.raises(ValueError, match="keep one"):
+def test_two_folders_of_one_partition_are_refused(root):
+    for name, first in (("validation", "valid"), ("train", "training")):
+        fill(root, {f"{name}/cat": 2, f"{first}/cat": 2})
+        with pytest.raises(ValueError, match=f"both of which mean {name}; keep one of them"):
+            folder.load(root)
+        shutil.rmtree(root / first)
+
+
+def test_a_folder_of_another_meaning_is_a_fault_and_hidden_ones_are_none(root):
+    for name in (".git", "__MACOSX/train"):
+        (root / name).mkdir(parents=True)
+    folder.load(root)
+    for name in ("validaton", "extra"):
+        (root / name).mkdir()
+    message = faults_of(root, 2)
+    assert (
+        f"{root / 'validaton'}: Unknown partition 'validaton'. Did you mean 'validation'?"
+        in message
+    )
+    assert f"{root / 'extra'}: Unknown partition 'extra'." in message
+
+
+def test_a_name_that_is_not_utf8_is_read_of_an_image_and_refused_of_a_class(root):
+    strange = os.fsdecode(b"caf\xe9")
+    (root / "test/cat/00.png").rename(root / "test/cat" / f"{strange}.png")
+    task = folder.load(root)
+    assert images.in_memory(task.test).images.shape == (5, 8, 6, 3)
+    for part in ("train", "test"):
+        (root / part / "cat").rename(root / part / strange)
+    with pytest.raises(ValueError, match=r"train/caf\\xe9: the name of a class must be UTF-8"):
         folder.load(root)
 
 
+def test_repeated_pictures_are_counted_logged_and_do_not_stop(root, caplog):
+    assert folder.load(root).repeats == ()
+    shutil.copy(root / "train/dog/03.png", root / "test/cat/copy.png")
+    shutil.copy(root / "train/dog/04.png", root / "test/dog/copy.png")
+    shutil.copy(root / "train/dog/05.png", root / "train/dog/again.png")  # twice as heavy, no more
+    shutil.copy(root / "train/dog/06.png", root / "train/cat/other.png")
+    with Image.open(root / "train/cat/00.png") as image:  # other bytes, the same pixels
+        image.save(root / "test/cat/00b.tif")
+    draw(root / "valid/cat/0.png", "white", (8, 6))
+    shutil.copytree(root / "train/dog", root / "valid/dog")
+    task = data.load("folder", data_dir=root)
+    told = {(r.split, r.other): (r.count, r.other_class) for r in task.repeats}
+    assert told == {
+        ("train", "train"): (2, 2),
+        ("validation", "train"): (21, 1),
+        ("test", "train"): (3, 1),
+        ("test", "validation"): (2, 1),
+    }
+    (test,) = (r for r in task.repeats if (r.split, r.other) == ("test", "train"))
+    assert (test.first, test.same_as) == ("test/cat/00b.tif", "train/cat/00.png")
+    assert [record.message for record in caplog.records] == [
+        f"The task folder: {repeat.sentence}" for repeat in task.repeats
+    ]
+
+
+def test_fingerprints_of_before_stand_where_the_pixels_do(root):
+    """PNG pixels are as ever; JPEG files are decoded otherwise since version 0.1."""
+
+    def formula(task, *decoder):
+        files = sorted(root.glob("train/*/*")) + sorted(root.glob("test/*/*"))
+        names = [path.relative_to(root).as_posix() for path in files]
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        return fingerprint("folder", names, digests, *decoder, [task.image_shape, 0, 0.1])
+
+    task = folder.load(root)
+    assert task.fingerprint == formula(task)
+    draw(root / "test/cat/x.jpg", "red", (8, 6))
+    assert folder.load(root).fingerprint == formula(task, "read by Pillow")
+
+
 def test_every_ending_is_read_in_either_case_and_hidden_files_are_passed_over(root):
-    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.bmp", "e.gif"):
+    for name in ("a.PNG", "b.jpg", "c.JPEG", "d.bmp", "e.gif", "f.TIF", "g.webp"):
         draw(root / "test/cat" / name, "red", (8, 6))
     (root / "test/.DS_Store").touch()
     (root / "test/cat/.DS_Store").touch()
     (root / "README.txt").touch()
-    assert len(folder.load(root).test) == 10
+    assert len(folder.load(root).test) == 12
 
 
 def test_image_size_channels_and_metric_are_as_asked(root):
@@ -108,6 +185,14 @@ def test_fingerprint_follows_content_and_partition_not_the_place(root, tmp_path_
     assert folder.load(moved).fingerprint != first
 
 
+def test_of_unlabelled_images_those_in_hidden_folders_are_passed_over(root):
+    split, fingerprint = folder.unlabelled(root, (8, 6, 3))
+    assert len(split) == 35
+    for name in (".thumbnails/a.png", "__MACOSX/train/a.png", "train/._a.png"):
+        draw(root / name, "red")
+    assert folder.unlabelled(root, (8, 6, 3))[1] == fingerprint
+
+
 # --- what is refused ---
 
 
@@ -120,7 +205,7 @@ def test_a_missing_folder_is_named_with_the_layout(tmp_path, root):
 
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_a_missing_partition_is_named(root, part):
-    (root / part).rename(root / "elsewhere")
+    shutil.rmtree(root / part)
     with pytest.raises(FileNotFoundError, match=f"no folder {part}/"):
         folder.load(root)
 
@@ -191,9 +276,22 @@ def test_arguments_are_checked(root, options, name):
         folder.load(root, **options)
 
 
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="the superuser may read anything"
+)
+def test_a_folder_that_may_not_be_read_is_not_passed_over(root):
+    (root / "test/cat").chmod(0)
+    try:
+        for load in (folder.load, lambda data_dir: folder.unlabelled(data_dir, (8, 6, 3))):
+            with pytest.raises(PermissionError, match="test/cat"):
+                load(root)
+    finally:
+        (root / "test/cat").chmod(0o755)
+
+
 def test_too_few_images_for_a_validation_split(tmp_path):
     fill(tmp_path, {"train/cat": 3, "train/dog": 3, "test/cat": 1, "test/dog": 1})
-    with pytest.raises(ValueError, match=r"validation_share=0.1.*validation/"):
+    with pytest.raises(ValueError, match=r"validation_share=0.1.*Give more images, or a folder va"):
         folder.load(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Summaries over seeds, and the verdict."""
 
+import dataclasses
 import math
 
 import pytest
@@ -71,6 +72,11 @@ def test_facts_of_the_task_and_a_seeds_entry():
     assert (facts["train"], facts["validation"], facts["test"]) == (1149, 288, 360)
     assert (facts["name"], facts["classes"], facts["metric"]) == ("digits", 10, "accuracy")
     assert facts["fingerprint"] == task.fingerprint
+    assert facts["repeats"] == []
+    twice = data.Repeat("test", "train", 2, 1, "test/cat/1.png", "train/dog/7.png")
+    (told,) = results.task_facts(dataclasses.replace(task, repeats=(twice,)))["repeats"]
+    assert (told["count"], told["other_class"], told["first"]) == (2, 1, "test/cat/1.png")
+    assert told["sentence"].startswith("2 test images are in train too, 1 under another class: ")
     seed = results.seed_entry(3, Outcome(9, 7, 0.75, 1.5), task, {"accuracy": 0.7})
     assert seed == {
         "seed": 3,

@@ -1,0 +1,206 @@
+"""The one decoder of image files: what the check accepts is what training reads.
+
+Pillow decodes, in threads, since it lets go of the interpreter meanwhile. No setting of Pillow that
+holds for the whole process is touched.
+"""
+
+import dataclasses
+import os
+import struct
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    ExifTags,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 1 << 26  # 8,192 x 8,192: what a camera of 64 megapixels takes; 200 MB once decoded
+
+# what a file of each kind begins with, and its reader
+_KINDS: dict[str, tuple[tuple[bytes, ...], Callable[[IO[bytes]], Any]]] = {
+    "PNG": ((b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
+    "JPEG": ((b"\xff\xd8\xff",), JpegImagePlugin.JpegImageFile),
+    "BMP": ((b"BM",), BmpImagePlugin.BmpImageFile),
+    "GIF": ((b"GIF87a", b"GIF89a"), GifImagePlugin.GifImageFile),
+    "TIFF": ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImagePlugin.TiffImageFile),
+    "WebP": ((b"RIFF",), WebPImagePlugin.WebPImageFile),
+}
+KINDS = tuple(_KINDS)
+
+# how a picture is turned that says so (EXIF 2.3, tag 274); the last four exchange its sides
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# what `convert("RGB")` makes of these is what a person sees
+_MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr")
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF file
+_PNG_DEPTH = 24  # where a PNG file says how many bits a sample has
+
+
+class Unreadable(ValueError):
+    """A file is no image that can be read; the message says why, but not which file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """What is in an image file.
+
+    Attributes:
+        pixels: uint8, shape `(height, width, 3)`.
+        size: `(height, width)` of the whole picture.
+        kind: one of `KINDS`.
+        deep: whether the file has 16 bits a sample, of which the upper 8 are kept.
+        as_before: whether the pixels are those that TensorFlow's decoder gives, which read the
+            files up to version 0.1.
+    """
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    kind: str
+    deep: bool
+    as_before: bool
+
+
+def read(
+    path: str | os.PathLike[str], *, thoroughly: bool = False, coarse: bool = False
+) -> Picture:
+    """The picture in a PNG, JPEG, BMP, GIF, TIFF or WebP file, as a person sees it.
+
+    Turned as its EXIF data say; over white where it is transparent; the first frame where it moves.
+    16 bits a sample are taken as 0..65535, of which the upper 8 are kept: PNG scales samples to
+    the full range whatever its sBIT chunk says. A TIFF file may have 12 bits a sample. Colour
+    profiles are not applied.
+
+    Args:
+        path: the file.
+        thoroughly: test the check sums of a PNG file too, up to its last chunk.
+        coarse: decode a JPEG file, which is read to its end, at an eighth of its size and cost.
+
+    Raises:
+        Unreadable: the file is missing or damaged, of another kind, has more than `MAX_PIXELS`
+            pixels, several pages (TIFF), or samples whose range nobody knows (floats, 32 bits).
+    """
+    try:
+        with open(path, "rb") as file:
+            if thoroughly:
+                kind, image = _opened(file)
+                if kind == "PNG":
+                    image.verify()
+                file.seek(0)
+            return _picture(*_opened(file), file, coarse)
+    except Unreadable:
+        raise
+    except FileNotFoundError:
+        raise Unreadable("the file is missing") from None
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise Unreadable(f"the image cannot be read ({reason})") from error
+
+
+def _opened(file: IO[bytes]) -> tuple[str, Any]:
+    """The kind of a file, and Pillow's image of it, of which only the header has been read."""
+    start = file.read(16)
+    file.seek(0)
+    for kind, (marks, reader) in _KINDS.items():
+        if start.startswith(marks) and (kind != "WebP" or start[8:12] == b"WEBP"):
+            image = reader(file)
+            _refuse_odd(kind, image)
+            return kind, image
+    raise Unreadable(f"not an image of a known kind ({', '.join(KINDS)})")
+
+
+def _refuse_odd(kind: str, image: Any) -> None:
+    """What a header says that makes decoding dear or its meaning doubtful."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise Unreadable(
+            f"the image is {height}x{width} (height x width), more than {MAX_PIXELS:,} pixels; "
+            "save it smaller, or cut it into tiles"
+        )
+    if kind == "TIFF" and image.n_frames > 1:
+        raise Unreadable(f"a TIFF of {image.n_frames} pages; save the one you mean on its own")
+    if image.mode not in _MODES and not image.mode.startswith("I;16"):
+        raise Unreadable(
+            f"its samples ({image.mode}) are floats, signed, of 32 bits, or no RGB: nobody knows "
+            "which is black and which is white; save it with 8 or 16 bits a sample"
+        )
+
+
+def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
+    depth = _depth(kind, image, file)
+    width, height = image.size
+    if coarse and kind == "JPEG":
+        image.draft(None, (1, 1))
+    image.load()
+    if kind == "TIFF":  # has been turned by now
+        width, height = image.size
+    turn = _turn(image)
+    clear = False
+    if image.mode.startswith("I;16"):
+        image = _grey(image, depth)
+    elif image.has_transparency_data:
+        image, clear = _over_white(image)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    if turn is not None:
+        image = image.transpose(turn)
+        if turn in list(_TURNS.values())[3:]:
+            width, height = height, width
+    return Picture(
+        pixels=np.asarray(image),
+        size=(height, width),
+        kind=kind,
+        deep=depth == 16,
+        as_before=kind in ("PNG", "BMP") and turn is None and not clear,
+    )
+
+
+def _depth(kind: str, image: Any, file: IO[bytes]) -> int:
+    """Bits a sample, as far as they can be more than 8."""
+    if kind == "TIFF":
+        return max(image.tag_v2.get(_BITS, (8,)))
+    if kind != "PNG":
+        return 8
+    place = file.tell()
+    file.seek(_PNG_DEPTH)
+    (depth,) = file.read(1)
+    file.seek(place)
+    return depth
+
+
+def _turn(image: Any) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except (SyntaxError, struct.error, KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None  # Pillow's own list of what damaged EXIF data raise: they turn nothing
+
+
+def _grey(image: Any, depth: int) -> Any:
+    """The upper 8 bits of grey samples that have more."""
+    values = np.asarray(image).astype("uint16")
+    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = (1 << depth) - 1 - values  # which Pillow does for 8 bits and fewer
+    return Image.fromarray((values >> (depth - 8)).astype("uint8"))
+
+
+def _over_white(image: Any) -> tuple[Any, bool]:
+    """A picture with an alpha channel or a transparent colour; whether white is seen through it."""
+    layer = image.convert("RGBA")
+    if layer.getchannel("A").getextrema()[0] == 255:
+        return layer, False
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer), True

@@ -1,0 +1,71 @@
+"""The same picture in several splits, or under several classes of one."""
+
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+
+from kd_keras.data import images, looking
+from kd_keras.data.task import Repeat, Split, Task
+
+
+def find(
+    splits: Mapping[str, Split],
+    pictures: Mapping[str, Sequence[Hashable]],
+    name_of: Callable[[str, int], str],
+) -> tuple[Repeat, ...]:
+    """Pictures of a split that are in an earlier one, or under another class in the same one.
+
+    A picture that is twice in one split under one class is left alone: it weighs more, no more.
+
+    Args:
+        splits: by name, in the order train, validation, test.
+        pictures: by split, what each example shows, equal where the pictures are.
+        name_of: what to call an example, from its split and its row.
+    """
+    labels = {name: split.labels.tolist() for name, split in splits.items()}
+    # by split and picture, the first row of each class
+    places: dict[str, dict[Hashable, dict[int, int]]] = {name: {} for name in splits}
+    for name, shown in pictures.items():
+        for row, picture in enumerate(shown):
+            places[name].setdefault(picture, {}).setdefault(labels[name][row], row)
+    found = []
+    for other, split in itertools.combinations_with_replacement(splits, 2):
+        count = elsewhere = 0
+        first: tuple[str, ...] = ()
+        for row, picture in enumerate(pictures[split]):
+            there = places[other].get(picture, {})
+            conflicts = [place for label, place in there.items() if label != labels[split][row]]
+            if not there or (split == other and not conflicts):
+                continue
+            count += 1
+            elsewhere += bool(conflicts)
+            place = [*conflicts, *there.values()][0]
+            first = first or (name_of(split, row), name_of(other, place))
+        if first:
+            found.append(Repeat(split, other, count, elsewhere, *first))
+    return tuple(found)
+
+
+def of_files(splits: Mapping[str, Split], seen: Sequence[looking.Seen], root: Path):
+    """`find` among files, which have been looked at; they are named from `root` on."""
+    by_path = dict(zip((file.path for file in seen), looking.pictures(seen), strict=True))
+
+    def name_of(split: str, row: int) -> str:
+        return images.shown((splits[split].files or ())[row].relative_to(root))
+
+    shown = {name: [by_path[path] for path in split.files or ()] for name, split in splits.items()}
+    return find(splits, shown, name_of)
+
+
+def with_repeats(task: Task) -> Task:
+    """A task whose pixels are in memory, with what `find` has found in it."""
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    shown = {
+        name: [hashlib.blake2b(image, digest_size=16).digest() for image in split.images]
+        for name, split in splits.items()
+        if split.images is not None
+    }
+    repeats = find(splits, shown, lambda split, row: f"{split} image {row}")
+    return dataclasses.replace(task, repeats=repeats)

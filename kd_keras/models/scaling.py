@@ -1,0 +1,43 @@
+"""Whether images are scaled as a model takes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+FIRST = 256  # images that are looked at: among so many, not all are black
+LEAST = 50.0  # a model that divides by so much is made for pixels up to 255, not up to 1
+
+
+def rescales(model: keras.Model) -> bool:
+    """Whether a layer of the model divides pixels, as by 255 or 127.5.
+
+    Example:
+        >>> from kd_keras.models import small
+        >>> rescales(small.mlp(input_shape=(8, 8, 1), classes=3))
+        True
+    """
+    layers = model._flatten_layers(include_self=False)
+    scales = [layer.scale for layer in layers if isinstance(layer, keras.layers.Rescaling)]
+    return any(0 < np.max(np.abs(scale)) <= 1 / LEAST for scale in scales)
+
+
+def divided_twice(images: Any, models: Mapping[str, keras.Model]) -> str | None:
+    """A warning where images lie within 0 to 1 and a model is going to divide them; else None.
+
+    Args:
+        images: array or tensor, shape `(n, ...)`; the first of them are looked at.
+        models: the models that will see them, by role.
+    """
+    roles = [role for role, model in models.items() if rescales(model)]
+    pixels = np.asarray(images[:FIRST]) if roles else np.empty(0)
+    if not pixels.size or pixels.dtype.kind not in "biuf":
+        return None
+    low, high = float(pixels.min()), float(pixels.max())
+    if not 0.0 <= low < high <= 1.0:
+        return None
+    return (
+        f"`x` holds images within {low:g} to {high:g}, which look divided by 255 already, and the "
+        f"{' and the '.join(roles)} divides them by itself. Give raw pixels, 0 to 255."
+    )
