@@ -2,7 +2,7 @@
 
     python docs/results/digits_kd.py FOLDER
 
-Every setting of the grid is trained for the seeds 10 to 13, each with a teacher and a validation
+Every setting of the grid is trained for the seeds 10 to 12, each with a teacher and a validation
 split of its own; the preset runs with the seeds 0 to 2 and the split of seed 0. The test split is
 thrown away before the first training. The setting with the largest mean gain over the same student
 alone is the preset's; of equal ones, that of fewer epochs, and then of the smaller student. The
@@ -28,7 +28,7 @@ from kd_keras.recipes.training import length, train
 PAGE = Path(__file__).parent / "digits-kd.md"
 BLOCK = re.compile(r"(<!-- made: grid -->\n).*?(<!-- end: grid -->)", re.DOTALL)
 
-SEEDS = (10, 11, 12, 13)
+SEEDS = (10, 11, 12)
 HIDDEN, BATCHES = (32, 256), (16, 32)
 TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0), (0.1, 0.5)
 EPOCHS = (20, 40)
