@@ -12,6 +12,32 @@ from kd_keras.logs import Logged
 log = logging.getLogger(__name__)
 
 
+class Bar(keras.callbacks.ProgbarLogger):
+    """Keras' bar, which ends at the last step: Keras' own counts the steps of a call that the epoch
+    no longer has, and says 16/12."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(self._within(batch), logs)
+
+    def on_test_batch_end(self, batch, logs=None):
+        super().on_test_batch_end(self._within(batch), logs)
+
+    def on_predict_batch_end(self, batch, logs=None):
+        super().on_predict_batch_end(self._within(batch), logs)
+
+    def _within(self, batch: int) -> int:
+        return batch if self.target is None else min(batch, self.target - 1)
+
+
+def with_bar(callbacks, verbose):
+    """Callbacks as given to Keras, with a `Bar` where it would draw its own."""
+    if verbose == 0 or isinstance(callbacks, keras.callbacks.CallbackList):
+        return callbacks
+    given = keras.tree.flatten(callbacks or [])
+    drawn = any(isinstance(one, keras.callbacks.ProgbarLogger) for one in given)
+    return given if drawn else [*given, Bar()]
+
+
 class Compiled(Logged):
     """A Keras model that runs its steps as is fastest here, unless `compile` is told how."""
 
@@ -83,16 +109,18 @@ class Compiled(Logged):
         verbose="auto",
         sample_weight=None,
         steps=None,
+        callbacks=None,
         **rest,
     ):
         """As in `keras.Model.evaluate`."""
         self._one_by_one(steps)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, **rest)
+        shown = with_bar(callbacks, verbose)
+        return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, shown, **rest)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As in `keras.Model.predict`."""
         self._one_by_one(steps)
-        return super().predict(x, batch_size, verbose, steps, callbacks)
+        return super().predict(x, batch_size, verbose, steps, with_bar(callbacks, verbose))
 
     def _choose(self, trained: keras.Model, steps, callbacks, one_by_one: bool) -> None:
         """How steps are run from here on; the words given to `compile` win."""

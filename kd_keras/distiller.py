@@ -5,7 +5,7 @@ import logging
 import keras
 import numpy as np
 
-from kd_keras import losses, methods, objective
+from kd_keras import losses, methods, objective, teacher_check
 from kd_keras.arrays import is_array
 from kd_keras.earlier import Earlier, plan_of
 from kd_keras.methods.views import found
@@ -205,6 +205,12 @@ class Distiller(Mixed):
                 type(self.method).__name__,
                 self.method.augmentation,
             )
+
+    def _check_teacher(self, x, y):
+        stored = self._joined.batch.get("teacher", self._joined.late.get("teacher"))
+        if is_array(y) and stored is not None:
+            model = getattr(self._teacher, "model", None)
+            teacher_check.log_stored(stored, x, np.asarray(y), self.classes, model)
 
     def _models(self):
         teacher = getattr(self._teacher, "model", None)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from kd_keras import arrays, cache, features, feed, objective
-from kd_keras.compiled import Compiled
+from kd_keras.compiled import Compiled, with_bar
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.objective import FEATURES
@@ -115,7 +115,8 @@ class Supervised(Compiled):
         if arrays.is_array(x) and arrays.is_array(y):
             held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
             self.meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
-        x = self._with_stored(x, kwargs, batch_size or 32)
+        given, x = x, self._with_stored(x, kwargs, batch_size or 32)
+        self._check_teacher(given, y)
         x, y = self._fed(x, y, batch_size or 32, kwargs)
         if isinstance(x, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
@@ -138,6 +139,7 @@ class Supervised(Compiled):
         counted = bool(uncounted or kwargs.get("validation_steps"))
         self._choose(self._joined.trained or self._network(), steps, others, one_by_one=counted)
         self._build_state(first, self.classes)
+        callbacks = with_bar(callbacks, verbose)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def call(self, inputs, training=False):
@@ -244,6 +246,9 @@ class Supervised(Compiled):
         objective.check_images(x, self._models())
         if arrays.is_array(y):
             objective.check_labels(np.asarray(y), self.classes, len(x))
+
+    def _check_teacher(self, x, y) -> None:
+        """Warn of a teacher whose stored answers say that it cannot teach these labels."""
 
     def _check_batch_size(self, size: int | None) -> None:
         """Raise `ValueError` for batches that are too small; None is not known."""

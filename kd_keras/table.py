@@ -18,7 +18,18 @@ QUALITY = {
 }
 
 CHOSEN = "Test was looked at once: for the setting that is best on validation, and the baselines."
-COMPARED = "Gain: on test, over the same student alone; * by more than the spread over seeds."
+COMPARED = (
+    "Gain: on test, over the same student alone, with a 95 % interval over images and seeds; "
+    "* where it lies above zero. One row in forty that gains nothing has a star by chance."
+)
+COMPARED_BY_SPREAD = (
+    "Gain: on test, over the same student alone; * by more than the spread over seeds, as earlier "
+    "versions judged. The intervals are not known: the run kept no predictions."
+)
+NOT_KNOWN = (
+    "(Judged by the spread over seeds, as earlier versions did. The interval of the difference is "
+    "not known: the run kept no predictions.)"
+)
 
 
 def rows(results: Results) -> list[Row]:
@@ -87,14 +98,16 @@ def comparison_lines(results: Results) -> list[list[str]]:
     found = results["sweep"]
     metric = found["metric"]
     title = QUALITY.get(metric, metric)
-    table = [["", title, "gain", "validation", "agreement", "parameters", "latency"]]
+    head = ("gain", "interval", "validation", "agreement", "parameters", "latency")
+    table = [["", title, *head]]
     columns = {row["model"]: row for row in rows(results)}
 
-    def line(label, scores, gain=""):
+    def line(label, scores, gain="", interval=""):
         row = columns[label]
         cells = [
             spread(row[metric]),
             gain,
+            interval,
             spread(scores["validation"]),
             spread(row["agreement"]) or "-",
             count(row["parameters"]),
@@ -110,8 +123,16 @@ def comparison_lines(results: Results) -> list[list[str]]:
             if row["student"] == alone["student"]:
                 mark = " *" if row["verdict"]["beats"] else ""
                 gain = f"{row['verdict']['gain']:+.4f}{mark}"
-                table.append(line(row["label"], row, gain))
+                known = row["verdict"].get("interval")
+                interval = "not known" if known is None else f"{known[0]:+.4f} to {known[1]:+.4f}"
+                table.append(line(row["label"], row, gain, interval))
     return table
+
+
+def compared(results: Results) -> str:
+    """What the gains and stars of a comparison mean."""
+    judged = [row["verdict"] for row in results["sweep"]["settings"]]
+    return COMPARED if all("interval" in one for one in judged) else COMPARED_BY_SPREAD
 
 
 def as_text(results: Results) -> str:
@@ -130,7 +151,7 @@ def as_text(results: Results) -> str:
     if found is None:
         parts = [aligned(lines(results))]
     elif found["command"] == "compare":
-        parts = [aligned(comparison_lines(results)), COMPARED]
+        parts = [aligned(comparison_lines(results)), compared(results)]
     else:
         parts = [aligned(study_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
     return "\n\n".join([part for part in (*parts, verdict(results)) if part])
@@ -151,7 +172,10 @@ def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
 
 def verdict(results: Results) -> str:
     """The run's own sentence on whether distillation helped; '' where there was none to judge."""
-    return (results.get("verdict") or {}).get("text", "")
+    found = results.get("verdict")
+    if not found:
+        return ""
+    return found["text"] if "interval" in found else f"{found['text']} {NOT_KNOWN}"
 
 
 def count(number: float) -> str:

@@ -12,7 +12,7 @@ LAYERS = (
     {"checks", "files", "machine", "calls", "kernels", "pipes", "values", "words"},
     {"schedules", "losses", "config", "execution", "logs", "precision"},
     {"models", "data", "methods"},
-    {"teachers"},
+    {"teachers", "teacher_check"},
     {"cache", "objective"},
     {"features"},
     {"arrays", "compiled", "feed"},

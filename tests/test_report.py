@@ -56,7 +56,7 @@ def write_run(folder, *, classes=2, seeds=3, beats=True, single=False):
     }
     if single:
         models = {"model": models["alone"]}
-    text = f"{'A gain' if beats else 'No gain'}: 0.84 against 0.80 alone (3 seeds, spread 0.01)."
+    text = f"{'A gain' if beats else 'No gain'}: 0.84 against 0.80 alone, +0.01 to +0.07."
     names = NAMES if classes == 2 else [str(k) for k in range(classes)]
     results = {
         "task": {
@@ -67,7 +67,8 @@ def write_run(folder, *, classes=2, seeds=3, beats=True, single=False):
         "models": models,
         "export": {"path": "saved_models/student", "format": "saved_model", "bytes": 10_113_485},
         "verdict": None if single else
-        {"metric": "accuracy", "gain": 0.04, "spread": 0.01, "beats": beats, "text": text},
+        {"metric": "accuracy", "gain": 0.04, "by_seed": [0.04] * seeds, "interval": [0.01, 0.07],
+         "beats": beats, "text": text},
     }  # fmt: skip
     (folder / "results.json").write_text(json.dumps(results))
     (folder / "config.json").write_text(json.dumps({"method": "kd", "note": "</pre><script>"}))
@@ -99,7 +100,7 @@ def test_the_page_says_what_was_found(html, run):
     results = json.loads((run / "results.json").read_text())
     assert "<h1>Knowledge distillation on mhist</h1>" in html
     assert "1,849 train, 326 validation, 977 test examples" in html
-    assert results["verdict"]["text"] in html
+    assert f"{results['verdict']['text']}</p>" in html
     for key in ("teacher", "alone", "distilled"):
         accuracy = results["models"][key]["summary"]["accuracy"]
         assert f"{accuracy['mean']:.4f} ± {accuracy['std']:.4f}" in html
@@ -202,6 +203,8 @@ def test_text_is_aligned_narrow_and_ends_in_the_verdict(run):
     assert (empty, last) == ("", results["verdict"]["text"])
     assert {len(line) for line in body} == {len(head)}
     assert len(head) <= 80
+    old = {**results, "verdict": {"text": "It helped.", "beats": True, "spread": 0.01}}
+    assert table.as_text(old).endswith(f"It helped. {table.NOT_KNOWN}")
     # one seed has no spread, and a metric that nobody has is no line
     one = write_run(run.parent / "one", seeds=1, single=True)
     text = table.as_text(json.loads((one / "results.json").read_text()))
@@ -262,7 +265,9 @@ def write_comparison(folder):
         for gain, method in enumerate(("kd", "dkd:beta=8")):
             label = f"{student} {method}"
             models[label] = model(student, 10_000 * (1 + 9 * number), 1.8 + gain, rng, 3, 2)
-            judged = {"verdict": {"gain": 0.01 * gain, "beats": bool(gain)}}
+            interval = [0.01 * gain - 0.005, 0.01 * gain + 0.005]
+            judged = {"gain": 0.01 * gain, "interval": interval, "beats": bool(gain)}
+            judged = {"verdict": judged}
             row = {"label": label, "student": student, "method": method, **judged}
             found["settings"].append({**row, **scores(0.9 + 0.01 * gain)})
     (run / "results.json").write_text(json.dumps({**results, "models": models, "sweep": found}))
@@ -300,7 +305,7 @@ def test_a_study_over_alpha_alone_is_drawn(tmp_path):
     assert "default" in table.as_text(results)
 
 
-def test_a_comparison_is_a_line_a_method_with_stars_for_gains_beyond_the_spread(tmp_path):
+def test_a_comparison_is_a_line_a_method_with_its_interval_and_stars_above_zero(tmp_path):
     run = write_comparison(tmp_path / "compare")
     html = report.build([run], run / "report").read_text()
     assert "<h1>Methods and students on mhist</h1>" in html
@@ -314,5 +319,9 @@ def test_a_comparison_is_a_line_a_method_with_stars_for_gains_beyond_the_spread(
         *("mobilenetv2:width=0.5 kd", "mobilenetv2:width=0.5 dkd:beta=8"),
     ]
     assert [line[2] for line in lines[1:4]] == ["", "", "+0.0000"]
-    assert lines[4][2] == "+0.0100 *"
+    assert lines[4][2:4] == ["+0.0100 *", "+0.0050 to +0.0150"]
     assert table.COMPARED in table.as_text(results)
+    for row in results["sweep"]["settings"]:  # of a run from before there were intervals
+        del row["verdict"]["interval"]
+    assert table.comparison_lines(results)[4][2:4] == ["+0.0100 *", "not known"]
+    assert table.COMPARED_BY_SPREAD in table.as_text(results)

@@ -13,6 +13,7 @@ from kd_keras.methods import Method
 from kd_keras.recipes import grid, results
 from kd_keras.recipes.learners import deployed
 from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -24,7 +25,7 @@ from tuning.values import in_words
 
 log = logging.getLogger("kd_keras.tuning")
 
-WORDS = results.Words("Tuning", "the default setting", "the default setting")
+WORDS = results.Words("Tuning", "the default setting")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Final:
         self._folder = folder
         self._trainer = Trainer(config, task, teacher, progress)
         self._trained: dict[str, Trained] = {}
+        self.kept = Predictions(task)
 
     def train(self, role: str, setting: Setting, best_epoch: float) -> None:
         """Train a setting for every seed; `"alone"` learns from labels alone.
@@ -83,12 +85,14 @@ class Final:
         self._trained[role] = Trained(setting, outcomes)
 
     def judged(self, teacher_outcome: Outcome) -> dict[str, Any]:
-        """The entries of the results: quality on test, and cost; saves the tuned student.
+        """The entries of the results: quality on test, and cost; saves the tuned student, and
+        what all answered.
 
         It is that of the first seed: test must not choose, and nothing else is left to choose by.
         """
         theirs = Predictor(self._teacher)(self._task.test)
         test = quality.evaluate(theirs, self._task.test.labels)
+        self.kept.keep("teacher", self._config.seed, theirs)
         entry = {**_seed_entry(self._config.seed, teacher_outcome), "test": test}
         costs = cost.describe(self._teacher)
         name = grid.name_of_teacher(self._config)
@@ -102,6 +106,7 @@ class Final:
             model, predict, costs = judges[kind]
             seeds = self._seeds(role, trained, model, predict, theirs)
             models[role] = results.model_entry(str(spec), costs, seeds)
+        self.kept.write(self._folder.path)
         return {role: models[role] for role in ("teacher", *self._trained)}
 
     def _method(self, role: str, setting: Setting) -> Method | None:
@@ -121,27 +126,24 @@ class Final:
         seeds = []
         for seed, outcome in trained.outcomes.items():
             model.load_weights(folder_of(self._folder, _name(role), seed) / WEIGHTS)
-            test = quality.evaluate(
-                predict(self._task.test), self._task.test.labels, teacher_logits=theirs
-            )
+            logits = predict(self._task.test)
+            self.kept.keep(role, seed, logits)
+            test = quality.evaluate(logits, self._task.test.labels, teacher_logits=theirs)
             seeds.append({**_seed_entry(seed, outcome), "test": test})
             if role == "tuned" and seed == self._config.seeds[0]:
                 save(model, self._folder.path / "student.keras")
         return seeds
 
 
-def verdict(
-    metric: str, models: dict[str, Any], best: Mapping[str, Any], trials: int
-) -> dict[str, Any]:
+def verdict(difference: dict[str, Any], best: Mapping[str, Any], trials: int) -> dict[str, Any]:
     """What tuning was worth: the tuned setting against the default one, on test.
 
     Args:
-        metric: that they are judged by.
-        models: of the results.
+        difference: between them, see `paired.difference`.
         best: the row of the trial that was chosen.
         trials: how many there were.
     """
-    found = results.verdict(metric, models["default"], models["tuned"], WORDS)
+    found = results.verdict(difference, WORDS)
     chosen = f"Best on validation, of {trials} trials: {best['trial']}, {in_words(best['values'])}."
     return {**found, "text": f"{chosen} {found['text']}"}
 

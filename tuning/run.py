@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from kd_keras.recipes import learners, results, setup
+from kd_keras.recipes import learners, results, setup, teacher_facts
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -96,6 +96,7 @@ class _Search:
 
     def run(self, varied: list[dict[str, Any]]) -> dict[str, Any]:
         teacher, taught = self.taught_teacher()
+        checked = [teacher_facts.facts(teacher, self.task, self.config.seed)]
         trainer = Trainer(self.config, self.task, teacher, self.progress)
         references = self.references(trainer)
         found = self.search(teacher, trainer)
@@ -111,13 +112,17 @@ class _Search:
             **references,
         }
         del trainer  # its Distillers are not needed any more
-        models = self.judged(teacher, taught, search)
+        models, difference = self.judged(teacher, taught, search)
         return {
             "task": results.task_facts(self.task),
             "search": search,
             "models": models,
             "export": None,
-            "verdict": verdict(self.task.metric, models, outcome.best(found), len(found)),
+            "verdict": results.noted(
+                verdict(difference, outcome.best(found), len(found)),
+                teacher_facts.warning(checked),
+            ),
+            "teacher_check": checked,
         }
 
     def taught_teacher(self) -> tuple[keras.Model, Outcome]:
@@ -166,8 +171,9 @@ class _Search:
 
     def judged(
         self, teacher: keras.Model, taught: Outcome, search: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Train on train and validation, and look at test."""
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Train on train and validation, and look at test: the models' entries, and how much
+        better the tuned setting is than the default one."""
         self.progress.say("training on train and validation, judging on test")
         whole = dataclasses.replace(
             setup.load_task(self.config, whole=True), metric=self.task.metric
@@ -179,11 +185,13 @@ class _Search:
         final.train("alone", default, search["alone"]["best_epoch"])
         final.train("default", default, search["default"]["best_epoch"])
         final.train("tuned", tuned, best["best_epoch"])
-        return final.judged(taught)
+        models = final.judged(taught)
+        return models, final.kept.difference("tuned", "default")
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
         total = self.config.head_epochs + (epochs or self.config.epochs)
-        with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
+        title = f"seed {learner.seed}: {learner.role}"
+        with self.progress.bar(title, total, len(self.task.train)) as bar:
             return train(
                 learner, self.task, self.config, self.folder, epochs=epochs, progress=[bar]
             )

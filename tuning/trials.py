@@ -113,7 +113,8 @@ class Trainer:
     def _train(self, learner, setting, journal, title, epochs=None, **how) -> Outcome:
         budget = dataclasses.replace(self._config, learning_rate=setting.learning_rate)
         total = length(budget, epochs)
-        with self._progress.bar(f"seed {learner.seed}: {title or learner.role}", total) as bar:
+        title = f"seed {learner.seed}: {title or learner.role}"
+        with self._progress.bar(title, total, len(self._task.train)) as bar:
             return train(learner, self._task, budget, journal, epochs=epochs, progress=[bar], **how)
 
 

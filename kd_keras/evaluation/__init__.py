@@ -1,5 +1,5 @@
-"""How good a model is (`quality`) and what it costs (`cost`)."""
+"""How good a model is (`quality`), whether another is better (`paired`), what it costs (`cost`)."""
 
-from kd_keras.evaluation import cost, quality
+from kd_keras.evaluation import cost, paired, quality
 
-__all__ = ["cost", "quality"]
+__all__ = ["cost", "paired", "quality"]

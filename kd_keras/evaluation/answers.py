@@ -56,6 +56,33 @@ class Answers:
         return np.array([1]) if self.classes == 2 else np.unique(self.labels)
 
 
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The classes chosen for n examples: all that accuracy and balanced accuracy need."""
+
+    labels: np.ndarray  # (n,) int64
+    predicted: np.ndarray  # (n,) int64
+    classes: int
+
+    @classmethod
+    def of(cls, name: str, predicted: Any, labels: Any) -> "Choices":
+        predicted = np.asarray(predicted)
+        if predicted.ndim != 1 or not np.issubdtype(predicted.dtype, np.integer):
+            raise ValueError(
+                f"`{name}` must hold logits of shape (examples, classes), or the numbers of the "
+                f"chosen classes, integers of shape (examples,). Received: {predicted.dtype} of "
+                f"shape {predicted.shape}"
+            )
+        classes = 1 + int(max(predicted.max(initial=0), np.max(labels, initial=0)))
+        return cls(
+            _checked_labels(labels, len(predicted), classes), predicted.astype(np.int64), classes
+        )
+
+    @functools.cached_property
+    def correct(self) -> np.ndarray:
+        return (self.predicted == self.labels).astype(np.float64)
+
+
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

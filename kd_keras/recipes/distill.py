@@ -13,8 +13,9 @@ from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.recipes import grid, learners, results, setup, transfer
+from kd_keras.recipes import grid, learners, results, setup, teacher_facts, transfer
 from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -75,22 +76,27 @@ def _run(
     trials = [_Trial(config, task, seed, folder, progress, students) for seed in config.seeds]
     for trial in trials:
         trial.train()
+    checked = [trial.checked for trial in trials]
     progress.say("judging on the test split, measuring costs")
     roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
-    entries = {role: _judge(config, task, role, trials) for role in roles}
+    kept = Predictions(task)
+    entries = {role: _judge(config, task, role, trials, kept) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
     for role, name in files.items():
         save(best.models[role], folder.path / f"{name}.keras")
+    kept.write(folder.path)
     exported = _export(best.models["distilled"], config, task, progress)
     return {
         "task": results.task_facts(task, students),
         "models": entries,
         "export": {**exported, "seed": best.seed},
         "verdict": results.noted(
-            results.verdict(task.metric, entries["alone"], entries["distilled"]),
+            results.verdict(kept.difference("distilled", "alone")),
             setup.method(config, epochs=1).note,
+            teacher_facts.warning(checked),
         ),
+        "teacher_check": checked,
     }
 
 
@@ -125,6 +131,7 @@ class _Trial:
         self.outcomes: dict[str, Outcome] = {}
         self.peers: list[str] = []  # roles of those that learned with the student
         self.between: list[str] = []  # roles of those that the method has trained to teach
+        self.checked: dict[str, Any] = {}  # how good the teacher is
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -139,7 +146,9 @@ class _Trial:
         return self._on_test[role]
 
     def _teacher(self) -> None:
-        self._keep("teacher", *learners.teacher(self.config, self.task, self.seed, self._train))
+        model, outcome = learners.teacher(self.config, self.task, self.seed, self._train)
+        self._keep("teacher", model, outcome)
+        self.checked = teacher_facts.facts(model, self.task, self.seed)
 
     def _alone(self) -> None:
         model = self._student()
@@ -180,23 +189,25 @@ class _Trial:
     def _train(
         self, learner: Learner, epochs: int | None = None, task: Task | None = None
     ) -> Outcome:
-        total = length(self.config, epochs)
-        with self.progress.bar(f"seed {self.seed}: {learner.role}", total) as bar:
-            return train(
-                learner, task or self.task, self.config, self.folder, epochs=epochs, progress=[bar]
-            )
+        task, total = task or self.task, length(self.config, epochs)
+        title = f"seed {self.seed}: {learner.role}"
+        with self.progress.bar(title, total, len(task.train)) as bar:
+            return train(learner, task, self.config, self.folder, epochs=epochs, progress=[bar])
 
     def _keep(self, role: str, model: keras.Model, outcome: Outcome) -> None:
         self.models[role], self.outcomes[role] = model, outcome
         log.info("seed %d: %s, %s", self.seed, role, outcome.text(self.task.metric))
 
 
-def _judge(config: DistillConfig, task: Task, role: str, trials: list[_Trial]) -> dict[str, Any]:
+def _judge(
+    config: DistillConfig, task: Task, role: str, trials: list[_Trial], kept: Predictions
+) -> dict[str, Any]:
     """A role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
     for trial in trials:
         teacher = None if role == "teacher" else trial.on_test("teacher")
         test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
+        kept.keep(role, trial.seed, trial.on_test(role))
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
     own, taught = grid.name_of_teacher(config), config.student
     names = {"teacher": own, "alone": taught, "distilled": taught}

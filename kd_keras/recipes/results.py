@@ -64,49 +64,57 @@ class Words:
     """How a verdict names what was tried, and what it stands against."""
 
     tried: str = "Distillation"
-    rival: str = "the student alone"
     against: str = "the same student trained alone"
 
 
-def verdict(
-    metric: str, alone: dict[str, Any], distilled: dict[str, Any], words: Words = Words()
-) -> dict[str, Any]:
-    """Whether the distilled student beat the student alone on test by more than the spread.
-
-    The spread is the larger of the two standard deviations over the seeds. One seed has none, and
-    proves nothing.
+def verdict(difference: dict[str, Any], words: Words = Words()) -> dict[str, Any]:
+    """What a difference on test lets a run say: better, worse, or nothing that can be told.
 
     Args:
-        metric: that they are judged by.
-        alone, distilled: entries of the results.
-        words: for another pair of entries: what is tried takes the place of `distilled`.
+        difference: of the task's metric, as `paired.difference` gives it; larger is better.
+        words: for another pair of models than the distilled student and the student alone.
+
+    Returns:
+        `metric`; `gain`, the mean difference; `by_seed`, the difference of each seed; `interval`
+        and its `confidence`; `beats`: whether the interval lies above zero, and there are
+        several seeds; `text`: a sentence.
+
+    Example:
+        >>> found = {"metric": "accuracy", "difference": 0.02, "by_seed": [0.01, 0.03],
+        ...          "interval": [-0.01, 0.05], "confidence": 0.95}
+        >>> verdict(found)["beats"]
+        False
     """
-    ours, theirs = distilled["summary"][metric], alone["summary"][metric]
-    gain = ours["mean"] - theirs["mean"]
-    known = [x["std"] for x in (ours, theirs) if x["std"] is not None]
-    wide = max(known) if len(known) == 2 else None
-    beats = wide is not None and gain > wide
+    interval, by_seed = difference["interval"], difference["by_seed"]
     return {
-        "metric": metric,
-        "gain": gain,
-        "spread": wide,
-        "beats": beats,
-        "text": _sentence(metric, gain, wide, ours["n"], words),
+        "metric": difference["metric"],
+        "gain": difference["difference"],
+        "by_seed": by_seed,
+        "interval": interval,
+        "confidence": difference["confidence"],
+        "beats": interval is not None and interval[0] > 0 and len(by_seed) > 1,
+        "text": _sentence(difference, words),
     }
 
 
-def noted(verdict: dict[str, Any], note: str) -> dict[str, Any]:
-    """A verdict with what a method's numbers may not be shown without."""
-    return {**verdict, "text": f"{verdict['text']} {note}".strip()}
+def noted(verdict: dict[str, Any], *notes: str) -> dict[str, Any]:
+    """A verdict with what its numbers may not be shown without, such as a method's note."""
+    return {**verdict, "text": " ".join([verdict["text"], *filter(None, notes)])}
 
 
-def _sentence(metric: str, gain: float, wide: float | None, n: int, words: Words) -> str:
-    change = f"{metric} {gain:+.4f} against {words.against}"
-    if wide is None:
-        return f"One seed shows no spread and proves nothing: {change}."
-    seeds = f"over {n} seeds (spread {wide:.4f})"
-    if gain > wide:
-        return f"{words.tried} helped: {change}, {seeds}."
-    if gain >= 0:
-        return f"{words.tried} did not beat {words.rival} beyond the spread: {change}, {seeds}."
-    return f"{words.tried} did not help: {change}, {seeds}."
+def _sentence(difference: dict[str, Any], words: Words) -> str:
+    interval, by_seed = difference["interval"], difference["by_seed"]
+    change = f"{difference['metric']} {difference['difference']:+.4f} against {words.against}"
+    if interval is None:
+        return f"No interval could be drawn, and nothing is claimed: {change}."
+    low, high = interval
+    change += f", {100 * difference['confidence']:g} % interval {low:+.4f} to {high:+.4f}"
+    tellable = low > 0 or high < 0
+    if len(by_seed) == 1:
+        start = "One seed" if tellable else "No difference that this test can tell, with one seed"
+        return f"{start}: {change}, which knows nothing of the spread over seeds."
+    each = ", ".join(f"{gain:+.4f}" for gain in by_seed)
+    change += f", over {len(by_seed)} seeds ({each})."
+    if not tellable:
+        return f"No difference that this test can tell: {change}"
+    return f"{words.tried} {'helped' if low > 0 else 'did harm'}: {change}"

@@ -45,7 +45,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
     for seed in config.seeds:
         model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
         total = config.head_epochs + config.epochs
-        with progress.bar(f"seed {seed}: {config.model}", total) as bar:
+        with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
             learner = Bench(config, task).alone("model", seed, model)
             trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
     seeds = []

@@ -14,10 +14,20 @@ import numpy as np
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Method, Roles
-from kd_keras.recipes import fitting, grid, learners, results, setup, sweep_results, transfer
+from kd_keras.recipes import (
+    fitting,
+    grid,
+    learners,
+    results,
+    setup,
+    sweep_results,
+    teacher_facts,
+    transfer,
+)
 from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -82,12 +92,14 @@ class _Sweep:
         self.config, self.task, self.folder, self.progress = config, task, folder, progress
         self.settings = grid.settings(config)
         self.outcomes: dict[tuple[str, int], Outcome] = {}
+        self.kept = Predictions(task)
 
     def run(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
         self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
         self._keep("teacher", seed, outcome)
+        self.checked = [teacher_facts.facts(self.teacher, self.task, seed)]
         save(self.teacher, self.folder.path / "teacher.keras")
         for student in grid.students(self.config):
             self._alone(student)
@@ -141,11 +153,10 @@ class _Sweep:
     def _train(
         self, learner: Learner, epochs: int | None = None, task: Task | None = None
     ) -> Outcome:
-        total = length(self.config, epochs)
-        with self.progress.bar(f"seed {learner.seed}: {learner.role}", total) as bar:
-            return train(
-                learner, task or self.task, self.config, self.folder, epochs=epochs, progress=[bar]
-            )
+        task, total = task or self.task, length(self.config, epochs)
+        title = f"seed {learner.seed}: {learner.role}"
+        with self.progress.bar(title, total, len(task.train)) as bar:
+            return train(learner, task, self.config, self.folder, epochs=epochs, progress=[bar])
 
     def _keep(self, role: str, seed: int, outcome: Outcome) -> None:
         self.outcomes[role, seed] = outcome
@@ -162,13 +173,17 @@ class _Sweep:
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
         self._save_best(found["chosen"])
+        self.kept.write(self.folder.path)
         facts = results.task_facts(self.task, self.students_task)
-        return sweep_results.assembled(self.config, facts, found, models)
+        made = sweep_results.assembled(self.config, facts, found, models, self.kept.difference)
+        told = results.noted(made["verdict"], teacher_facts.warning(self.checked))
+        return {**made, "verdict": told, "teacher_check": self.checked}
 
     def _teacher_entry(self) -> dict[str, Any]:
         seed = self.config.seeds[0]
         self.theirs = Predictor(self.teacher)(self.task.test)
         test = quality.evaluate(self.theirs, self.task.test.labels)
+        self.kept.keep("teacher", seed, self.theirs)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
         name = grid.name_of_teacher(self.config)
         return results.model_entry(name, cost.describe(self.teacher), [entry])
@@ -190,7 +205,7 @@ class _Sweep:
         return results.model_entry(
             self.config.teacher,
             cost.describe(model),
-            self._seeds(label, model, Predictor(model)),
+            self._seeds(label, label, model, Predictor(model)),
         )
 
     def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
@@ -207,16 +222,26 @@ class _Sweep:
                     judges[None] if same else (made, Predictor(made), cost.describe(made))
                 )
             deployed, predict, costs = judges[method]
-            seeds = self._seeds(role, deployed, predict)
+            seeds = self._seeds(name, role, deployed, predict)
             entries[name] = results.model_entry(str(student), costs, seeds)
         return entries
 
-    def _seeds(self, role: str, model: keras.Model, predict: Predictor) -> list[dict[str, Any]]:
-        """A role's trainings, judged on test one after the other in one model."""
+    def _seeds(
+        self, name: str, role: str, model: keras.Model, predict: Predictor
+    ) -> list[dict[str, Any]]:
+        """A role's trainings, judged on test one after the other in one model.
+
+        Args:
+            name: of the role in the results.
+            role: names its files.
+            model, predict: what the weights are read into, and what runs it.
+        """
         seeds = []
         for seed in self.config.seeds:
             model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
-            test = self._test(predict(self.task.test))
+            logits = predict(self.task.test)
+            self.kept.keep(name, seed, logits)
+            test = self._test(logits)
             seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
         return seeds
 

@@ -4,7 +4,7 @@ In a study the settings compete on validation, and only the chosen one is judged
 of them, the best would be the luckiest. In a comparison every row is a question of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from kd_keras.config import StudyConfig
@@ -87,9 +87,21 @@ def judged(config: Sweep, found: Mapping[str, Any]) -> dict[str, tuple[str, Spec
 
 
 def assembled(
-    config: Sweep, task: Mapping[str, Any], found: dict[str, Any], models: dict[str, Any]
+    config: Sweep,
+    task: Mapping[str, Any],
+    found: dict[str, Any],
+    models: dict[str, Any],
+    difference: Callable[[str, str], dict[str, Any]],
 ) -> dict[str, Any]:
-    """All of `results.json`: each judged row beside its student alone, and the verdict."""
+    """All of `results.json`: each judged row beside its student alone, and the verdict.
+
+    Args:
+        config: of the sweep.
+        task: its facts.
+        found: as `validation` gives it.
+        models: entries of the results.
+        difference: of two models on test, by their names in `models`: see `paired.difference`.
+    """
     metric, study = found["metric"], isinstance(config, StudyConfig)
     notes = {setting.label: grid.method_of(setting).note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
@@ -99,7 +111,7 @@ def assembled(
         if study and row["label"] != found["chosen"]:
             continue
         row["test"] = models[name]["summary"][metric]
-        verdict = results.verdict(metric, models[of_student[row["student"]]], models[name])
+        verdict = results.verdict(difference(name, of_student[row["student"]]))
         row["verdict"] = results.noted(verdict, notes[row["label"]])
         if row["label"] == found["chosen"]:
             sentence = row["verdict"]["text"]

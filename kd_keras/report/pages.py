@@ -13,9 +13,9 @@ from kd_keras.report import plots, searches, sweeps
 from kd_keras.report.folders import History, Run, load
 from kd_keras.table import (
     CHOSEN,
-    COMPARED,
     QUALITY,
     baselines,
+    compared,
     comparison_lines,
     lines,
     rows,
@@ -103,7 +103,11 @@ def _tables(results: dict[str, Any]) -> list[str]:
     if found is None:
         return [test, page.table(lines(results))]
     if _is_comparison(results):
-        return [test, page.table(comparison_lines(results)), page.paragraph(COMPARED, "about")]
+        return [
+            test,
+            page.table(comparison_lines(results)),
+            page.paragraph(compared(results), "about"),
+        ]
     return [
         page.heading("Every setting on validation"),
         page.table(study_lines(results)),
@@ -153,8 +157,8 @@ def _figures(run: Run) -> list[tuple[str, str, str, Figure]]:
     results, history = run["results"], _history(run)
     models = {k: m for k, m in results["models"].items() if any(s.get("test") for s in m["seeds"])}
     figures = [*_search_figures(results), *_sweep_figures(results)]
-    compared = _is_comparison(results)
-    if compared:  # of so many models the plots below would be a thicket
+    many = _is_comparison(results)
+    if many:  # of so many models the plots below would be a thicket
         models, history = {}, []
     if history:
         caption = "Bold: mean over the seeds, as long as all of them train; thin: each seed. \
@@ -169,7 +173,7 @@ the row."
         caption = "Test split, all seeds together. Below the diagonal a model is more sure than \
 right; a larger dot is more examples."
         figures.append(("reliability", "Reliability", caption, plots.reliability(models)))
-    points = sweeps.points(results) if compared else rows(results)
+    points = sweeps.points(results) if many else rows(results)
     points = [row for row in points if row["parameters"] and row[_metric(results)]]
     if points:
         caption = "Bars: standard deviation over the seeds. Latency: median of warm inferences of \

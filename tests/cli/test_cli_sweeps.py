@@ -51,7 +51,7 @@ def test_compare_prints_a_line_a_method_and_student(main, tmp_path):
     assert code == 0
     table = out.split("\n\n")[1].splitlines()
     assert table[0].split() == [
-        *("accuracy", "gain", "validation", "agreement", "parameters", "latency"),
+        *("accuracy", "gain", "interval", "validation", "agreement", "parameters", "latency"),
     ]
     names = [re.split(r"  +", line)[0] for line in table[2:]]
     assert names == [

@@ -30,6 +30,7 @@ def test_the_run_folder_holds_the_promised_files_and_nothing_else(finished):
         "config.json",
         "environment.json",
         "metrics.jsonl",
+        "predictions.npz",
         "results.json",
         "student.keras",
         "teacher.keras",

@@ -39,9 +39,9 @@ class Stopper(Watcher):
         super().__init__()
         self._title, self._epoch = title, epoch
 
-    def bar(self, title, epochs):
+    def bar(self, title, epochs, images):
         if title != self._title:
-            return super().bar(title, epochs)
+            return super().bar(title, epochs, images)
         if not self._epoch:
             raise Interrupted
         return contextlib.nullcontext(InterruptAfter(self._epoch))

@@ -41,7 +41,7 @@ class Killing:
     def __init__(self, role=None, epoch=None):
         self._title, self._epoch = f"seed 0: {role}", epoch
 
-    def bar(self, title, epochs):
+    def bar(self, title, epochs, images):
         kill = title == self._title
         return contextlib.nullcontext(InterruptAfter(self._epoch if kill else 0))
 

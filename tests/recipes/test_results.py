@@ -3,10 +3,13 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 
 from kd_keras import data
-from kd_keras.recipes import results
+from kd_keras.evaluation import paired
+from kd_keras.recipes import predictions, results
+from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.training import Outcome
 
 
@@ -34,36 +37,31 @@ def test_a_metric_that_a_seed_lacks_is_left_out_of_the_summary():
     assert (made["name"], made["cost"], made["seeds"]) == ("mlp", {"parameters": 3}, seeds)
 
 
-def test_a_gain_above_the_larger_spread_helped():
-    alone, distilled = entry(0.80, 0.82), entry(0.90, 0.94)
-    found = results.verdict("accuracy", alone, distilled)
-    assert found["gain"] == pytest.approx(0.11)
-    assert found["spread"] == pytest.approx(0.04 / math.sqrt(2))  # of the distilled, the wider
-    assert found["beats"] is True
-    assert found["text"] == (
-        "Distillation helped: accuracy +0.1100 against the same student trained alone, "
-        "over 2 seeds (spread 0.0283)."
-    )
+def difference(by_seed, interval):
+    mean = sum(by_seed) / len(by_seed)
+    known = {"metric": "accuracy", "difference": mean, "by_seed": by_seed}
+    return {**known, "interval": interval, "confidence": 0.95}
 
 
-@pytest.mark.parametrize(
-    ("distilled", "said"),
-    [
-        ((0.82, 0.84), "did not beat the student alone beyond the spread: accuracy +0.0100"),
-        ((0.80, 0.84), "did not beat the student alone beyond the spread: accuracy +0.0000"),
-        ((0.70, 0.80), "did not help: accuracy -0.0700"),
-    ],
-)
-def test_a_gain_within_the_spread_or_a_loss_did_not(distilled, said):
-    found = results.verdict("accuracy", entry(0.80, 0.84), entry(*distilled))
-    assert found["beats"] is False
-    assert said in found["text"]
-
-
-def test_one_seed_proves_nothing_whatever_the_gain():
-    found = results.verdict("accuracy", entry(0.1), entry(0.9))
-    assert (found["beats"], found["spread"]) == (False, None)
-    assert found["text"].startswith("One seed shows no spread and proves nothing: accuracy +0.8000")
+def test_a_verdict_says_what_the_interval_lets_it():
+    told = "accuracy {:+.4f} against the same student trained alone, 95 % interval {:+.4f} to "
+    for by_seed, interval, beats, start, end in (
+        ([0.03, 0.01], [0.001, 0.04], True, "Distillation helped: ", "over 2 seeds (+0.0300, "),
+        ([0.03, 0.01], [0.0, 0.04], False, "No difference that this test can tell: ", "over 2"),
+        ([0.02, -0.02], [-0.1, 0.1], False, "No difference that this test can tell: ", "over 2"),
+        ([-0.03, -0.01], [-0.04, -0.01], False, "Distillation did harm: ", "over 2 seeds"),
+        ([0.1], [0.05, 0.15], False, "One seed: ", "nothing of the spread over seeds."),
+        ([0.1], [-0.05, 0.25], False, "No difference that this test can tell, with one seed: ",
+         "nothing of the spread over seeds."),
+    ):  # fmt: skip
+        given = difference(by_seed, interval)
+        found = results.verdict(given)
+        assert (found["beats"], found["interval"]) == (beats, interval), start
+        assert found["text"].startswith(start + told.format(given["difference"], interval[0]))
+        assert end in found["text"]
+    found = results.verdict(difference([0.1, 0.1], None))
+    assert not found["beats"]
+    assert found["text"].startswith("No interval could be drawn, and nothing is claimed: accuracy")
 
 
 def test_facts_of_the_task_and_a_seeds_entry():
@@ -89,10 +87,36 @@ def test_facts_of_the_task_and_a_seeds_entry():
 
 
 def test_a_verdict_on_another_pair_names_it():
-    words = results.Words("Tuning", "the default setting", "the default setting")
-    found = [
-        results.verdict("accuracy", entry(*rival), entry(*tried), words)["text"]
-        for rival, tried in (((0.5, 0.5), (0.75, 0.75)), ((0.5, 1.0), (0.75, 0.8125)))
-    ]
-    assert found[0].startswith("Tuning helped: accuracy +0.2500 against the default setting")
-    assert found[1].startswith("Tuning did not beat the default setting beyond the spread: ")
+    words = results.Words("Tuning", "the default setting")
+    found = results.verdict(difference([0.25, 0.25], [0.1, 0.4]), words)["text"]
+    assert found.startswith("Tuning helped: accuracy +0.2500 against the default setting, 95 %")
+    noted = results.noted({"text": "So."}, "", "But this.")
+    assert noted == {"text": "So. But this."}
+
+
+def test_predictions_are_kept_by_role_and_seed_and_read_again(tmp_path):
+    """Classes for accuracy, logits for what they do not decide; a damaged file is named."""
+    task = data.load("digits")
+    logits = np.random.default_rng(0).normal(size=(2, len(task.test), 10)).astype("float32")
+    for metric, shape in (("accuracy", (360,)), ("f1", (360, 10))):
+        kept = Predictions(dataclasses.replace(task, metric=metric))
+        for role, own in (("a/b: c=1", logits), ("alone", logits + np.eye(10)[task.test.labels])):
+            for seed, rows in enumerate(own, start=5):
+                kept.keep(role, seed, rows)
+        kept.write(tmp_path)
+        labels, found = predictions.read(tmp_path)
+        np.testing.assert_array_equal(labels, task.test.labels)
+        assert [(role, list(seeds)) for role, seeds in found.items()] == [
+            ("a/b: c=1", [5, 6]),
+            ("alone", [5, 6]),
+        ]
+        assert found["alone"][6].shape == shape
+        ours, theirs = (list(found[role].values()) for role in ("alone", "a/b: c=1"))
+        assert paired.difference(metric, ours, theirs, labels) == kept.difference(
+            "alone", "a/b: c=1"
+        )
+    with pytest.raises(FileNotFoundError, match="from before predictions were kept"):
+        predictions.read(tmp_path / "none")
+    (tmp_path / "predictions.npz").write_bytes((tmp_path / "predictions.npz").read_bytes()[:-99])
+    with pytest.raises(ValueError, match=r"predictions\.npz is damaged"):
+        predictions.read(tmp_path)

@@ -99,7 +99,7 @@ def check_same(root, whole):
         assert same_weights(*models), name
     assert {path.name for path in (root / "run").iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "report"),
-        *("student.keras", "teacher.keras"),
+        *("predictions.npz", "student.keras", "teacher.keras"),
     }
 
 

@@ -13,7 +13,7 @@ from kd_keras import cache, methods
 from kd_keras.config import CompareConfig, StudyConfig
 from kd_keras.evaluation import quality
 from kd_keras.methods import KD
-from kd_keras.recipes import distill, grid, learners, setup, sweep
+from kd_keras.recipes import distill, grid, learners, predictions, setup, sweep
 from kd_keras.recipes.callbacks import Diverged
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
@@ -226,8 +226,8 @@ def test_a_study_shows_validation_and_judges_the_chosen_on_test(studied):
         f"Best on validation, of 4 settings: {best['label']}. "
     )
     assert sorted(path.name for path in config.folder.iterdir()) == [
-        *("config.json", "environment.json", "metrics.jsonl", "results.json"),
-        *("student.keras", "teacher.keras"),
+        *("config.json", "environment.json", "metrics.jsonl", "predictions.npz"),
+        *("results.json", "student.keras", "teacher.keras"),
     ]
 
 
@@ -293,7 +293,8 @@ def test_test_labels_do_not_choose(studied, tmp_path, monkeypatch):
 
 
 def test_a_comparison_judges_every_row_on_test_beside_its_student_alone(compared):
-    _, found = compared
+    config, found = compared
+    assert list(predictions.read(config.folder)[1]) == list(found["models"])
     labels = ["mlp:hidden=8, alone", "mlp:hidden=8, kd", "mlp:hidden=8, kd:temperature=1"]
     labels += ["lenet5 alone", "lenet5 kd", "lenet5 kd:temperature=1"]
     assert list(found["models"]) == ["teacher", *labels]
@@ -303,6 +304,7 @@ def test_a_comparison_judges_every_row_on_test_beside_its_student_alone(compared
         means = [x["summary"]["accuracy"]["mean"] for x in (ours, alone)]
         assert row["test"] == ours["summary"]["accuracy"]
         assert row["verdict"]["gain"] == pytest.approx(means[0] - means[1])
+        assert len(row["verdict"]["interval"]) == len(row["verdict"]["by_seed"]) == 2
         assert ours["cost"]["parameters"] == alone["cost"]["parameters"]
         assert all("agreement" in seed["test"] for seed in ours["seeds"])
 

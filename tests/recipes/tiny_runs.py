@@ -23,7 +23,7 @@ class Watcher:
         self.log = {}
 
     @contextlib.contextmanager
-    def bar(self, title, epochs):
+    def bar(self, title, epochs, images):
         yield Snapshots(self.log.setdefault(title, []))
 
     def say(self, sentence):

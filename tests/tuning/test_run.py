@@ -69,7 +69,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
         assert [seed["seed"] for seed in found["models"][role]["seeds"]] == [0, 1]
     assert {path.name for path in config.folder.iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "trials.csv"),
-        *("search", "tensorboard", "student.keras", "teacher.keras"),
+        *("search", "tensorboard", "predictions.npz", "student.keras", "teacher.keras"),
     }
 
 

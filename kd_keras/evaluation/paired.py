@@ -1,0 +1,174 @@
+"""How sure a difference between two models is: a paired bootstrap over test images and seeds."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from kd_keras.checks import lookup, positive, within
+from kd_keras.evaluation.answers import Answers, Choices
+from kd_keras.evaluation.bootstrap import AUC_WORK, LINEAR, Counted, areas, curves_of, draws
+
+# metrics that the chosen classes alone decide, whatever the number of classes
+ON_CHOICES = ("accuracy", "balanced_accuracy")
+METRICS = (*LINEAR, "auc")
+
+
+def difference(
+    metric: str,
+    ours: Sequence[Any],
+    theirs: Sequence[Any],
+    labels: Any,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, Any]:
+    """The difference of two models in a metric, ours less theirs, with a bootstrap interval.
+
+    Each resample draws test images, the same for all models, and seeds, each with both its models.
+    Its value is the mean difference on the drawn images, and added to it what the drawn seeds
+    differ by from all seeds; the interval lies between percentiles of these values.
+
+    Few seeds want care in two ways. They differ in part because the test set is finite, and the
+    drawn images show that already: it is taken off the seeds' spread, so that it counts once. And
+    a few seeds show less spread than there is: what is left is stretched by
+    `sqrt(n / (n - 1)) * t / z`, with the quantiles of Student's distribution of n - 1 degrees of
+    freedom and of the normal one. For three seeds that is 2.7, for ten 1.2. With one seed images
+    alone are drawn, and the interval knows nothing of the spread over seeds.
+
+    Args:
+        metric: a metric of `quality.METRICS`.
+        ours, theirs: one entry per seed, the same seeds in the same order. An entry is an array
+            of logits, shape `(n, classes)`; or, for accuracy and balanced accuracy, of the
+            chosen classes, integers of shape `(n,)`.
+        labels: shape `(n,)`, integers in `[0, classes)`.
+        resamples: how many are drawn. AUC of large data takes fewer, at least 100.
+        seed: of the drawing.
+        confidence: mass of the interval, between 0 and 1.
+
+    Returns:
+        `metric`; `difference`: the mean over the seeds; `by_seed`: a list; `interval`: `[low,
+        high]`, None where no resample defines the metric; `confidence`; `resamples`: how many
+        defined it.
+
+    Raises:
+        ValueError: an unknown metric, no seeds, other numbers of seeds, wrong shapes or labels, a
+            metric that needs logits where classes are given, or that the labels leave undefined.
+
+    Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13, for
+    percentile intervals; Owen, *The pigeonhole bootstrap* (2007), for tables whose rows and
+    columns, here seeds and images, are both drawn; Hesterberg, *What Teachers Should Know About
+    the Bootstrap* (2015), for the factor. Taking off the images' part is ours;
+    `docs/results/coverage.py` measures what comes of it.
+
+    Example:
+        >>> labels = np.arange(200) % 2
+        >>> wrong = np.arange(200) < 30
+        >>> found = difference("accuracy", [labels], [labels ^ wrong], labels)
+        >>> found["difference"], found["interval"][0] > 0
+        (0.15, True)
+    """
+    lookup("metric", dict.fromkeys(METRICS), metric)
+    within("confidence", confidence, 0.0, 1.0)
+    positive("resamples", resamples)
+    if not ours or len(ours) != len(theirs):
+        raise ValueError(
+            "`ours` and `theirs` must have one entry per seed, of the same seeds. Received: "
+            f"{len(ours)} and {len(theirs)} entries"
+        )
+    pairs = [
+        (_answers(metric, "ours", one, labels), _answers(metric, "theirs", other, labels))
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    by_seed = _differences(metric, pairs, [np.ones((len(labels), 1))])[:, 0]
+    if np.isnan(by_seed).any():
+        raise ValueError(f"`{metric}` is undefined for these `labels`: they lack a class.")
+    rng, n = np.random.default_rng(seed), len(labels)
+    count = _affordable(metric, pairs, resamples)
+    drawn = _differences(metric, pairs, draws(rng, n, count))
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    values = drawn.mean(axis=0) + _by_seeds(rng, by_seed, drawn, confidence)
+    tail = (1.0 - confidence) / 2
+    interval = np.quantile(values, [tail, 1.0 - tail]).tolist() if len(values) else None
+    return {
+        "metric": metric,
+        "difference": float(by_seed.mean()),
+        "by_seed": by_seed.tolist(),
+        "interval": interval,
+        "confidence": confidence,
+        "resamples": len(values),
+    }
+
+
+def compact(metric: str, logits: np.ndarray) -> np.ndarray:
+    """What of a model's logits `difference` needs for a metric: they, or the chosen classes.
+
+    Example:
+        >>> compact("accuracy", np.array([[0.5, 2.0], [1.0, 0.0]]))
+        array([1, 0], dtype=uint8)
+    """
+    if metric not in ON_CHOICES:
+        return np.asarray(logits, np.float32)
+    return logits.argmax(axis=1).astype(np.min_scalar_type(logits.shape[1] - 1))
+
+
+def _answers(metric: str, name: str, given: Any, labels: Any) -> Any:
+    if metric in ON_CHOICES and np.ndim(given) == 1:
+        return Choices.of(name, given, labels)
+    if np.ndim(given) == 1:
+        raise ValueError(
+            f"`{name}` must hold logits of shape (examples, classes) for {metric!r}: the chosen "
+            "classes do not say it."
+        )
+    return Answers.of(given, labels)
+
+
+def _differences(metric: str, pairs: Sequence[tuple], counts: Iterable[np.ndarray]) -> np.ndarray:
+    """One row per pair, one column per resample."""
+    parts = []
+    curves = [[curves_of(one) for one in pair] if metric == "auc" else [] for pair in pairs]
+    for drawn in counts:
+        if metric == "auc":
+            values = [[areas(one, drawn) for one in pair] for pair in curves]
+        else:
+            values = [[LINEAR[metric](Counted(one, drawn)) for one in pair] for pair in pairs]
+        parts.append(np.array([ours - theirs for ours, theirs in values]))
+    return np.concatenate(parts, axis=1)
+
+
+def _affordable(metric: str, pairs: Sequence[tuple], resamples: int) -> int:
+    if metric != "auc":
+        return resamples
+    answers = pairs[0][0]
+    work = len(answers.labels) * len(answers.positives) * 2 * len(pairs)
+    return min(resamples, max(100, 5 * AUC_WORK // work))
+
+
+def _by_seeds(
+    rng: np.random.Generator, by_seed: np.ndarray, drawn: np.ndarray, confidence: float
+) -> np.ndarray:
+    """What drawing seeds adds in each resample, shape `(resamples,)`."""
+    seeds, resamples = drawn.shape
+    spread = by_seed.var(ddof=1) if seeds > 1 else 0.0
+    if not spread or not resamples:
+        return np.zeros(resamples)
+    of_images = (drawn - drawn.mean(axis=0)).var(axis=1).sum() / (seeds - 1)
+    of_seeds = math.sqrt(max(0.0, 1.0 - of_images / spread))
+    shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds - 1 / seeds
+    return stretch(seeds, confidence) * of_seeds * (shares @ by_seed)
+
+
+def stretch(seeds: int, confidence: float) -> float:
+    """By how much the spread of drawn seeds is widened; see `difference`.
+
+    Example:
+        >>> [round(stretch(seeds, 0.95), 2) for seeds in (2, 3, 5, 10)]
+        [9.17, 2.69, 1.58, 1.22]
+    """
+    from scipy.stats import norm, t
+
+    upper = 0.5 + confidence / 2
+    wider = t.ppf(upper, seeds - 1) / norm.ppf(upper)
+    return float(math.sqrt(seeds / (seeds - 1)) * wider)
