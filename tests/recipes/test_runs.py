@@ -120,7 +120,7 @@ def test_a_finished_run_of_the_same_settings_is_kept_and_left_as_it_was(out):
 def test_what_a_kill_left_of_a_finished_run_is_cleared(out):
     finished(out)
     (out / "work/teacher-0").mkdir(parents=True)
-    (out / ".results.json.x7abc").mkdir()
+    (out / ".kd_keras.results.json.x7abcdef").mkdir()
     with RunFolder(TrainConfig(out=out)) as run:
         assert run.results == {"models": {}}
     assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
@@ -175,7 +175,7 @@ def test_an_empty_folder_and_one_killed_at_its_first_file_will_do(out):
     RunFolder(TrainConfig(out=out))
     (out / "config.json").unlink()
     (out / "environment.json").unlink()
-    (out / ".config.json.x7abc").mkdir()
+    (out / ".kd_keras.config.json.x7abcdef").mkdir()
     RunFolder(TrainConfig(out=out)).finish({})
     assert names(out) == ["config.json", "environment.json", "results.json"]
 
@@ -206,7 +206,7 @@ def test_finishing_writes_the_results_and_clears_what_was_for_going_on(out):
     run = RunFolder(TrainConfig(out=out))
     (run.work / "teacher-0").mkdir()
     (run.work / "teacher-0/best.weights.h5").touch()
-    (out / ".student.keras.x7abc").mkdir()  # of a writing that was killed
+    (out / ".kd_keras.student.keras.x7abcdef").mkdir()  # of a writing that was killed
     run.finish({"models": {"teacher": 1}})
     assert names(out) == ["config.json", "environment.json", "results.json"]
     assert json.loads((out / "results.json").read_text()) == {"models": {"teacher": 1}}
