@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 DAMAGED = ".damaged"  # ends the name of what is set aside
 
 # What a value must look like: a type (float takes whole numbers too, None stands for null), a
-# tuple of shapes that will do, a list whose one entry all elements have, or a dict of the entries
-# that must be there. `dict` takes any.
+# tuple of shapes that will do, a list whose one entry all elements have, a dict of the entries that
+# must be there, or `{str: shape}` for one whose entries all have that shape. `dict` takes any.
 Shape = Any
 
 
@@ -54,6 +54,8 @@ def misfit(value: Any, shape: Shape, name: str = "the whole") -> str | None:
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return _misfit(value, dict, name)
+        if str in shape:
+            shape = dict.fromkeys(value, shape[str])
         missing = [key for key in shape if key not in value]
         if missing:
             return f"{missing[0]!r} is missing"
@@ -67,8 +69,15 @@ def misfit(value: Any, shape: Shape, name: str = "the whole") -> str | None:
     return None if _is(value, shape) else _misfit(value, shape, name)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false",
-          dict: "an object", list: "a list", None: "null"}  # fmt: skip
+_WORDS: dict[type | None, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    dict: "an object",
+    list: "a list",
+    None: "null",
+}
 
 
 def _misfit(value: Any, kind: type | None, name: str) -> str:

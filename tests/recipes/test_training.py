@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -203,12 +204,51 @@ def test_what_a_kill_leaves_of_a_checkpoint_does_no_harm(tmp_path, task, checkpo
     with pytest.raises(Interrupted):
         trained(config, task, callback=InterruptAfter(1))
     work = tmp_path / "work/model-0"
-    (work / ".state.json.x7abc").mkdir()
+    (work / ".kd_keras.state.json.x7abcdef").mkdir()
     (work / "epoch-00002.weights.h5").write_bytes(b"half of it")
     _, outcome, _ = trained(config, task)
     assert outcome.epochs == 3
     assert [entry["epoch"] for entry in lines(config)] == [1, 2, 3]
     assert len(list(work.glob("epoch-*"))) == 2  # of the last checkpoint alone
+
+
+def damage(path, place):
+    """Change one byte of a file, or cut it."""
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 0x55
+    path.write_bytes(data if place else data[: len(data) // 2])
+
+
+def test_a_damaged_working_file_is_named_and_that_training_begins_anew(
+    tmp_path, task, checkpoints, caplog
+):
+    config = settings(tmp_path / "run", epochs=2)
+    model, outcome, _ = trained(settings(tmp_path / "whole", epochs=2), task)
+    work = tmp_path / "run/work/model-0"
+    for number, (name, place) in enumerate(
+        (("state.json", 40), ("*.best.npz", 0), ("epoch*.weights.h5", 5000), ("metrics.jsonl", 5)),
+        start=1,
+    ):
+        with pytest.raises(Interrupted):
+            trained(config, task, callback=InterruptAfter(1))
+        (path,) = (work.parent.parent if "metrics" in name else work).glob(name)
+        damage(path, place)
+        caplog.clear()
+        again, same, states = trained(config, task)
+        assert f"{path} is damaged: " in caplog.text
+        assert "begins anew" in caplog.text
+        assert len([state for state in states if state["moment"] == "epoch"]) == 2
+        assert same_weights(model, again)
+        assert same.best_epoch == outcome.best_epoch
+        assert len(list(work.parent.glob("model-0.damaged*"))) == number
+        shutil.rmtree(work)
+    trained(config, task)
+    for name, place in (("best.weights.h5", 3000), ("outcome.json", 30)):
+        damage(work / name, place)
+        again, _, states = trained(config, task)
+        assert len([state for state in states if state["moment"] == "epoch"]) == 2
+        assert same_weights(model, again)
+    assert len(lines(config)) == 2
 
 
 def test_checkpoints_are_apart_by_the_asked_time(tmp_path, task, monkeypatch):
