@@ -116,6 +116,20 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(code, message, os.fspath(path)) from error
 
 
+def check_room(path: str | os.PathLike[str], size: int) -> None:
+    """Refuse to begin a file that the disk has no room for.
+
+    Args:
+        path: of the file; its folder is there.
+        size: bytes.
+
+    Raises:
+        OSError: it has not.
+    """
+    if shutil.disk_usage(Path(path).parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
+
+
 def _full(error: Exception) -> int | None:
     """The number of the system's error, where one says that no more can be written."""
     if isinstance(error, OSError) and error.errno in FULL:

@@ -206,7 +206,8 @@ def read_arrays(path: Path) -> list[np.ndarray]:
     Raises:
         DamagedFile: it is not one, or its checksums are wrong.
     """
-    with reading(path), np.load(path) as stored:
+    # opened here: of a file that it cannot read, numpy leaves it to chance when it is closed
+    with reading(path), path.open("rb") as file, np.load(file) as stored:
         return [stored[name] for name in stored.files]
 
 

@@ -1,9 +1,7 @@
 """Files appear whole or not at all; a fingerprint changes with everything it is made of."""
 
-import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -233,20 +231,7 @@ def test_long_names_and_names_in_any_script_are_written(tmp_path):
     assert len(list(tmp_path.iterdir())) == 5
 
 
-@contextlib.contextmanager
-def small_files():
-    """A system that refuses files of more than 1000 bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, heard)
-
-
-def test_a_full_disk_is_said_with_the_files_name_whoever_writes(tmp_path):
+def test_a_full_disk_is_said_with_the_files_name_whoever_writes(tmp_path, small_files):
     def by_numpy(path):
         np.save(path, np.zeros(1000))
 

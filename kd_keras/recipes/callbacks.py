@@ -12,6 +12,7 @@ import numpy as np
 from kd_keras import files, interrupts, records
 from kd_keras.data.task import Split
 from kd_keras.evaluation import quality
+from kd_keras.recipes.saving import save_weights
 
 STATE = "state.json"
 SHAPE = {
@@ -203,8 +204,7 @@ class Checkpoint(keras.callbacks.Callback):
         stem = f"epoch-{epochs:05d}"
         weights, best = f"{stem}.weights.h5", f"{stem}.best.npz"
         self._sync()
-        with files.whole_file(self._folder / weights) as temporary:
-            self.model.save_weights(temporary)
+        save_weights(self.model, self._folder / weights)
         with files.whole_file(self._folder / best) as temporary:
             np.savez(temporary, *(self._best.weights or []))
         state = {

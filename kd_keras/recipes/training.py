@@ -14,7 +14,7 @@ from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
 from kd_keras.evaluation import quality
-from kd_keras.files import fingerprint, whole_file
+from kd_keras.files import fingerprint
 from kd_keras.recipes.callbacks import (
     Best,
     Checkpoint,
@@ -26,6 +26,7 @@ from kd_keras.recipes.callbacks import (
 from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
+from kd_keras.recipes.saving import save_weights
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
@@ -186,8 +187,7 @@ def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
 def _save(learner: Learner, folder: Path) -> None:
     """Write the weights that a training leaves."""
     for name, model in {WEIGHTS: learner.model, _file(learner): learner.left}.items():
-        with whole_file(folder / name) as temporary:
-            model.save_weights(temporary)
+        save_weights(model, folder / name)
 
 
 def _finish(folder: Path, outcome: Outcome) -> Outcome:

@@ -22,7 +22,7 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
-from kd_keras.recipes.callbacks import Checkpoint, Diverged
+from kd_keras.recipes.callbacks import Best, Checkpoint, Diverged, Validation
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
@@ -132,6 +132,22 @@ def test_the_best_epochs_weights_are_those_kept(tmp_path, task):
     assert same_weights(model, list(best.values()))
     # a rate so high that the last epoch is not the best, or this test says nothing
     assert outcome.best_epoch < 8
+
+
+def test_of_epochs_that_are_equally_good_the_first_is_best(task):
+    """And with `last`, the last: whatever its score."""
+    right = np.eye(task.classes)[task.validation.labels]
+    for last, want in ((False, 2), (True, 4)):
+        best, model = Best(), setup.build_model("mlp", (), None, task, 0)
+        answers = iter((-right, right, right, -right))
+        judge = Validation(
+            *("model", model, lambda split, answers=answers: next(answers), task.validation),
+            *("accuracy", best, lambda line: None, last),
+        )
+        for epoch in range(4):
+            judge.on_epoch_begin(epoch)
+            judge.on_epoch_end(epoch)
+        assert best.epoch == want
 
 
 def test_the_journal_tells_loss_validation_and_time(tmp_path, task):
