@@ -241,4 +241,5 @@ def set_aside(path: Path, reason: object, then: str) -> None:
         number += 1
         aside = path.with_name(f"{path.name}{DAMAGED}{number}")
     path.rename(aside)
-    log.warning("%s It is kept as %s. %s", reason, aside, then)
+    # as text: a record that somebody keeps would keep an error's frames, and the locks in them
+    log.warning("%s It is kept as %s. %s", str(reason), aside, then)

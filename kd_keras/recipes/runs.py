@@ -42,7 +42,7 @@ REPORT = (
 )
 
 LINE = {"seed": int, "model": str, "epoch": int}
-RESULTS = {"models": {str: {"seeds": [{"test": dict}]}}}
+RESULTS = {"models": {str: {"seeds": [dict]}}}
 
 Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kd_keras import page, trial_table
-from kd_keras.files import whole_folder
+from kd_keras.files import is_ours, whole_folder
 from kd_keras.recipes.runs import REPORT
 from kd_keras.report import plots, searches, sweeps
 from kd_keras.report.folders import History, Run, load
@@ -86,6 +86,7 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
     ]
     for name, heading, caption, figure in _figures(run):
         path = folder / f"{prefix}{name}.png"
+        assert is_ours(path.name, REPORT), f"{name} must be in `runs.PLOTS`: else it stays for ever"
         figure.savefig(path, dpi=130, bbox_inches="tight")
         parts += [page.heading(heading), page.image(path, caption)]
     parts += [

@@ -11,10 +11,11 @@ from tiny_runs import Watcher, lines, same_weights, tiny, trial, without_times
 from kd_keras import export
 from kd_keras.data.images import in_memory
 from kd_keras.evaluation import cost, quality
+from kd_keras.files import is_ours
 from kd_keras.recipes import distill, setup
 from kd_keras.recipes.callbacks import Diverged
 from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.runs import OURS, RunFolder
 from kd_keras.recipes.training import Outcome
 
 ROLES = ["teacher", "alone", "distilled"]
@@ -34,6 +35,7 @@ def test_the_run_folder_holds_the_promised_files_and_nothing_else(finished):
         "student.keras",
         "teacher.keras",
     ]
+    assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
     assert json.loads((config.folder / "results.json").read_text()) == found
     settings = json.loads((config.folder / "config.json").read_text())
     assert (settings["kind"], settings["seeds"], settings["limit"]) == (

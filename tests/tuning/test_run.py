@@ -13,8 +13,10 @@ import pytest
 from kd_keras import cache, trial_table
 from kd_keras.data.task import without_validation
 from kd_keras.evaluation import quality
+from kd_keras.files import is_ours
 from kd_keras.recipes import setup
 from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.runs import OURS
 from tuning.outcome import frame, read
 from tuning.run import run
 from tuning.tuner import Tuner
@@ -71,6 +73,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "trials.csv"),
         *("search", "tensorboard", "student.keras", "teacher.keras"),
     }
+    assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
 
 
 def test_the_score_of_a_trial_is_the_mean_of_the_best_epochs_of_its_executions(searched):
