@@ -37,7 +37,7 @@ setup(
     extras_require={
         "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "pytest-xdist>=3.8,<4", "ruff>=0.14,<0.18"]
     },
-    entry_points={"console_scripts": ["kd-keras = kd_keras.cli:main"]},
+    entry_points={"console_scripts": ["kd-keras = kd_keras.cli:door"]},
     classifiers=[
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",

@@ -19,6 +19,11 @@ from kd_keras.files import whole_folder
 from kd_keras.models.heads import refuse_probabilities
 
 BATCH = 64
+# the names that a SavedModel has in its folder
+OURS = (
+    *("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"),
+    *("variables", "assets", "assets.extra"),
+)
 RELOAD_SECONDS = 600.0
 
 
@@ -69,7 +74,7 @@ def saved_model(
 
     Args:
         model: a model of one image that returns logits.
-        path: the folder; an earlier SavedModel there is replaced.
+        path: the folder; an earlier SavedModel there is replaced. What else lies in it stays.
         sample: images to compare on, shape `(n, height, width, channels)`, raw pixels, any
             number type; by default 16 images drawn with a fixed seed.
         class_names: kept in `assets.extra/class_names.json`, one name a class.
@@ -83,6 +88,7 @@ def saved_model(
             that ends in softmax, a sample of another shape, or a wrong number of class names.
         FileExistsError: a file, or a folder that is no SavedModel, lies at `path`.
         NotADirectoryError, PermissionError: no folder can be made there.
+        OSError: the disk is full; it names `path`. Nothing is left.
         RuntimeError: the export could not be loaded, or answered otherwise. Nothing is left.
 
     Example:
@@ -101,9 +107,9 @@ def saved_model(
             f"Received: {list(class_names)!r}"
         )
     if tolerance is None:
-        tolerance = 1e-4 if _computes_in_32_bits(model) else 2e-2
+        tolerance = _tolerance(model)
     check_target(target)
-    with whole_folder(target) as folder:
+    with whole_folder(target, ours=OURS) as folder:
         _write(model, folder, signature, class_names)
         want = _answers_of(model, images)
         got = _answers_of_export(folder, signature, images)
@@ -205,8 +211,10 @@ def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
     return difference
 
 
-def _computes_in_32_bits(model: keras.Model) -> bool:
-    return all(layer.compute_dtype == "float32" for layer in (model, *model.layers))
+def _tolerance(model: keras.Model) -> float:
+    """What rounding may do to a logit, as a share of the largest."""
+    in_32_bits = all(layer.compute_dtype == "float32" for layer in (model, *model.layers))
+    return 1e-4 if in_32_bits else 2e-2
 
 
 def _check_model(model: Any) -> None:
@@ -242,7 +250,8 @@ def check_target(target: Path) -> None:
     """Refuse before anything heavy what could not be written, or would be lost."""
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")
-    if target.exists() and any(target.iterdir()) and not (target / "saved_model.pb").exists():
+    seen = target.exists() and any(not path.name.startswith(".") for path in target.iterdir())
+    if seen and not (target / "saved_model.pb").exists():
         raise FileExistsError(f"`path` is a folder that holds something else: {target}")
     existing = next(parent for parent in target.absolute().parents if parent.exists())
     if not existing.is_dir():

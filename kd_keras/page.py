@@ -7,6 +7,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+MADE_BY = '<meta name="generator" content="kd_keras">'  # by which a report is known for one
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6670; --paper: #fbfbf9;
         --card: #ffffff; --line: #dfe3e6; --good: #0b7a4b; --bad: #a8480b; }
@@ -51,6 +53,7 @@ def document(title: str, sections: Iterable[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"{MADE_BY}\n"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(sections)
         + "\n</body>\n</html>\n"

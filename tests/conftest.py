@@ -1,5 +1,9 @@
 """Small models and data that several test files share."""
 
+import contextlib
+import resource
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +12,24 @@ from keras import layers
 
 from kd_keras import files, methods, teachers
 from kd_keras.methods import KD
+
+
+@pytest.fixture
+def small_files():
+    """`with small_files():` files of more than 1000 bytes are refused, as by a full disk."""
+
+    @contextlib.contextmanager
+    def limited():
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        heard = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, heard)
+
+    return limited
 
 
 @pytest.fixture

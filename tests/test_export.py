@@ -109,9 +109,13 @@ def test_an_earlier_export_is_replaced(model, tmp_path):
     path = tmp_path / "student"
     small = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(2)])
     export.saved_model(small, path, class_names=["yes", "no"])
+    (path / ".git").mkdir()
+    (path / "README.md").write_text("mine")
     made = export.saved_model(small, path, signature="grade")
     assert (made.examples, made.sample) == (16, "drawn")
     assert not (path / "assets.extra").exists()
+    assert (path / ".git").is_dir()
+    assert (path / "README.md").read_text() == "mine"
     assert os.listdir(tmp_path) == ["student"]
     assert set(tf.saved_model.load(str(path)).signatures) == {"grade", "serving_default"}
 
@@ -122,6 +126,23 @@ def test_a_16_bit_model_answers_in_32_bits(dtype, tmp_path):
     answers = export.predict(made.path, pixels(3))
     assert {a.dtype for a in answers.values()} == {np.dtype(np.float32)}
     np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, rtol=1e-6)
+
+
+def test_what_may_differ_is_rounding_and_no_more(model):
+    assert export._tolerance(model) == 1e-4
+    assert export._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
+    for largest, tolerance, allowed in ((0.5, 1e-4, 1e-4), (8.0, 1e-4, 8e-4), (-8.0, 2e-2, 0.16)):
+        want = np.array([[largest, 0.0]])
+        assert export._compare(want, want + 0.9 * allowed, tolerance) <= allowed
+        for wrong in (1.1 * allowed, np.nan):
+            with pytest.raises(RuntimeError, match="does not answer as the model does"):
+                export._compare(want, want + wrong, tolerance)
+
+
+def test_a_full_disk_is_one_sentence_that_names_the_export(model, tmp_path, small_files):
+    with pytest.raises(OSError, match=f"while this was written.*{tmp_path}/student"), small_files():
+        export.saved_model(model, tmp_path / "student")
+    assert os.listdir(tmp_path) == []
 
 
 class Noise(layers.Layer):
@@ -194,6 +215,9 @@ def test_wrong_paths_are_refused_and_left_as_they_were(model, tmp_path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("kept")
+    (tmp_path / "seen as empty").mkdir()
+    (tmp_path / "seen as empty" / ".DS_Store").touch()
+    export.check_target(tmp_path / "seen as empty")
     with pytest.raises(FileExistsError, match="is a file"):
         export.saved_model(model, tmp_path / "file")
     with pytest.raises(FileExistsError, match="holds something else"):
@@ -201,7 +225,7 @@ def test_wrong_paths_are_refused_and_left_as_they_were(model, tmp_path):
     with pytest.raises(NotADirectoryError, match="under a file"):
         export.saved_model(model, tmp_path / "file" / "student")
     assert (tmp_path / "folder" / "thesis.txt").read_text() == "kept"
-    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "seen as empty"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

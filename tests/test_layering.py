@@ -9,8 +9,8 @@ PACKAGE = ROOT / "kd_keras"
 # From the ground up. A module may import from lower layers; modules of one layer are siblings,
 # and know nothing of each other unless they are one package.
 LAYERS = (
-    {"checks", "files", "machine", "calls", "kernels", "pipes", "values", "words"},
-    {"schedules", "losses", "config", "execution", "logs", "precision"},
+    {"checks", "files", "interrupts", "machine", "calls", "kernels", "pipes", "values", "words"},
+    {"schedules", "losses", "config", "execution", "logs", "precision", "records"},
     {"models", "data", "methods"},
     {"teachers", "teacher_check"},
     {"cache", "objective"},

@@ -153,10 +153,10 @@ def test_a_torn_last_line_is_left_out_and_a_torn_file_is_named(tmp_path):
         file.write('{"seed": 0, "mod')
     report.build([run], tmp_path / "out")
     (run / "metrics.jsonl").write_text('{"seed": 0, "mod\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 1, is not JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged: line 1: it is not JSON"):
         report.build([run], tmp_path / "out")
     (run / "results.json").write_text("{")
-    with pytest.raises(ValueError, match=r"results\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"results\.json is damaged: it is not JSON"):
         report.build([run], tmp_path / "out")
     assert (tmp_path / "out" / "index.html").is_file()  # the earlier report stands
 
@@ -167,6 +167,10 @@ def test_what_cannot_be_reported_is_named(run, tmp_path):
         report.build([tmp_path / "unfinished"], tmp_path / "out")
     with pytest.raises(ValueError, match="`runs`"):
         report.build([], tmp_path / "out")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("<title>mine</title>")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        report.build([run], tmp_path / "site")
     (tmp_path / "unfinished" / "thesis.txt").write_text("kept")
     with pytest.raises(FileExistsError, match="holds something else"):
         report.build([run], tmp_path / "unfinished")

@@ -2,8 +2,19 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+
+from kd_keras import records
+from kd_keras.files import naming
+
+TUNER = {"tuner": str, "trial": (str, None)}
+SHAPE = (
+    {"call": str, **TUNER, "values": (dict, None)},
+    {"call": str, "trial": str, "status": str, "scores": [float], "message": (str, None)},
+    {"call": str, **TUNER, "why": str},
+)
 
 
 class Calls:
@@ -21,13 +32,28 @@ class Calls:
         self._path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """Those that are whole. A kill may have torn the last, which nobody was answered."""
+        """Those that are whole. A kill may have torn the last, which nobody was answered.
+
+        From one that is damaged on, all are forgotten: the file is kept under another name, and
+        the search goes on from there.
+        """
         if not self._path.exists():
             return []
         lines = self._path.read_bytes().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]
         os.truncate(self._path, sum(map(len, whole)))
-        return [json.loads(line) for line in whole]
+        calls: list[dict[str, Any]] = []
+        for line in whole:
+            try:
+                calls.append(records.parse(self._path, line, SHAPE))
+            except records.DamagedFile as error:
+                copy = self._path.with_name(f".{self._path.name}")
+                shutil.copyfile(self._path, copy)
+                records.set_aside(self._path, error, f"Its first {len(calls)} calls are repeated.")
+                copy.rename(self._path)
+                self.keep(len(calls))
+                break
+        return calls
 
     def keep(self, count: int) -> None:
         """Forget all but the first so many."""
@@ -36,7 +62,7 @@ class Calls:
 
     def write(self, **call: Any) -> None:
         """Append one."""
-        with self._path.open("a") as file:
+        with naming(self._path), self._path.open("a") as file:
             file.write(json.dumps(call) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -1,9 +1,6 @@
 """`python -m tuning.distributed`: a search by many workers, on one machine or several."""
 
-import sys
-
-from kd_keras.cli import main
-from kd_keras.cli.workers import TuneByWorkers
+from kd_keras.cli import door
 
 if __name__ == "__main__":
-    sys.exit(main(only=TuneByWorkers))
+    door(only="kd_keras.cli.workers:TuneByWorkers")

@@ -1,6 +1,5 @@
 """What comes out of a search: its trials as rows, as a DataFrame, as a file."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,14 @@ from typing import Any
 import keras_tuner
 import pandas as pd
 
+from kd_keras import records
 from kd_keras.files import whole_file
 from kd_keras.recipes import results
 from tuning.trials import Trials
 from tuning.values import own
 
 COMPLETED = "COMPLETED"
+ROW = {"trial": str, "status": str, "values": dict}
 
 
 def rows(oracle: keras_tuner.Oracle, trials: Trials) -> list[dict[str, Any]]:
@@ -97,8 +98,9 @@ def read(run: str | Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no finished run is there.
+        DamagedFile: its results are not what was written.
     """
-    found = json.loads((Path(run) / "results.json").read_text())
+    found = records.read_json(Path(run) / "results.json", {"search": {"trials": [ROW]}})
     return frame(found["search"]["trials"])
 
 

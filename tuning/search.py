@@ -7,12 +7,16 @@ import importlib
 import sys
 from typing import Any
 
-from kd_keras.cli import main
-from tuning.config import TuneConfig
+from kd_keras.cli import door
 
-_NAMES = {"run": "run", "read": "outcome", "DistillationModel": "hypermodel"}
+_NAMES = {
+    "TuneConfig": "config",
+    "run": "run",
+    "read": "outcome",
+    "DistillationModel": "hypermodel",
+}
 
-__all__ = ["TuneConfig", *_NAMES]
+__all__ = [*_NAMES]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +26,4 @@ def __getattr__(name: str) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(["tune", *sys.argv[1:]]))
+    door(["tune", *sys.argv[1:]])

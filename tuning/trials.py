@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from kd_keras import files, records
 from kd_keras.data.task import Task
 from kd_keras.files import whole_folder, write_json
 from kd_keras.methods import Method, Stage
@@ -27,6 +28,9 @@ from tuning.space import Setting
 log = logging.getLogger("kd_keras.tuning")
 
 ROLE = "trial"
+EXECUTION = {"seed": int, "epochs": int, "best_epoch": int, "score": float, "seconds": float}
+ENDED = {"values": dict, "executions": [EXECUTION]}
+AGAIN = "What it said is found again."
 BENCHES = 8  # Distillers that are kept, the last used: one a student, method and its settings
 
 
@@ -141,11 +145,21 @@ class Trials:
 
     def outcome(self, trial: str, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         """The executions of a trial that is over; None where it is not, or had other values."""
-        path = self.search / f"trial_{trial}" / "outcome.json"
+        kept = self._kept(trial, "outcome.json", ENDED)
+        if kept is None or kept["values"] != dict(values):
+            return None
+        return kept["executions"]
+
+    def _kept(self, trial: str, name: str, shape: records.Shape) -> dict[str, Any] | None:
+        """A file of a trial; None where it is not there, or is damaged and set aside."""
+        path = self.search / f"trial_{trial}" / name
         if not path.exists():
             return None
-        kept = json.loads(path.read_text())
-        return kept["executions"] if kept["values"] == dict(values) else None
+        try:
+            return records.read_json(path, shape)
+        except records.DamagedFile as error:
+            records.set_aside(path, error, AGAIN)
+            return None
 
     def keep(self, trial: str, values: Mapping[str, Any], executions: list[dict[str, Any]]) -> None:
         """Write down that a trial is over, and how it went."""
@@ -158,8 +172,8 @@ class Trials:
 
     def failure(self, trial: str) -> str | None:
         """Why a trial has failed, as its worker has written it."""
-        path = self.search / f"trial_{trial}" / "failure.json"
-        return json.loads(path.read_text())["message"] if path.exists() else None
+        kept = self._kept(trial, "failure.json", {"message": (str, None)})
+        return None if kept is None else kept["message"]
 
     def lock(self, trial: str) -> Path:
         """The file that a worker locks which trains a trial."""
@@ -173,11 +187,16 @@ class Trials:
         """
         journal = self.journal(trial)
         known = journal.work / "values.json"
-        there = json.loads(known.read_text()) if known.exists() else None
-        if journal.work.exists() and there != dict(values):
-            (journal.path / "metrics.jsonl").unlink(missing_ok=True)
-            shutil.rmtree(self.run / board.FOLDER / trial, ignore_errors=True)
-            shutil.rmtree(journal.work)
+        old = [journal.path / "metrics.jsonl", self.run / board.FOLDER / trial]
+        try:
+            there = records.read_json(known) if known.exists() else None
+        except records.DamagedFile as error:
+            records.set_aside(journal.work, error, "The trial begins anew.")
+        else:
+            old.append(journal.work)
+        if not journal.work.exists() or there != dict(values):
+            for path in old:
+                files.discard([path])
         if not journal.work.exists() and values.get("tuner/trial_id") is not None:
             self.take_over(values["tuner/trial_id"], trial, seeds)
         write_json(known, dict(values))
@@ -204,18 +223,12 @@ class Trials:
         Nothing is read from KerasTuner's own: the oracle is run again from its seed, and gets the
         outcomes that are there, so that it says what it has said.
         """
-        for left in [*self.search.rglob(".*"), *self.run.glob("tensorboard/.*")]:
-            shutil.rmtree(left)  # of a writing that was never to be seen
-        for path in sorted(self.search.rglob("*.json")):
+        for folder in (self.search, *self.search.glob("trial_*"), self.run / board.FOLDER):
+            files.clear(folder)  # of writings that were never to be seen
+        for path in sorted([*self.search.glob("*.json"), *self.search.glob("trial_*/*.json")]):
             try:
-                json.loads(path.read_text())
-            except ValueError:
-                aside = path.with_name(f"{path.name}.torn")
-                path.replace(aside)
-                log.warning(
-                    "%s was cut short, and is set aside as %s. What it said is found again.",
-                    path,
-                    aside.name,
-                )
+                records.read_json(path)
+            except records.DamagedFile as error:
+                records.set_aside(path, error, AGAIN)
         for path in self.search.glob("*.json"):
             path.unlink()

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from kd_keras import interrupts
 from kd_keras.cache import disk
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.probe import probe, probe_unfinished
@@ -154,6 +155,7 @@ def _run(request: Request, writer: MemoryWriter | DiskWriter, limit: int | None)
     """Ask the teacher about every image that has no row."""
     ask = request.answers()
     for batch in request.transfer_set.remaining(writer.stored()):
+        interrupts.check()
         answers = ask(batch.images)
         encoded = {
             (column.tap, name): part

@@ -6,12 +6,8 @@ each tap is one flat file; `pixels.bin` holds the fingerprints of the images.
 
 import contextlib
 import dataclasses
-import json
 import logging
-import os
 import random
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +17,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from kd_keras import records
 from kd_keras.cache.request import PIXELS, VERSION, Request
 from kd_keras.cache.storage import Part
 from kd_keras.cache.store import InMemory, Mapped, Stored
-from kd_keras.files import fingerprint
+from kd_keras.files import discard, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +93,27 @@ def signed(meta: dict[str, Any]) -> dict[str, Any]:
     return {**meta, "digest": fingerprint(meta)}
 
 
+def read_signed(path: Path) -> dict[str, Any]:
+    """What `signed` made, from a file.
+
+    Raises:
+        DamagedCache: it is not there, or is not what was written.
+    """
+    try:
+        return records.read_signed(path)
+    except FileNotFoundError as error:
+        raise DamagedCache(f"{path.name} is missing") from error
+    except records.DamagedFile as error:
+        raise DamagedCache(f"{path.name} is damaged: {error.reason}") from error
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
     """What a folder says of itself, after what can be checked without reading its rows.
 
     Raises:
         DamagedCache: it is not there, was edited, is of another key, or a file's size is wrong.
     """
-    try:
-        meta = json.loads((folder / META).read_text())
-    except FileNotFoundError as error:
-        raise DamagedCache(f"{META} is missing") from error
-    except ValueError as error:
-        raise DamagedCache(f"{META} cannot be read ({error})") from error
-    if not isinstance(meta, dict) or meta != signed({k: meta[k] for k in meta if k != "digest"}):
-        raise DamagedCache(f"{META} does not agree with its own digest")
+    meta = read_signed(folder / META)
     if meta["content"]["version"] != VERSION:
         raise DamagedCache(f"it has format {meta['content']['version']}, not {VERSION}")
     key = fingerprint(meta["content"])
@@ -207,6 +211,4 @@ def remove(folder: Path) -> None:
 
     Whoever has mapped its files keeps them until it lets go.
     """
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    os.rename(folder, aside / folder.name)
-    shutil.rmtree(aside)
+    discard([folder])

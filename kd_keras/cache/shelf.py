@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +15,15 @@ from filelock import FileLock, Timeout
 from kd_keras.cache import disk
 from kd_keras.cache.build import BUILDING
 from kd_keras.cache.disk import DamagedCache
+from kd_keras.cache.writers import PROGRESS
 from kd_keras.checks import positive
+from kd_keras.files import MARK, clear, is_ours
 
 log = logging.getLogger(__name__)
 
 KEY = re.compile(r"[0-9a-f]{16}")
-ASIDE = re.compile(r"\.([0-9a-f]{16})(?:\.building)?\..+")  # what `disk.remove` renames to
+# all that the library writes into the folder of a key
+OURS = (disk.META, disk.USED, disk.PIXELS_FILE, PROGRESS, "[0-9]*-*.bin", f"{MARK}*")
 DAY = 24 * 60 * 60
 
 
@@ -120,7 +122,7 @@ def prune(
             continue
         if _remove(entry):
             removed.append(entry)
-    _sweep(Path(directory))
+    clear(directory)  # of removals that were killed
     return removed
 
 
@@ -133,16 +135,6 @@ def _remove(entry: Entry) -> bool:
             disk.remove(entry.folder)
             return True
     return False
-
-
-def _sweep(directory: Path) -> None:
-    """Finish removals that were killed."""
-    for path in directory.glob(".*"):
-        key = ASIDE.fullmatch(path.name)
-        if key and path.is_dir():
-            with _held_now(directory, key[1]) as held:
-                if held and path.exists():
-                    shutil.rmtree(path)
 
 
 @contextlib.contextmanager
@@ -169,7 +161,16 @@ def _folders(directory: Path, key: str | None = None) -> list[Path]:
         if path.is_dir()
         and KEY.fullmatch(path.name.removesuffix(BUILDING))
         and key in (None, path.name.removesuffix(BUILDING))
+        and _is_ours(path)
     ]
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is of answers: somebody else's may have such a name too."""
+    names = [path.name for path in folder.iterdir()]
+    return all(is_ours(name, OURS) or name.startswith(".") for name in names) and (
+        not names or any(is_ours(name, OURS) for name in names)
+    )
 
 
 def _entry(folder: Path, fully: bool = False) -> Entry:

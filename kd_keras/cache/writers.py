@@ -1,8 +1,6 @@
 """Where rows go while the teacher runs: into memory, or into files that are taken up again."""
 
-import json
 import os
-import shutil
 import time
 import zlib
 from pathlib import Path
@@ -14,7 +12,7 @@ from kd_keras.cache import disk
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.request import Request
 from kd_keras.cache.store import InMemory, Mapped
-from kd_keras.files import write_json
+from kd_keras.files import clear, naming, write_json
 
 CHUNK_BYTES = 4 * 2**20
 FLUSH_SECONDS = 10.0  # what a kill may cost
@@ -80,7 +78,8 @@ class _Growing:
         while data:
             inside = self.size % self._chunk_bytes
             piece = data[: self._chunk_bytes - inside]
-            written = self._file.write(piece)  # less than all of it, where a disk fills up
+            with naming(self.path):
+                written = self._file.write(piece)  # less than all of it, where a disk fills up
             piece, data = piece[:written], data[written:]
             if inside:
                 self.checksums[-1] = zlib.crc32(piece, self.checksums[-1])
@@ -112,8 +111,7 @@ class DiskWriter:
         self.count = 0
         self._files: dict[Any, _Growing] = {}
         folder.mkdir(exist_ok=True)
-        for half_written in folder.glob(".*"):  # by `write_json`, when the build was killed
-            shutil.rmtree(half_written)
+        clear(folder)  # of what was half written when the build was killed
         try:
             for place, file in disk.files_of(request).items():
                 chunk = self._chunk_rows * file.part.row_bytes
@@ -130,12 +128,7 @@ class DiskWriter:
             if any(growing.path.stat().st_size for growing in self._files.values()):
                 raise DamagedCache(f"{PROGRESS} is missing")
             return
-        try:
-            done = json.loads(path.read_text())
-        except ValueError as error:
-            raise DamagedCache(f"{PROGRESS} cannot be read ({error})") from error
-        if done != disk.signed({k: done[k] for k in done if k != "digest"}):
-            raise DamagedCache(f"{PROGRESS} does not agree with its own digest")
+        done = disk.read_signed(path)
         mine = {"content": self._request.content, "chunk_rows": self._chunk_rows}
         if any(done.get(name) != value for name, value in mine.items()):
             raise DamagedCache("it was begun with other settings")

@@ -1,7 +1,6 @@
 """From the words of a command line to a command, and from what it raises to an exit code.
 
-Logs and progress go to standard error, results to standard output. Exit codes: 0 done, 1 failed,
-2 the words or the data given are wrong.
+Logs and progress go to standard error, results to standard output.
 """
 
 import dataclasses
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from kd_keras import interrupts
 from kd_keras.checks import lookup
 from kd_keras.cli.benchmark import Benchmark
 from kd_keras.cli.cache import Cache
@@ -60,20 +60,14 @@ BELONGINGS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None, only: type | None = None) -> int:
-    """Run a command; the exit code.
-
-    Args:
-        arguments: those of the process where not given.
-        only: the one command that there is, whose name is not among the arguments; its defaults
-            are those of `tune`.
-    """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def run(words: Sequence[str], only: str | None = None) -> int:
+    """Run a command; the exit code. Arguments as in `cli.main`."""
+    words = list(words)
     _log_to_stderr()
     try:
-        command = _parse(arguments) if only is None else _parse_only(only, arguments)
+        command = _parse(words) if only is None else _parse_only(_kind(only), words)
         if hasattr(command, "early"):  # what can be done before TensorFlow is there
-            command = command.early(arguments)
+            command = command.early(words)
         _import_tensorflow_quietly()
         return command() or 0
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
@@ -83,9 +77,21 @@ def main(arguments: Sequence[str] | None = None, only: type | None = None) -> in
         return 1
     except (ArithmeticError, OSError, RuntimeError) as error:
         return _failed(error, code=1)
-    except KeyboardInterrupt:
-        print("kd-keras: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
+    except Exception as error:
+        if not _is_tensorflows(error):
+            raise
+        return _failed(error, code=1)
+
+
+def _kind(only: str) -> type:
+    module, _, name = only.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _is_tensorflows(error: Exception) -> bool:
+    """Whether TensorFlow says that something went wrong, in what it was given or in the machine."""
+    module = sys.modules.get("tensorflow")  # where it was not loaded, it has raised nothing
+    return module is not None and isinstance(error, module.errors.OpError)
 
 
 def _parse(arguments: list[str]) -> Any:
@@ -151,10 +157,18 @@ def argparse_value(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def _failed(error: BaseException, *, code: int) -> int:
-    if os.environ.get("KD_KERAS_TRACEBACK"):
-        raise error
-    print(f"kd-keras: {error}", file=sys.stderr)
+    if os.environ.get("KD_KERAS_TRACEBACK") or interrupts.heard() is not None:
+        raise error  # `cli.main` says what was heard
+    print(f"kd-keras: {_sentence(error)}", file=sys.stderr)
     return code
+
+
+def _sentence(error: BaseException) -> str:
+    """What an error says; of TensorFlow's, without the node of its graph where it arose."""
+    if not isinstance(error, Exception) or not _is_tensorflows(error):
+        return str(error)
+    said = str(error).split("\n\t [[")[0].strip()
+    return f"TensorFlow failed with {type(error).__name__}: {said}"
 
 
 def _import_tensorflow_quietly() -> None:
@@ -172,7 +186,7 @@ def _import_tensorflow_quietly() -> None:
         os.dup2(greetings.fileno(), 2)
         try:
             importlib.import_module("tensorflow")
-        except BaseException:
+        except Exception:
             greetings.seek(0)
             os.write(kept, greetings.read())
             raise

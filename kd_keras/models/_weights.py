@@ -1,5 +1,6 @@
 """Weights of pretrained backbones: fetched once, checked when loaded, explained when missing."""
 
+import hashlib
 import http.client
 import os
 import shutil
@@ -14,6 +15,17 @@ from kd_keras import files
 
 # seconds without an answer before the network counts as absent
 TIMEOUT = 10
+# The MD5 of the published files without top, as `keras.applications` knows them. Of MobileNetV2 it
+# knows none.
+PUBLISHED = {
+    "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5": "fac2f116257151a9d068a22e544a4917",
+    "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5": "c0ed64b8031c3730f411d2eb4eea35b5",
+    "weights_mobilenet_v3_small_224_0.75_float_no_top_v2.h5": "ebdb5cc8e0b497cd13a7c275d475c819",
+    "weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5": "d3e8ec802a04aa4fc771ee12a9a9b836",
+    "efficientnetv2-b0_notop.h5": "893217f2bb855e2983157299931e43ff",
+    "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5": "30ee3e1110167f948a6b9946edeeb738",
+    "xception_weights_tf_dim_ordering_tf_kernels_notop.h5": "b0042744bf5b25fce3cb969f33bebb97",
+}
 _NO_ANSWER = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
 
 
@@ -55,6 +67,16 @@ def _download(url: str, path: Path) -> None:
         size, expected = temporary.stat().st_size, answer.headers.get("Content-Length")
         if expected is not None and size != int(expected):
             raise ConnectionError(f"{size} of {expected} bytes arrived")
+        if not _as_published(temporary):
+            raise ConnectionError("other bytes arrived than Keras publishes under that name")
+
+
+def _as_published(path: Path) -> bool:
+    """Whether a file has the bytes that Keras publishes under its name, where these are known."""
+    if path.name not in PUBLISHED:
+        return True
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest() == PUBLISHED[path.name]
 
 
 def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> None:
@@ -67,7 +89,8 @@ def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> 
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not an HDF5 weights file, or holds another model's weights.
+        ValueError: the file is not an HDF5 weights file, or holds another model's weights; or it
+            has the name of a file that Keras publishes, and other bytes.
     """
     path = Path(path)
     if not path.is_file():
@@ -79,6 +102,11 @@ def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> 
         raise ValueError(
             f"The weights of {model} must be an .h5 or .weights.h5 file. "
             f"Received: weights={str(path)!r}"
+        )
+    if not _as_published(path):
+        raise ValueError(
+            f"{path} has the name of a weights file that Keras publishes, and not its bytes: it is "
+            "damaged, or holds weights of your own. Fetch it again, or give it another name."
         )
     try:
         with warnings.catch_warnings():

@@ -1,7 +1,6 @@
 """Beside the steps of a training: validation, checkpoints, the watch for divergence."""
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable
@@ -10,9 +9,21 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from kd_keras import files, interrupts, records
 from kd_keras.data.task import Split
 from kd_keras.evaluation import quality
-from kd_keras.files import write_json
+from kd_keras.recipes.saving import save_weights
+
+STATE = "state.json"
+SHAPE = {
+    "stem": str,
+    "epochs": int,
+    "best_epoch": int,
+    "best_score": float,
+    "random": list,
+    "seconds": float,
+    "digests": dict,
+}
 
 
 class Diverged(ArithmeticError):
@@ -147,18 +158,34 @@ class Checkpoint(keras.callbacks.Callback):
     """Writes what is needed to go on, at the end of an epoch, at most once in `every` seconds.
 
     The files of a checkpoint are named by its epoch, and the state, which is written last, names
-    them: a kill at any moment leaves a whole checkpoint.
+    them with their digests: a kill at any moment leaves a whole checkpoint.
+
+    Args:
+        folder: where it lies.
+        best: written with it, and brought back.
+        every: seconds.
+        sync: called before one is written; what it must not be ahead of is then on the disk.
 
     Attributes:
         epochs: how many epochs the last checkpoint has behind it; 0 without one.
+
+    Raises:
+        DamagedFile: the checkpoint that is there is not what was written.
     """
 
-    def __init__(self, folder: Path, best: Best, every: float = 10.0):
+    def __init__(
+        self,
+        folder: Path,
+        best: Best,
+        every: float = 10.0,
+        sync: Callable[[], None] = lambda: None,
+    ):
         super().__init__()
-        self._folder, self._best, self._every = folder, best, every
+        self._folder, self._best, self._every, self._sync = folder, best, every, sync
         folder.mkdir(parents=True, exist_ok=True)
-        state_file = folder / "state.json"
-        self._state = json.loads(state_file.read_text()) if state_file.exists() else {}
+        state_file = folder / STATE
+        self._state = records.read_signed(state_file, SHAPE) if state_file.exists() else {}
+        records.check_digests(folder, self._state.get("digests", {}))
         self.epochs: int = self._state.get("epochs", 0)
         self._start = self._last = time.monotonic()
 
@@ -175,8 +202,11 @@ class Checkpoint(keras.callbacks.Callback):
         if epochs == self.epochs:
             return
         stem = f"epoch-{epochs:05d}"
-        self.model.save_weights(self._folder / f"{stem}.weights.h5")
-        np.savez(self._folder / f"{stem}.best.npz", *(self._best.weights or []))
+        weights, best = f"{stem}.weights.h5", f"{stem}.best.npz"
+        self._sync()
+        save_weights(self.model, self._folder / weights)
+        with files.whole_file(self._folder / best) as temporary:
+            np.savez(temporary, *(self._best.weights or []))
         state = {
             "stem": stem,
             "epochs": epochs,
@@ -184,8 +214,9 @@ class Checkpoint(keras.callbacks.Callback):
             "best_score": self._best.score,
             "random": [np.array(state).tolist() for state in _random_states(self.model)],
             "seconds": self.seconds(),
+            "digests": {name: records.digest_of(self._folder / name) for name in (weights, best)},
         }
-        write_json(self._folder / "state.json", state)
+        records.write_signed(self._folder / STATE, state)
         self.epochs = epochs
         for old in self._folder.glob("epoch-*"):
             if not old.name.startswith(stem):
@@ -195,13 +226,26 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, trainer) -> None:
         """Bring `trainer`, its optimizer and the best epoch back to the last checkpoint."""
         stem = self._state["stem"]
-        trainer.load_weights(self._folder / f"{stem}.weights.h5")
+        weights = self._folder / f"{stem}.weights.h5"
+        with records.reading(weights):
+            trainer.load_weights(weights)
         for state, value in zip(_random_states(trainer), self._state["random"], strict=True):
             state.assign(value)
-        with np.load(self._folder / f"{stem}.best.npz") as stored:
-            self._best.weights = [stored[name] for name in stored.files]
+        self._best.weights = records.read_arrays(self._folder / f"{stem}.best.npz")
         self._best.epoch = self._state["best_epoch"]
         self._best.score = self._state["best_score"]
+
+
+class Interruptible(keras.callbacks.Callback):
+    """Raises again what was heard of Ctrl-C or SIGTERM, in case that was dropped."""
+
+    coarse = True  # several steps may be one call
+
+    def on_train_batch_end(self, batch, logs=None):
+        interrupts.check()
+
+    def on_epoch_end(self, epoch, logs=None):
+        interrupts.check()
 
 
 def _random_states(trainer: keras.Model) -> list:

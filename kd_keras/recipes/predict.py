@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from kd_keras import cache, features
+from kd_keras import cache, features, interrupts
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split
 
@@ -32,6 +32,7 @@ class Predictor:
         graph = self._function.get_concrete_function(
             tf.TensorSpec((None, *split.image_shape), tf.uint8)
         )
+        interrupts.check()
         if split.images is not None:
             starts = range(0, len(split), size)
             parts = [graph(tf.constant(split.images[at : at + size])) for at in starts]

@@ -6,17 +6,16 @@ and in it the lock that keeps a second process out.
 
 import json
 import logging
+import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_keras import machine
+from kd_keras import files, machine, records
 from kd_keras.config import as_dict
-from kd_keras.files import whole_file, write_json
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +23,26 @@ log = logging.getLogger(__name__)
 NOT_COMPARED = ("out", "export", "overwrite", "cache_dir", "cache_limit_gb")
 LOCK = "lock"
 EARLIER = "earlier.json"
+
+# Patterns of all names that the library gives in a run folder. What is named otherwise somebody
+# else has put there, and it stays, whatever becomes of the run.
+OURS = (
+    *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
+    *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
+    *("trials.csv", "search", "tensorboard", "workers"),
+)
+# in `report/`, where somebody may have put more as well
+PLOTS = (
+    *("curves", "confusion", "reliability", "cost", "study", "comparison"),
+    *("search", "surface", "parallel"),
+)
+REPORT = (
+    "index.html",
+    *(f"{n}{plot}.png" for n in ("", "[0-9]-", "[0-9][0-9]-") for plot in PLOTS),
+)
+
+LINE = {"seed": int, "model": str, "epoch": int}
+RESULTS = {"models": {str: {"seeds": [dict]}}}
 
 Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 
@@ -42,27 +61,59 @@ class Journal:
 
     def epoch(self, line: dict[str, Any]) -> None:
         """Append one epoch's numbers to `metrics.jsonl`."""
-        with self._metrics.open("a") as file:
+        with files.naming(self._metrics), self._metrics.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
+    def sync(self) -> None:
+        """Have the lines on the disk itself."""
+        if self._metrics.exists():
+            with self._metrics.open("a") as file:
+                os.fsync(file.fileno())
+
     def lines(self) -> list[dict[str, Any]]:
-        """Those that are whole; a kill may have torn the last."""
-        if not self._metrics.exists():
-            return []
-        written = self._metrics.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in written if line.endswith("\n")]
+        """Those that are whole; a kill may have torn the last.
+
+        Raises:
+            DamagedFile: another one is no line of a training.
+        """
+        return records.read_lines(self._metrics, LINE)
+
+    def holds(self, *, seed: int, model: str, epochs: int) -> bool:
+        """Whether the lines of a training's first `epochs` epochs are there."""
+        there = {
+            line["epoch"] for line in self.lines() if (line["seed"], line["model"]) == (seed, model)
+        }
+        return there.issuperset(range(1, epochs + 1))
+
+    def mend(self) -> None:
+        """Set a damaged `metrics.jsonl` aside, and keep the lines of it that are sound."""
+        try:
+            self.lines()
+        except records.DamagedFile as error:
+            sound = []
+            for line in self._metrics.read_bytes().split(b"\n")[:-1]:
+                try:
+                    sound.append(records.parse(self._metrics, line, LINE))
+                except records.DamagedFile:
+                    continue  # the first of them is named below
+            then = f"Its {len(sound)} sound lines are taken over; the rest is trained again."
+            records.set_aside(self._metrics, error, then)
+            self._write(sound)
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        with files.whole_file(self._metrics) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def forget_epochs(self, *, seed: int, model: str, after: int) -> None:
         """Drop the lines of epochs that are about to be run again."""
-        if not self._metrics.exists():
-            return
-        kept = [
-            json.dumps(line) + "\n"
-            for line in self.lines()
-            if (line["seed"], line["model"]) != (seed, model) or line["epoch"] <= after
-        ]
-        with whole_file(self._metrics) as temporary:
-            temporary.write_text("".join(kept))
+        if self._metrics.exists():
+            self._write(
+                [
+                    line
+                    for line in self.lines()
+                    if (line["seed"], line["model"]) != (seed, model) or line["epoch"] <= after
+                ]
+            )
 
 
 class RunFolder(Journal):
@@ -87,6 +138,8 @@ class RunFolder(Journal):
     Raises:
         FileExistsError: the folder holds something else, or a run of other settings, data or
             files, and `overwrite` is not set.
+        DamagedFile: `config.json` or `results.json` is not what was written, and `overwrite` is not
+            set.
         BlockingIOError: another process has a run in the folder.
 
     Example:
@@ -123,7 +176,7 @@ class RunFolder(Journal):
         self._let_go()
 
     def _open(self, settings: dict, extends: Extends, *, overwrite: bool) -> None:
-        before = self._before()
+        before = self._before(overwrite)
         changed = [] if before is None else _changed(before, settings)
         goes_on = bool(changed) and not overwrite and extends(before or {}, settings)
         if changed and not (overwrite or goes_on):
@@ -132,7 +185,7 @@ class RunFolder(Journal):
                 "Choose another folder with --out, or replace it with --overwrite."
             )
         if self._results.exists() and not (changed or overwrite):
-            self.results = json.loads(self._results.read_text())
+            self.results = _read(self._results, RESULTS)
             log.info("The run in %s is finished; --overwrite runs it anew.", self.path)
             return
         if goes_on:
@@ -142,22 +195,29 @@ class RunFolder(Journal):
         elif changed or self._results.exists():
             log.info("Replacing the run in %s.", self.path)
             self._replace()
-        write_json(self.path / "config.json", settings)  # first: it makes this a run folder
-        write_json(self.path / "environment.json", machine.describe())
+        files.write_json(self.path / "config.json", settings)  # first: it makes this a run folder
+        files.write_json(self.path / "environment.json", machine.describe())
         if (self.work / EARLIER).exists():
-            self.earlier = json.loads((self.work / EARLIER).read_text())
+            self.earlier = _read(self.work / EARLIER, RESULTS)
 
-    def _before(self) -> dict[str, Any] | None:
-        """The settings of the run that is there."""
+    def _before(self, overwrite: bool) -> dict[str, Any] | None:
+        """The settings of the run that is there; none of a damaged one that is replaced."""
         known = self.path / "config.json"
-        return json.loads(known.read_text()) if known.exists() else None
+        if not known.exists():
+            return None
+        try:
+            return _read(known)
+        except records.DamagedFile:
+            if not overwrite:
+                raise
+            return {}
 
     def _refuse_foreign(self) -> None:
         """Refuse a folder that is not of a run, before anything is put into it."""
         known = self.path / "config.json"
         if known.exists() or not self.path.exists():
             return
-        if not all(_begun(known, entry) for entry in self.path.iterdir()):
+        if not all(_begun(entry) for entry in self.path.iterdir()):
             raise FileExistsError(
                 f"{self.path} exists and is not a run folder. Choose another one with --out."
             )
@@ -175,14 +235,25 @@ class RunFolder(Journal):
         return lock
 
     def _replace(self) -> None:
-        """Remove the run that is there; the new one is locked in its turn."""
-        self._lock.release()
-        _remove(self.path)
-        self._lock = self._locked()
+        """Remove the run that is there, and nothing else.
+
+        Its results go first, and its settings stay until others are written: a kill leaves a run
+        that is not finished, never a folder of which nobody knows what it is.
+        """
+        files.discard([self._results])
+        names = [path for path in self.path.iterdir() if files.is_ours(path.name, OURS)]
+        stay = (self._results.name, "config.json", self.work.name)
+        files.discard(path for path in names if path.name not in stay)
+        files.discard(path for path in self.work.iterdir() if path.name != LOCK)
+        report = self.path / "report"
+        if report.is_dir():
+            files.discard(p for p in report.iterdir() if files.is_ours(p.name, REPORT))
+            if not any(report.iterdir()):
+                report.rmdir()
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write `results.json`, clear the working files and let others in."""
-        write_json(self._results, results)
+        files.write_json(self._results, results)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -191,8 +262,7 @@ class RunFolder(Journal):
             return
         if self._results.exists():
             shutil.rmtree(self.work)
-            for left in self.path.glob(".*"):  # of writings that a kill cut short
-                shutil.rmtree(left)
+            files.clear(self.path)  # of writings that a kill cut short
         self._lock.release()
 
 
@@ -212,8 +282,7 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
             f"No run is under way in {path.absolute()}. Its folder must be seen from here, under "
             "the same name, or under another one that --out gives."
         )
-    known = json.loads((path / "config.json").read_text())
-    changed = _changed(known, _settings(config, digests))
+    changed = _changed(_read(path / "config.json"), _settings(config, digests))
     if changed:
         raise ValueError(
             f"{path} holds a run of other settings ({', '.join(changed)}). Whoever joins it must "
@@ -234,15 +303,16 @@ def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [name for name in names if before.get(name) != now.get(name)]
 
 
-def _begun(known: Path, entry: Path) -> bool:
-    """Whether `entry` is what a kill leaves before `known`, the first file, is written."""
+def _read(path: Path, shape: Any = dict) -> dict[str, Any]:
+    """What a run says of itself."""
+    return records.read_json(
+        path, shape, "Restore it, choose another folder with --out, or run anew with --overwrite."
+    )
+
+
+def _begun(entry: Path) -> bool:
+    """Whether `entry` makes no folder somebody else's: a kill before the first file leaves such a
+    folder, and hidden entries, such as `.git` or `.DS_Store`, are not touched."""
     if entry.name == "work" and entry.is_dir():
         return all(left.name == LOCK for left in entry.iterdir())
-    return entry.name.startswith(f".{known.name}.")
-
-
-def _remove(folder: Path) -> None:
-    """Remove a run under another name, so that a kill leaves no half of it under its own."""
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    shutil.rmtree(aside)
+    return entry.name.startswith(".")

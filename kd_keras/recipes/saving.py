@@ -1,12 +1,16 @@
 """Models as files: without an optimizer, whole or not at all."""
 
+import math
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from kd_keras.data.task import Task
-from kd_keras.files import whole_file
+from kd_keras.files import check_room, whole_file
 from kd_keras.models import heads, taps
+
+OVERHEAD = 4096  # bytes that HDF5 takes for a variable beside its numbers, at the most
 
 
 def plain_copy(model: keras.Model) -> keras.Model:
@@ -20,6 +24,20 @@ def save(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file of the model alone."""
     with whole_file(path) as temporary:
         plain_copy(model).save(temporary)
+
+
+def save_weights(model: keras.Model, path: Path) -> None:
+    """Write a weights file, of a compiled model with the state of its optimizer, whole or not.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
+    size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize + OVERHEAD for v in variables)
+    with whole_file(path) as temporary:
+        check_room(temporary, size)  # a disk that fills up under HDF5 ends the whole process
+        model.save_weights(temporary)
 
 
 def read_model(path: str | Path) -> keras.Model:

@@ -1,7 +1,7 @@
 """One training of one model: its phases, its best epoch, and how it goes on after a kill."""
 
 import dataclasses
-import json
+import functools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,18 +9,29 @@ from typing import Any
 
 import keras
 
+from kd_keras import interrupts, records
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
 from kd_keras.evaluation import quality
-from kd_keras.files import fingerprint, write_json
-from kd_keras.recipes.callbacks import Best, Checkpoint, DivergenceWatch, Last, Validation
+from kd_keras.files import fingerprint
+from kd_keras.recipes.callbacks import (
+    Best,
+    Checkpoint,
+    DivergenceWatch,
+    Interruptible,
+    Last,
+    Validation,
+)
 from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
+from kd_keras.recipes.saving import save_weights
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
+SHAPE = {"epochs": int, "best_epoch": int, "score": float, "seconds": float, "digests": dict}
+ANEW = "This training begins anew."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +145,15 @@ def train(
     folder = folder_of(run, learner.role, learner.seed)
     before = finished(run, learner.role, learner.seed)
     if before is not None:
-        learner.left.load_weights(folder / _file(learner))
+        with records.reading(folder / _file(learner)):
+            learner.left.load_weights(folder / _file(learner))
         return before
+    interrupts.check()
     if epochs == 0:
         return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
     best = Best()
-    checkpoint = Checkpoint(folder, best)
+    checkpoint = _checkpoint(learner, run, best)
     run.forget_epochs(seed=learner.seed, model=learner.role, after=checkpoint.epochs)
     plan = phases(budget, epochs or budget.epochs)
     judge = _judge(learner, task, best, run, judged=judged)
@@ -151,9 +164,8 @@ def train(
     finally:
         if best.weights is not None:
             learner.left.set_weights(best.weights)
-            learner.model.save_weights(folder / WEIGHTS)
-            if learner.left is not learner.model:
-                learner.left.save_weights(folder / ALL_WEIGHTS)
+            _save(learner, folder)
+    run.sync()
     seconds = round(checkpoint.seconds(), 3)
     return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
 
@@ -168,13 +180,36 @@ def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
     predict = learner.predict or Predictor(learner.model)
     score = quality.score(task.metric, predict(task.validation), task.validation.labels)
     folder.mkdir(parents=True, exist_ok=True)
-    learner.model.save_weights(folder / WEIGHTS)
+    _save(learner, folder)
     return _finish(folder, Outcome(0, 0, score, 0.0))
 
 
+def _save(learner: Learner, folder: Path) -> None:
+    """Write the weights that a training leaves."""
+    for name, model in {WEIGHTS: learner.model, _file(learner): learner.left}.items():
+        save_weights(model, folder / name)
+
+
 def _finish(folder: Path, outcome: Outcome) -> Outcome:
-    write_json(folder / OUTCOME, dataclasses.asdict(outcome))
+    names = [name for name in (WEIGHTS, ALL_WEIGHTS) if (folder / name).exists()]
+    digests = {name: records.digest_of(folder / name) for name in names}
+    records.write_signed(folder / OUTCOME, {**dataclasses.asdict(outcome), "digests": digests})
     return outcome
+
+
+def _checkpoint(learner: Learner, run: Journal, best: Best) -> Checkpoint:
+    """The last checkpoint of a training; a new one where that is damaged, or its epochs' lines."""
+    folder = folder_of(run, learner.role, learner.seed)
+    make = functools.partial(Checkpoint, folder, best, sync=run.sync)
+    try:
+        found = make()
+    except records.DamagedFile as error:
+        records.set_aside(folder, error, ANEW)
+        return make()
+    if not run.holds(seed=learner.seed, model=learner.role, epochs=found.epochs):
+        records.set_aside(folder, f"{run.path} has lost lines of {learner.role!r}.", ANEW)
+        return make()
+    return found
 
 
 def folder_of(run: Journal, role: str, seed: int) -> Path:
@@ -185,9 +220,24 @@ def folder_of(run: Journal, role: str, seed: int) -> Path:
 
 
 def finished(run: Journal, role: str, seed: int) -> Outcome | None:
-    """How a training went that was finished before; None for one that was not."""
-    path = folder_of(run, role, seed) / OUTCOME
-    return Outcome(**json.loads(path.read_text())) if path.exists() else None
+    """How a training went that was finished before; None for one that was not.
+
+    One whose files or lines are not what was written is set aside, to begin anew.
+    """
+    run.mend()
+    folder = folder_of(run, role, seed)
+    if not (folder / OUTCOME).exists():
+        return None
+    try:
+        kept = records.read_signed(folder / OUTCOME, SHAPE)
+        records.check_digests(folder, kept.pop("digests"))
+    except records.DamagedFile as error:
+        records.set_aside(folder, error, ANEW)
+        return None
+    if not run.holds(seed=seed, model=role, epochs=kept["epochs"]):
+        records.set_aside(folder, f"{run.path} has lost lines of {role!r}.", ANEW)
+        return None
+    return Outcome(**kept)
 
 
 def _class_weight(task: Task) -> dict[int, float] | None:
@@ -254,7 +304,10 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
                 learner.join(data),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
-                callbacks=[*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress],
+                callbacks=[
+                    *(*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress),
+                    Interruptible(),
+                ],
                 shuffle=False,
                 verbose=0,
             )

@@ -15,11 +15,21 @@ from kd_keras.files import fingerprint, whole_file
 from kd_keras.machine import available_memory
 from kd_keras.methods import Stage
 from kd_keras.objective import check_unlabelled as check_stage
+from kd_keras.records import (
+    DamagedFile,
+    check_digests,
+    digest_of,
+    read_signed,
+    reading,
+    set_aside,
+    write_signed,
+)
 
 log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.25
 MADE = "munge.npy"
+DIGEST = {"digest of the file": str}  # lies beside it
 
 
 def task_of_students(config: Any, task: Task, work: Path) -> Task:
@@ -89,7 +99,10 @@ def check_unlabelled(config: Any, plan: Sequence[Stage], alpha: Any) -> None:
 def _made(config: Any, task: Task, kept: Path) -> np.ndarray:
     """Made-up images, shape `(munge * n, height, width, channels)`; those of before a kill."""
     if kept.exists():  # of this run: others have another folder, or are refused in it
-        return np.load(kept)
+        try:
+            return _kept(kept)
+        except DamagedFile as error:
+            set_aside(kept, error, "The images are made anew.")
     log.info("Making %d images for each of %d (MUNGE).", config.munge, len(task.train))
     made = munge(
         np.asarray(task.train.images),
@@ -100,4 +113,19 @@ def _made(config: Any, task: Task, kept: Path) -> np.ndarray:
     )
     with whole_file(kept) as temporary:
         np.save(temporary, made)
+    write_signed(kept.with_suffix(".json"), {"digest of the file": digest_of(kept)})
     return made
+
+
+def _kept(path: Path) -> np.ndarray:
+    """What was made before.
+
+    Raises:
+        DamagedFile: it is not what was written.
+    """
+    signed = path.with_suffix(".json")
+    if not signed.exists():  # a kill came between the two
+        raise DamagedFile(path, "its digest is missing")
+    check_digests(path.parent, {path.name: read_signed(signed, DIGEST)["digest of the file"]})
+    with reading(path):
+        return np.load(path)

@@ -8,7 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kd_keras import page, trial_table
-from kd_keras.files import whole_folder
+from kd_keras.files import is_ours, whole_folder
+from kd_keras.recipes.runs import REPORT
 from kd_keras.report import plots, searches, sweeps
 from kd_keras.report.folders import History, Run, load
 from kd_keras.table import (
@@ -30,7 +31,7 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
     Args:
         runs: run folders, each with a `results.json`; `metrics.jsonl` (learning curves),
             `config.json` and `environment.json` are shown where they are there.
-        out: the folder to write; an earlier report there is replaced.
+        out: the folder to write; an earlier report there is replaced. What else lies in it stays.
 
     Returns:
         The path of the page, `out/index.html`. The plots lie beside it as PNG files, and are
@@ -50,11 +51,11 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
         raise ValueError("`runs` must name at least one run folder.")
     loaded = [load(Path(run)) for run in runs]
     target = Path(out)
-    if target.is_dir() and any(target.iterdir()) and not (target / "index.html").exists():
+    if target.is_dir() and not _is_report(target):
         raise FileExistsError(f"`out` is a folder that holds something else: {target}")
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"`out` is a file, and a folder is to be written: {target}")
-    with whole_folder(target) as folder:
+    with whole_folder(target, ours=REPORT) as folder:
         title = _title(loaded[0]) if len(loaded) == 1 else f"{len(loaded)} runs"
         sections = [page.heading(title, level=1)]
         for number, run in enumerate(loaded, start=1):
@@ -64,6 +65,14 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
             sections += _section(run, folder, prefix)
         (folder / "index.html").write_text(page.document(title, sections), encoding="utf-8")
     return target / "index.html"
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder holds nothing that is seen, or a page of ours."""
+    path = folder / "index.html"
+    if path.is_file():
+        return page.MADE_BY in path.read_text(encoding="utf-8", errors="replace")
+    return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def _section(run: Run, folder: Path, prefix: str) -> list[str]:
@@ -78,6 +87,7 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
     ]
     for name, heading, caption, figure in _figures(run):
         path = folder / f"{prefix}{name}.png"
+        assert is_ours(path.name, REPORT), f"{name} must be in `runs.PLOTS`: else it stays for ever"
         figure.savefig(path, dpi=130, bbox_inches="tight")
         parts += [page.heading(heading), page.image(path, caption)]
     parts += [

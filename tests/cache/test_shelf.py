@@ -69,13 +69,18 @@ def test_pruning_takes_what_is_damaged_or_unfinished_and_no_more(shelf_of_three)
     directory, keys = shelf_of_three
     os.truncate(directory / keys[0] / "pixels.bin", 5)
     (directory / f"{'a' * 16}.building").mkdir()
-    (directory / f".{'b' * 16}.x1y2" / "half-removed").mkdir(parents=True)
+    (directory / f".kd_keras.{'b' * 16}.x7abcdef" / "half-removed").mkdir(parents=True)
     (directory / "mine").mkdir()
+    (directory / ("c" * 16)).mkdir()  # somebody else's, under such a name
+    (directory / ("c" * 16) / "thesis.tex").touch()
+    (directory / keys[1] / ".DS_Store").touch()
     states = {entry.key: entry.state for entry in shelf.entries(directory)}
     assert (states[keys[0]], states["a" * 16]) == ("damaged", "unfinished")
     removed = shelf.prune(directory)
     assert {entry.key for entry in removed} == {keys[0], "a" * 16}
-    assert {path.name for path in directory.glob("*") if path.is_dir()} == {*keys[1:], "mine"}
+    assert {path.name for path in directory.glob("*") if path.is_dir()} == {
+        *(*keys[1:], "mine", "c" * 16),
+    }
     assert shelf.prune(directory) == []
 
 

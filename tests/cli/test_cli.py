@@ -15,11 +15,12 @@ import keras
 import pytest
 from command_line import ROOT, kd_keras
 
-from kd_keras import cli, export
+from kd_keras import cli, export, interrupts
 from kd_keras.cli import entry
 from kd_keras.cli.output import config_of
 from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
 from kd_keras.recipes import PRESETS
+from kd_keras.recipes.runs import RunFolder
 
 # --- distill ---
 
@@ -349,10 +350,10 @@ def test_mnist_without_files_exits_2_in_time(tmp_path):
 
 
 def test_divergence_exits_1_with_step_term_and_rate(main):
-    code, out, err = main("train", *QUICK, "--learning-rate", "1e30")
+    code, out, err = main("train", *QUICK, "--learning-rate", "3e38")
     assert (code, out) == (1, "")
     assert re.search(r"kd-keras: .*'model' diverged: loss is not finite by epoch 1, step 2", err)
-    assert "learning rate 1e+30" in err
+    assert "learning rate 3e+38" in err
 
 
 def softmax_model(path):
@@ -392,18 +393,23 @@ def test_a_reader_that_goes_away_is_no_error_with_a_traceback(tmp_path):
     assert "Traceback" not in said
 
 
+# As a terminal starts it: a shell without job control, and what such a shell starts, has what
+# runs in the background ignore Ctrl-C, which its children inherit.
+IN_FRONT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+
+
 @pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path):
+    words = ["train", "--epochs", "5000", "--seeds", "0"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "kd_keras", "train", "--epochs", "5000", "--seeds", "0"],
+        [sys.executable, "-c", f"{IN_FRONT} from kd_keras.cli import door; door({words})"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
     metrics = tmp_path / "runs/digits-cnn/metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not metrics.exists() and time.monotonic() < deadline:
+    while not metrics.exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     with contextlib.closing(process.stderr) as stream:
@@ -411,3 +417,71 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     assert process.wait(60) == 130
     assert said.splitlines()[-1] == "kd-keras: interrupted; the same command goes on from here"
     assert "Traceback" not in said
+
+
+def test_a_signal_that_a_destructor_drops_ends_the_run_all_the_same(main, tmp_path, monkeypatch):
+    """As in Keras' weak references: Python raises there, and goes on as if nothing were."""
+    dropped, epoch = [], RunFolder.epoch
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+    before = {number: signal.getsignal(number) for number in interrupts.KINDS}
+    words = ["train", "--model", "mlp", "--limit", "64", "--epochs", "50", "--seeds", "0"]
+    for number, code, said in (
+        (signal.SIGINT, 130, "kd-keras: interrupted; the same command goes on from here"),
+        (
+            signal.SIGTERM,
+            143,
+            "kd-keras: terminated by SIGTERM; the same command goes on from here",
+        ),
+    ):
+
+        class Sends:
+            def __del__(self, number=number):
+                os.kill(os.getpid(), number)
+
+        def send(folder, line, kind=Sends):
+            epoch(folder, line)
+            kind()
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        monkeypatch.setattr(RunFolder, "epoch", send)
+        found, _, err = main(*words, "--out", f"run{number}")
+        last = f"kd-keras: {said}; the same command goes on from here"
+        assert (found, err.splitlines()[-1]) == (code, last)
+        assert len((tmp_path / f"run{number}/metrics.jsonl").read_text().splitlines()) == 1
+        assert dropped.pop().exc_type is interrupts.KINDS[number]
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+    assert {number: signal.getsignal(number) for number in interrupts.KINDS} == before
+
+
+# Sends Ctrl-C to itself when a module is about to be imported.
+IMPORTING = """
+import os, runpy, sys
+module, moment = sys.argv[1:3]
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == moment:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+sys.argv[1:] = sys.argv[3:]
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_importing_is_no_traceback():
+    for module, moment, *words in (
+        ("kd_keras", "kd_keras.cli.entry", "list"),
+        ("kd_keras", "tyro", "list"),
+        ("kd_keras", "tensorflow", "train"),
+        ("tuning.search", "tuning.config"),
+        ("tuning.distributed", "grpc"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", IN_FRONT + IMPORTING, module, moment, *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 130, (module, moment, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("kd-keras: interrupted")

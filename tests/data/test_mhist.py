@@ -205,7 +205,10 @@ def test_the_zip_is_unpacked_once(root, prefix):
     ]
 
 
-@pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "images/../../evil.png", "..\\e.png"])
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.png", "/evil.png", "images/../../evil.png", "..\\e.png", "C:evil.png", "C:\\e.png"],
+)
 def test_a_zip_that_leaves_its_folder_is_refused_whole(root, name):
     archive = pack(root)
     with zipfile.ZipFile(archive, "a") as packed:

@@ -1,11 +1,16 @@
 """Fetching a weights file from a real server, whole or not at all."""
 
+import hashlib
 import http.server
+import inspect
 import threading
 
+import keras
 import pytest
+from keras.src.applications import densenet, efficientnet_v2, mobilenet_v3, resnet, xception
 
 from kd_keras.models import _weights
+from kd_keras.models.backbones import BACKBONES
 
 CONTENT = b"weights " * 1000
 
@@ -53,3 +58,30 @@ def test_what_does_not_arrive_whole_leaves_nothing(server, tmp_path, file, reaso
         _weights.imagenet_file("net", f"{server}/{file}")
     assert str(tmp_path / "models" / file) in str(caught.value)
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_published_digests_are_those_that_keras_checks():
+    """As its own code writes them down: of each family's dictionary, or beside the file's name."""
+    known = ""
+    for module in (resnet, mobilenet_v3, efficientnet_v2, densenet, xception):
+        known += inspect.getsource(module)
+    for name, digest in _weights.PUBLISHED.items():
+        assert known.count(digest) == 1, name
+    urls = [backbone.url.rsplit("/", 1)[1] for backbone in BACKBONES.values()]
+    fixed = {url for url in urls if "{" not in url}
+    assert fixed < set(_weights.PUBLISHED)
+
+
+def test_other_bytes_under_a_published_name_are_refused(server, tmp_path, monkeypatch):
+    """Damaged weights in HDF5 are mostly read, as other weights."""
+    monkeypatch.setitem(_weights.PUBLISHED, "whole.h5", "0" * 32)
+    with pytest.raises(ConnectionError, match="other bytes arrived than Keras publishes"):
+        _weights.imagenet_file("net", f"{server}/whole.h5")
+    assert not list(tmp_path.rglob("*.h5"))
+    (tmp_path / "whole.h5").write_bytes(CONTENT)
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"whole\.h5 has the name of a weights file that Keras"):
+        _weights.load(net, tmp_path / "whole.h5", model="net")
+    right = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(_weights.PUBLISHED, "whole.h5", right)
+    assert _weights.imagenet_file("net", f"{server}/whole.h5").read_bytes() == CONTENT

@@ -1,6 +1,5 @@
 """The whole comparison: what a run leaves, and that it is fair."""
 
-import contextlib
 import dataclasses
 import json
 
@@ -12,10 +11,12 @@ from tiny_runs import Watcher, lines, same_weights, tiny, trial, without_times
 from kd_keras import export
 from kd_keras.data.images import in_memory
 from kd_keras.evaluation import cost, quality
+from kd_keras.files import is_ours
 from kd_keras.recipes import distill, setup
 from kd_keras.recipes.callbacks import Diverged
 from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.runs import OURS, RunFolder
+from kd_keras.recipes.training import Outcome
 
 ROLES = ["teacher", "alone", "distilled"]
 
@@ -35,6 +36,7 @@ def test_the_run_folder_holds_the_promised_files_and_nothing_else(finished):
         "student.keras",
         "teacher.keras",
     ]
+    assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
     assert json.loads((config.folder / "results.json").read_text()) == found
     settings = json.loads((config.folder / "config.json").read_text())
     assert (settings["kind"], settings["seeds"], settings["limit"]) == (
@@ -407,17 +409,24 @@ def test_a_finished_run_of_other_settings_is_refused(finished):
     assert json.loads((config.folder / "results.json").read_text()) == found
 
 
+TOO_FAST = 3e38  # the biases alone overflow, whatever a processor's ReLU makes of a NaN
+
+
 def test_a_distillation_that_diverges_names_both_terms(tmp_path):
-    config = tiny(tmp_path, learning_rate=1e30, teacher_epochs=1, steps_per_execution=1)
+    config = tiny(tmp_path, learning_rate=TOO_FAST, steps_per_execution=1)
     task = setup.load_task(config)
     done = distill._Trial(config, task, 0, RunFolder(config), Watcher())
-    with contextlib.suppress(Diverged):
-        done._teacher()
-    done.models["teacher"] = setup.build_model("lenet5", (), None, task, 0)
+    done._keep("teacher", setup.build_model("lenet5", (), None, task, 0), Outcome(1, 1, 0.5, 1.0))
     with pytest.raises(Diverged) as error:
         done._distilled()
     message = str(error.value)
     assert "'distilled' diverged: " in message
     assert "distillation_loss" in message
     assert "student_loss" in message
-    assert "epoch 1, step 2, learning rate 1e+30" in message
+    assert "epoch 1, step 2, learning rate 3e+38" in message
+
+
+def test_a_teacher_that_diverges_ends_the_run_with_its_own_sentence(tmp_path):
+    config = tiny(tmp_path, learning_rate=TOO_FAST, teacher="mlp", teacher_knobs=("hidden=8,",))
+    with pytest.raises(Diverged, match=r"The training 'teacher' diverged: loss is not finite by"):
+        distill.run(config)

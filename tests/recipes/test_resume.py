@@ -50,7 +50,7 @@ watch(runs.RunFolder, "epoch", after="line", note=lambda _, line: {"epoch": line
 watch(callbacks.np, "savez", before="weights of a checkpoint")
 watch(files.os, "replace", before="state of a checkpoint, half")
 watch(callbacks.Checkpoint, "on_epoch_end", after="checkpoint")
-watch(training, "write_json", before="best weights", after="outcome")
+watch(training, "_finish", before="best weights", after="outcome")
 watch(distill, "_judge", before="judging")
 watch(distill.export, "saved_model", before="exporting")
 watch(runs.RunFolder, "_let_go", before="results")

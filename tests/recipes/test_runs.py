@@ -10,7 +10,8 @@ import pytest
 
 from kd_keras.config import DistillConfig, TrainConfig, as_dict
 from kd_keras.recipes import setup
-from kd_keras.recipes.runs import RunFolder
+from kd_keras.recipes.runs import NOT_COMPARED, RunFolder
+from kd_keras.records import DamagedFile
 
 
 @pytest.fixture
@@ -67,9 +68,10 @@ def test_a_run_that_extends_the_one_that_is_there_goes_on_even_if_that_was_finis
     assert seen == [(12, 20)]
     with pytest.raises(FileExistsError, match=r"\(epochs\)"):
         RunFolder(TrainConfig(out=out), extends=extends)
-    RunFolder(longer).finish({"models": {"model": 1}})
+    found = {"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}
+    RunFolder(longer).finish(found)
     with RunFolder(longer) as run:
-        assert run.results == {"models": {"model": 1}}
+        assert run.results == found
     assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
     with RunFolder(dataclasses.replace(longer, epochs=30, overwrite=True), extends=extends) as run:
         assert run.earlier is None
@@ -120,7 +122,7 @@ def test_a_finished_run_of_the_same_settings_is_kept_and_left_as_it_was(out):
 def test_what_a_kill_left_of_a_finished_run_is_cleared(out):
     finished(out)
     (out / "work/teacher-0").mkdir(parents=True)
-    (out / ".results.json.x7abc").mkdir()
+    (out / ".kd_keras.results.json.x7abcdef").mkdir()
     with RunFolder(TrainConfig(out=out)) as run:
         assert run.results == {"models": {}}
     assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
@@ -175,9 +177,73 @@ def test_an_empty_folder_and_one_killed_at_its_first_file_will_do(out):
     RunFolder(TrainConfig(out=out))
     (out / "config.json").unlink()
     (out / "environment.json").unlink()
-    (out / ".config.json.x7abc").mkdir()
+    (out / ".kd_keras.config.json.x7abcdef").mkdir()
     RunFolder(TrainConfig(out=out)).finish({})
     assert names(out) == ["config.json", "environment.json", "results.json"]
+
+
+def test_what_is_not_the_runs_survives_its_end_and_its_replacement(out):
+    """Hidden or not, file or folder, beside what the library wrote or in the report."""
+    mine = (".git/HEAD", ".venv/bin/python", ".gitignore", ".DS_Store", "notes.md", "plots/a.png")
+    late = ("report/.DS_Store", "report/mine.png", "student.keras.bak")
+    (out / ".git").mkdir(parents=True)
+    for name in (".git/HEAD", ".gitignore"):  # before there was a run
+        (out / name).touch()
+    anew = {"overwrite": True}
+    for count, changes in enumerate(({}, {}, anew, {"epochs": 3, **anew})):
+        with RunFolder(TrainConfig(out=out, **changes)) as run:
+            assert (run.results is None) == (count != 1)
+            if count == 1:
+                continue
+            for name in (*mine, *late):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_text(name)
+            for name in ("report/index.html", "report/curves.png", "student.keras"):
+                (out / name).touch()
+            (run.work / "model-0").mkdir()
+            run.epoch(line())
+            run.finish({"models": {}})
+    with RunFolder(TrainConfig(out=out, **anew)):
+        there = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert there == {*mine, *late, "config.json", "environment.json", "work/lock"}
+
+
+def test_damaged_settings_and_results_are_named_with_a_way_out(out):
+    finished(out)
+    for name, texts in (
+        ("config.json", ('{"model": ', "[]", "\0\xff")),
+        ("results.json", ("", "[]", '{"models": 3}', '{"models": {"model": {"seeds": 3}}}')),
+    ):
+        path = out / name
+        whole = path.read_bytes()
+        for text in texts:
+            path.write_text(text, "latin-1")
+            with pytest.raises(DamagedFile, match=rf"{path} is damaged: .*--out.*--overwrite"):
+                RunFolder(TrainConfig(out=out))
+            assert path.read_text("latin-1") == text
+        path.write_bytes(whole)
+    (out / "config.json").write_text("half")
+    with RunFolder(TrainConfig(out=out, overwrite=True)) as run:
+        assert run.results is None
+
+
+def test_a_damaged_line_of_an_epoch_is_set_aside_and_the_sound_ones_are_kept(out, caplog):
+    run = RunFolder(TrainConfig(out=out))
+    for entry in (line(epoch=1), line(epoch=2), line("alone", 1)):
+        run.epoch(entry)
+    path = out / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"epoch": 2', '"epoch": "2"'))
+    run.mend()
+    assert run.lines() == [line(epoch=1), line("alone", 1)]
+    assert f"{path} is damaged: line 2: 'epoch' is '2', and must be a whole number" in caplog.text
+    assert (out / "metrics.jsonl.damaged").exists()
+    assert run.holds(seed=0, model="alone", epochs=1)
+    assert not run.holds(seed=0, model="teacher", epochs=2)
+
+
+def test_only_where_a_run_is_written_and_how_fast_is_not_compared():
+    """A run that went on with another temperature would be no run of either."""
+    assert set(NOT_COMPARED) == {"out", "export", "overwrite", "cache_dir", "cache_limit_gb"}
 
 
 def test_a_file_in_the_folders_place_is_an_error(out):
@@ -206,7 +272,7 @@ def test_finishing_writes_the_results_and_clears_what_was_for_going_on(out):
     run = RunFolder(TrainConfig(out=out))
     (run.work / "teacher-0").mkdir()
     (run.work / "teacher-0/best.weights.h5").touch()
-    (out / ".student.keras.x7abc").mkdir()  # of a writing that was killed
+    (out / ".kd_keras.student.keras.x7abcdef").mkdir()  # of a writing that was killed
     run.finish({"models": {"teacher": 1}})
     assert names(out) == ["config.json", "environment.json", "results.json"]
     assert json.loads((out / "results.json").read_text()) == {"models": {"teacher": 1}}

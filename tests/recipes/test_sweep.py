@@ -346,7 +346,7 @@ def test_a_finished_sweep_is_not_repeated(studied, monkeypatch):
 
 
 def test_a_setting_that_diverges_is_named(tmp_path):
-    config = study(tmp_path, learning_rate=1e30, teacher="lenet5", teacher_knobs=())
+    config = study(tmp_path, learning_rate=3e38, teacher="lenet5", teacher_knobs=())
     task = setup.load_task(config)
     path = tmp_path / "teacher.keras"
     setup.build_model("lenet5", (), None, task, 0).save(path)

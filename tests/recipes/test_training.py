@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
-from kd_keras.recipes.callbacks import Checkpoint, Diverged
+from kd_keras.recipes.callbacks import Best, Checkpoint, Diverged, Validation
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
@@ -133,6 +134,22 @@ def test_the_best_epochs_weights_are_those_kept(tmp_path, task):
     assert outcome.best_epoch < 8
 
 
+def test_of_epochs_that_are_equally_good_the_first_is_best(task):
+    """And with `last`, the last: whatever its score."""
+    right = np.eye(task.classes)[task.validation.labels]
+    for last, want in ((False, 2), (True, 4)):
+        best, model = Best(), setup.build_model("mlp", (), None, task, 0)
+        answers = iter((-right, right, right, -right))
+        judge = Validation(
+            *("model", model, lambda split, answers=answers: next(answers), task.validation),
+            *("accuracy", best, lambda line: None, last),
+        )
+        for epoch in range(4):
+            judge.on_epoch_begin(epoch)
+            judge.on_epoch_end(epoch)
+        assert best.epoch == want
+
+
 def test_the_journal_tells_loss_validation_and_time(tmp_path, task):
     config = settings(tmp_path, epochs=1)
     _, _, states = trained(config, task)
@@ -203,12 +220,51 @@ def test_what_a_kill_leaves_of_a_checkpoint_does_no_harm(tmp_path, task, checkpo
     with pytest.raises(Interrupted):
         trained(config, task, callback=InterruptAfter(1))
     work = tmp_path / "work/model-0"
-    (work / ".state.json.x7abc").mkdir()
+    (work / ".kd_keras.state.json.x7abcdef").mkdir()
     (work / "epoch-00002.weights.h5").write_bytes(b"half of it")
     _, outcome, _ = trained(config, task)
     assert outcome.epochs == 3
     assert [entry["epoch"] for entry in lines(config)] == [1, 2, 3]
     assert len(list(work.glob("epoch-*"))) == 2  # of the last checkpoint alone
+
+
+def damage(path, place):
+    """Change one byte of a file, or cut it."""
+    data = bytearray(path.read_bytes())
+    data[place % len(data)] ^= 0x55
+    path.write_bytes(data if place else data[: len(data) // 2])
+
+
+def test_a_damaged_working_file_is_named_and_that_training_begins_anew(
+    tmp_path, task, checkpoints, caplog
+):
+    config = settings(tmp_path / "run", epochs=2)
+    model, outcome, _ = trained(settings(tmp_path / "whole", epochs=2), task)
+    work = tmp_path / "run/work/model-0"
+    for number, (name, place) in enumerate(
+        (("state.json", 40), ("*.best.npz", 0), ("epoch*.weights.h5", 5000), ("metrics.jsonl", 5)),
+        start=1,
+    ):
+        with pytest.raises(Interrupted):
+            trained(config, task, callback=InterruptAfter(1))
+        (path,) = (work.parent.parent if "metrics" in name else work).glob(name)
+        damage(path, place)
+        caplog.clear()
+        again, same, states = trained(config, task)
+        assert f"{path} is damaged: " in caplog.text
+        assert "begins anew" in caplog.text
+        assert len([state for state in states if state["moment"] == "epoch"]) == 2
+        assert same_weights(model, again)
+        assert same.best_epoch == outcome.best_epoch
+        assert len(list(work.parent.glob("model-0.damaged*"))) == number
+        shutil.rmtree(work)
+    trained(config, task)
+    for name, place in (("best.weights.h5", 3000), ("outcome.json", 30)):
+        damage(work / name, place)
+        again, _, states = trained(config, task)
+        assert len([state for state in states if state["moment"] == "epoch"]) == 2
+        assert same_weights(model, again)
+    assert len(lines(config)) == 2
 
 
 def test_checkpoints_are_apart_by_the_asked_time(tmp_path, task, monkeypatch):
@@ -266,33 +322,33 @@ def test_soft_labels_are_learned_from(tmp_path, task):
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_term_and_rate(tmp_path, task):
-    config = settings(tmp_path, learning_rate=1e30, steps_per_execution=1)
+    config = settings(tmp_path, learning_rate=3e38, steps_per_execution=1)
     with pytest.raises(Diverged) as error:
         trained(config, task)
     message = str(error.value)
     assert "The training 'model' diverged: loss is not finite by epoch 1, step 2, " in message
-    assert "learning rate 1e+30" in message
+    assert "learning rate 3e+38" in message
     assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_several_steps_an_execution_never_name_a_step_beyond_the_epoch(tmp_path, task):
-    config = settings(tmp_path, learning_rate=1e30, steps_per_execution=50)
+    config = settings(tmp_path, learning_rate=3e38, steps_per_execution=50)
     with pytest.raises(Diverged, match="by epoch 1, step 7,"):  # 100 examples in batches of 16
         trained(config, task)
 
 
 def test_a_last_step_that_breaks_the_weights_is_found_on_validation(tmp_path, task):
     # one step an epoch: its loss is that of the initial weights, and finite
-    config = settings(tmp_path, learning_rate=1e30, batch_size=100)
+    config = settings(tmp_path, learning_rate=3e38, batch_size=100)
     with pytest.raises(Diverged, match="an answer on validation is not finite by epoch 1, step 1,"):
         trained(config, task)
 
 
 def test_the_best_epoch_before_a_divergence_is_kept(tmp_path, task):
-    config = settings(tmp_path, head_epochs=3, head_learning_rate=0.01, learning_rate=1e30)
+    config = settings(tmp_path, head_epochs=3, head_learning_rate=0.01, learning_rate=3e38)
     model = setup.build_model("mlp", config.model_knobs, None, task, 0)
     learner = Bench(config, task).alone("model", 0, model)
-    with pytest.raises(Diverged, match=r"by epoch 4, step [1-7], learning rate 1e\+30"):
+    with pytest.raises(Diverged, match=r"by epoch 4, step [1-7], learning rate 3e\+38"):
         train(learner, task, config, RunFolder(config))
     scores = [entry["validation"]["accuracy"] for entry in lines(config)]
     assert len(scores) == 3

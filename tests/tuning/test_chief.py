@@ -61,7 +61,8 @@ class Desk:
 
     def train(self, trial):
         values = trial.hyperparameters.values
-        executions = [{"seed": seed, "score": score_of(values, seed)} for seed in (0, 1)]
+        how = {"epochs": 1, "best_epoch": 1, "seconds": 0.1}
+        executions = [{"seed": s, "score": score_of(values, s), **how} for s in (0, 1)]
         self.trials.journal(trial.trial_id)
         self.trials.keep(trial.trial_id, values, executions)
         self.chief.end(trial.trial_id, "COMPLETED")
@@ -357,7 +358,8 @@ def test_kerastuners_client_asks_the_chief_and_a_call_that_fails_is_fatal(desk, 
     client.update_trial("0000", {"val_accuracy": 0.25})  # not by message: it is float32
     one.trials.journal("0000")
     kept = one.chief.oracle.trials["0000"].hyperparameters.values
-    one.trials.keep("0000", kept, [{"seed": 0, "score": 0.1}])
+    how = {"epochs": 1, "best_epoch": 1, "seconds": 0.1}
+    one.trials.keep("0000", kept, [{"seed": 0, "score": 0.1, **how}])
     trial.status = "COMPLETED"
     client.end_trial(trial)
     assert one.found() == {"0000": (kept, 0.1, "COMPLETED")}

@@ -13,8 +13,10 @@ import pytest
 from kd_keras import cache, trial_table
 from kd_keras.data.task import without_validation
 from kd_keras.evaluation import quality
+from kd_keras.files import is_ours
 from kd_keras.recipes import setup
 from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.runs import OURS
 from tuning.outcome import frame, read
 from tuning.run import run
 from tuning.tuner import Tuner
@@ -71,6 +73,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "trials.csv"),
         *("search", "tensorboard", "predictions.npz", "student.keras", "teacher.keras"),
     }
+    assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
 
 
 def test_the_score_of_a_trial_is_the_mean_of_the_best_epochs_of_its_executions(searched):
@@ -279,7 +282,7 @@ def test_the_best_models_are_models_of_their_own(tmp_path, monkeypatch):
 
 def half_bad(hp):
     """Learning rates of which some make every loss infinite."""
-    rate = hp.Choice("learning_rate", [1e-3, 1e30, 2e-3])
+    rate = hp.Choice("learning_rate", [1e-3, 3e38, 2e-3])
     return {"learning_rate": rate}
 
 
@@ -294,7 +297,7 @@ def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplo
     tuning = [record for record in caplog.records if record.name == "kd_keras.tuning"]
     said = [record.getMessage() for record in tuning]
     failed = next(k for k, text in enumerate(said) if "failed" in text)
-    assert said[failed].startswith("trial 0001 failed, with learning_rate=1e+30\nTraceback")
+    assert said[failed].startswith("trial 0001 failed, with learning_rate=3e+38\nTraceback")
     assert said[failed + 1].startswith("trial 0002: ")  # said when it failed, not at the end
     assert "3 trials, 1 of them failed" in trial_table.as_text(found)
     table = frame(rows)
@@ -307,7 +310,7 @@ def test_three_failures_in_a_row_end_the_search_and_it_can_go_on(tmp_path):
     config = make(tmp_path, trials=5, epochs=1, seeds=(0,))
 
     def never(hp):
-        return {"learning_rate": hp.Float("learning_rate", 1e29, 1e30)}
+        return {"learning_rate": hp.Float("learning_rate", 2e38, 3e38)}
 
     lenet = dataclasses.replace(config, student="lenet5", student_knobs=())
     with pytest.raises(RuntimeError, match=r"(?s)consecutive failures exceeded.*diverged"):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import WEIGHTS, folder_of
 from tuning import space as spaces
+from tuning.calls import Calls
 from tuning.trials import BENCHES, ROLE, Trainer, Trials
 
 
@@ -130,7 +132,8 @@ def test_an_outcome_is_of_its_values_alone(tmp_path):
     trials.journal("3")
     values = {"temperature": 1 / 3, "tuner/epochs": 2, "method": "kd"}
     assert trials.outcome("3", values) is None
-    executions = [{"seed": 0, "score": 0.1 + 0.2}]
+    how = {"epochs": 2, "best_epoch": 1, "seconds": 0.5}
+    executions = [{"seed": 0, "score": 0.1 + 0.2, **how}]
     trials.keep("3", values, executions)
     assert trials.outcome("3", values) == executions
     assert trials.outcome("3", {**values, "tuner/epochs": 4}) is None
@@ -144,19 +147,54 @@ def test_torn_files_are_set_aside_and_named(tmp_path, caplog):
     whole = json.dumps({"trial_id": "3"})
     (folder / "trial.json").write_text(whole[:7])
     (trials.search / "oracle.json").write_text("")
-    for half in (folder / ".outcome.json.x1", tmp_path / "tensorboard" / ".00.x2"):
+    for half in (folder / "outcome.json", tmp_path / "tensorboard" / "00"):
+        half = half.with_name(f".kd_keras.{half.name}.x7abcdef")
         half.mkdir(parents=True)
         (half / "outcome.json").write_text("{")
+    (folder / ".DS_Store").touch()  # somebody else's
     (trials.journal("4").path / "trial.json").write_text(whole)
-    with caplog.at_level(logging.WARNING, logger="kd_keras.tuning"):
+    with caplog.at_level(logging.WARNING, logger="kd_keras"):
         trials.clear_after_a_kill()
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert "oracle.json was cut short, and is set aside as oracle.json.torn" in said[0]
-    assert "trial_3/trial.json was cut short, and is set aside as trial.json.torn" in said[1]
-    assert (folder / "trial.json.torn").read_text() == whole[:7]
+    assert re.search(r"oracle.json is damaged: it is not JSON.*oracle.json.damaged", said[0])
+    assert re.search(r"trial_3/trial.json is damaged.* kept as .*trial.json.damaged", said[1])
+    assert (folder / "trial.json.damaged").read_text() == whole[:7]
+    assert (folder / ".DS_Store").exists()
     assert sorted(path.name for path in trials.search.rglob("*.json")) == ["trial.json"]
     assert not any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_damaged_outcome_is_trained_again_and_damaged_values_begin_a_trial_anew(tmp_path, caplog):
+    trials = Trials(tmp_path, tmp_path / "work")
+    for text in ("[]", '{"values": {}}', '{"values": {}, "executions": [{"seed": "0"}]}', "\0"):
+        (trials.journal("3").path / "outcome.json").write_text(text)
+        assert trials.outcome("3", {}) is None
+        assert "outcome.json is damaged: " in caplog.messages[-1]
+    assert len(list((tmp_path / "search/trial_3").glob("outcome.json.damaged*"))) == 4
+    (tmp_path / "search/trial_3/failure.json").write_text('{"message": 3}')
+    assert trials.failure("3") is None
+    trials.begin("3", {"alpha": 0.1}, (0,))
+    work = trials.journal("3").work
+    (work / "values.json").write_text("half")
+    (work / "checkpoint").touch()
+    trials.begin("3", {"alpha": 0.1}, (0,))
+    assert not (work / "checkpoint").exists()
+    assert (work.with_name("3.damaged") / "checkpoint").exists()
+    trials.begin("3", {"alpha": 0.1}, (0,))  # and goes on with that
+
+
+def test_calls_from_a_damaged_one_on_are_forgotten(tmp_path):
+    calls = Calls(tmp_path / "calls.jsonl")
+    for number in ("0", "1", "2"):
+        calls.write(call="create", tuner="w", trial=number, values={})
+    whole = calls.read()
+    text = (tmp_path / "calls.jsonl").read_text()
+    (tmp_path / "calls.jsonl").write_text(text.replace('"trial": "1"', '"trial": 1'))
+    assert calls.read() == whole[:1]
+    assert len((tmp_path / "calls.jsonl.damaged").read_text().splitlines()) == 3
+    calls.write(**whole[1])
+    assert calls.read() == whole[:2]
 
 
 def test_what_other_values_have_left_under_a_number_is_not_gone_on_with(tmp_path):

@@ -151,9 +151,9 @@ def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(tmp
         path.write_text(path.read_text()[:50])
     found, said = search(folder, ORACLES["grid"])
     for path in torn:
-        assert f"{path} was cut short, and is set aside as {path.name}.torn" in said
+        assert f"{path} is damaged: it is not JSON" in said
         assert json.loads(path.read_text())
-        assert path.with_name(f"{path.name}.torn").stat().st_size == 50
+        assert path.with_name(f"{path.name}.damaged").stat().st_size == 50
     after = {path: path.stat().st_mtime_ns for path in before}
     assert [path for path in before if after[path] != before[path]] == [lost]
     assert untimed(found) == untimed(whole("grid")[0])
