@@ -90,16 +90,16 @@ def averaged(features, size: tuple[int, ...]):
     if not size:
         return ops.mean(features, axis=(1, 2))
     down, across = (
-        ops.convert_to_tensor(_windows(n, few), dtype=features.dtype)
+        ops.convert_to_tensor(windows(n, few), dtype=features.dtype)
         for n, few in zip(features.shape[1:3], size, strict=True)
     )
     return ops.einsum("ih,nhwc,jw->nijc", down, features, across)
 
 
-def _windows(places: int, windows: int) -> np.ndarray:
-    """A matrix, `(windows, places)`, of which each row averages the places of a window."""
-    matrix = np.zeros((windows, places))
-    for k in range(windows):
-        start, end = k * places // windows, -(-(k + 1) * places // windows)
+def windows(places: int, few: int) -> np.ndarray:
+    """A matrix, `(few, places)`, of which each row averages the places of a window."""
+    matrix = np.zeros((few, places))
+    for k in range(few):
+        start, end = k * places // few, -(-(k + 1) * places // few)
         matrix[k, start:end] = 1 / (end - start)
     return matrix

@@ -65,6 +65,11 @@ class Composed(Method):
             return self.methods[name].answer(student)
         return super().answer(student)
 
+    def labelled(self, student):
+        for name in self._deciding:
+            return self.methods[name].labelled(student)
+        return super().labelled(student)
+
     def deploy(self, student, tensor_of):
         for name in self._deciding:
             return self.methods[name].deploy(student, tensor_of)
@@ -73,6 +78,10 @@ class Composed(Method):
     def expect(self, rectified):
         for method in self.methods.values():
             method.expect(rectified)
+
+    def adopt(self, behind):
+        for method in self.methods.values():
+            method.adopt(behind)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         for method in self.methods.values():

@@ -17,7 +17,7 @@ from kd_keras.teachers import LiveTeacher
 # under which nothing is left to chance, which XLA draws otherwise
 NO_DRAWS = {"crd": {"examples": 16}}
 # where the default is for other models than those of these tests
-SETTINGS = {"subclass": {"subclasses": 1}}
+SETTINGS = {"subclass": {"subclasses": 1}, "reviewkd": {"warm_up": 1.0}}
 DOCS = Path(__file__).parents[2] / "docs" / "methods"
 CLASSES = 5
 # student and teacher differ in every width, as they do in life
@@ -301,6 +301,7 @@ def test_a_restarted_training_repeats_the_first(name):
     source = LiveTeacher(teacher, first.teacher_taps)
     shapes = TapView(student, dict.fromkeys((*first.student_taps, "logits"))).shapes, source.shapes
     for method in (first, second):
+        method.adopt(source.behind)
         method.build(*shapes)
         method.built = True
     second.set_weights(first.get_weights())
