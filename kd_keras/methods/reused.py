@@ -133,29 +133,33 @@ class SimKD(Method):
 
     def answer(self, student):
         # outside of training: the projector's statistics move once a step, in `call`
-        return self.head(
-            self.projector(student[self.student_taps[0]], training=False), training=False
-        )
+        projected = self.projector(student[self.student_taps[0]], training=False)
+        return self._taken()(projected, training=False)
 
     def deploy(self, student: keras.Model, tensor_of: Callable) -> keras.Model:
+        projected = self.projector(tensor_of(self.student_taps[0]))
+        return keras.Model(student.input, self._taken()(projected), name=student.name)
+
+    def _taken(self) -> keras.Model:
+        """The teacher's layers; refuse where there are none."""
         if self.head is None:
             raise ValueError(
                 "SimKD was built without a teacher's layers: hand it to the Distiller unbuilt, or "
                 "call `adopt` first."
             )
-        projected = self.projector(tensor_of(self.student_taps[0]))
-        return keras.Model(student.input, self.head(projected), name=student.name)
+        return self.head
 
     def get_build_config(self):
-        head = None if self.head is None else keras.saving.serialize_keras_object(self.head)
-        return {**super().get_build_config(), "head": head}
+        shapes = super().get_build_config()
+        if shapes is None or self.head is None:
+            return shapes
+        return {**shapes, "head": keras.saving.serialize_keras_object(self.head)}
 
     def build_from_config(self, config):
-        head = config.pop("head", None)
-        if head is not None:
-            self.head = keras.saving.deserialize_keras_object(head)
+        if "head" in config:
+            self.head = keras.saving.deserialize_keras_object(config["head"])
             self.head.trainable = False
-        super().build_from_config(config)
+        super().build_from_config({k: v for k, v in config.items() if k != "head"})
 
     def get_config(self):
         return {
@@ -167,7 +171,7 @@ class SimKD(Method):
         }
 
 
-def _resized(given, wanted, size, policy) -> list[layers.Layer]:
+def _resized(given: tuple, wanted: tuple, size: tuple, policy) -> list[layers.Layer]:
     """Layers that bring the student's features to the size that is compared; Keras' own, since they
     are deployed."""
     if len(given) < len(wanted):
@@ -179,7 +183,7 @@ def _resized(given, wanted, size, policy) -> list[layers.Layer]:
     if all(side % few == 0 for side, few in zip(given[:2], size, strict=True)):
         steps = tuple(side // few for side, few in zip(given[:2], size, strict=True))
         return [layers.AveragePooling2D(steps, dtype=policy)]
-    down, across, channels = *size, given[2]
+    (down, across), channels = size, given[2]
     return [
         _means("nhwc,hi->niwc", (down, given[1], channels), policy),
         _means("nhwc,wj->nhjc", (down, across, channels), policy),
