@@ -106,6 +106,16 @@ class SimKD(Method):
             layer.kernel.assign(np.transpose(windows(places, few)))
         if self.head is not None:
             self.head = self._sized(self.head)
+            self._check_classes(student_shape.get("logits"))
+
+    def _check_classes(self, logits) -> None:
+        """Raise `ValueError` for a student of other classes than those that are answered."""
+        theirs = self._taken().output_shape[-1]
+        if logits is not None and logits[-1] != theirs:
+            raise ValueError(
+                "SimKD answers with the teacher's classifier: the student must have the same "
+                f"classes. Received: a student with {logits[-1]} logits and a teacher with {theirs}"
+            )
 
     def _sized(self, head: keras.Model) -> keras.Model:
         """The teacher's layers for maps of the size that is compared; refuse where they change."""

@@ -1,11 +1,9 @@
 """`WTTM`: a teacher that is softened, and a student that is not."""
 
-import math
-
 import keras
 
 from kd_keras import losses
-from kd_keras.checks import positive, within
+from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
 
 
@@ -63,4 +61,6 @@ class WTTM(Method):
 
 
 def _exponent(name, value):
-    return within(name, positive(name, value), math.ulp(0.0), 1.0)
+    if positive(name, value) > 1:
+        raise ValueError(f"`{name}` must lie above 0 and not above 1. Received: {name}={value!r}")
+    return float(value)

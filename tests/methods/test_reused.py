@@ -92,7 +92,7 @@ def test_agreement_costs_nothing():
 # --- in a Distiller ---
 
 
-def convolutional(width, seed, *, size=8, pooled=True, strides=2, wide=0):
+def convolutional(width, seed, *, size=8, pooled=True, strides=2, wide=0, classes=3):
     """Maps of half of the size at `maps`, and behind them three logits."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((size, size, 1))
@@ -102,7 +102,7 @@ def convolutional(width, seed, *, size=8, pooled=True, strides=2, wide=0):
     if wide:  # nor need it be the last layer alone
         x = layers.BatchNormalization()(layers.Dense(wide, activation="relu")(x))
         x = layers.Dropout(0.5)(x)
-    return keras.Model(inputs, layers.Dense(3, name="logits")(x), name=f"net{seed}")
+    return keras.Model(inputs, layers.Dense(classes, name="logits")(x), name=f"net{seed}")
 
 
 def distiller(student, teacher, *taps, fitted=True, **settings):
@@ -228,6 +228,9 @@ def test_a_teacher_whose_layers_cannot_be_had_is_refused_before_training():
         distiller(small, flat, fitted=False)
     made = distiller(student, flat, fitted=False)  # of one size, whatever follows fits
     assert made.deployed(images()).shape == (16, 3)
+    more = convolutional(6, 1, classes=4)
+    with pytest.raises(ValueError, match="a student with 3 logits and a teacher with 4"):
+        distiller(student, more, fitted=False)
     built = SimKD("maps", "maps")
     built.build({"maps": (None, 4, 4, 4)}, {"maps": (None, 4, 4, 6)})
     with pytest.raises(ValueError, match="built without a teacher's layers: hand it to the Disti"):
