@@ -10,6 +10,8 @@ import numpy as np
 from kd_keras import schedules
 from kd_keras.methods.stages import Roles, Stage
 
+RAW = "raw_logits"  # where a method within another finds the logits that this one has changed
+
 
 class Method(keras.layers.Layer):
     """Base of all distillation methods.

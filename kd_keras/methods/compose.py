@@ -7,11 +7,9 @@ import keras
 
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
-from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.base import RAW, Method, knob_property
 from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
-
-RAW = "raw_logits"  # where a method within finds the logits before they were standardised
 
 
 class Composed(Method):

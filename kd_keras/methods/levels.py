@@ -4,13 +4,9 @@ import keras
 
 from kd_keras import losses
 from kd_keras.checks import positive
-from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.base import RAW, Method, knob_property
 
 _OTHERS = (2.0, 3.0, 5.0, 6.0)
-
-# where a method that changes the logits of both leaves them as they were, for the terms that the
-# authors compute on these
-RAW = "raw_logits"
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -77,6 +73,7 @@ class MLKD(Method):
 
     def call(self, student, teacher, batch, training=False):
         views, present = (student["logits"], teacher["logits"]), batch.get("weight")
+        # as in the code of logit standardisation, which leaves these as they are
         raw = [view.get(RAW, view["logits"]) for view in (student, teacher)]
         instance = among = classes = 0.0
         for t in (self.knob("temperature"), *self.temperatures):

@@ -1,5 +1,6 @@
 """`SimKD`: a student that answers with the teacher's own classifier."""
 
+import itertools
 from collections.abc import Callable
 
 import keras
@@ -11,6 +12,8 @@ from kd_keras.checks import positive
 from kd_keras.losses.numeric import windows
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.endings import AUTO, Ending
+from kd_keras.methods.views import paired
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -28,7 +31,9 @@ class SimKD(Method):
             where the teacher's is a vector, a map of the student is averaged.
         reduction: the projector's inner layers have the teacher's channels divided by this.
         weight: positive number, or a schedule over epochs; it matters beside labels alone.
-        activation: what the projector ends in, as a name: the teacher's own at that place, or None.
+        activation: what the projector ends in, as a name, or None. It should be the teacher's own
+            at that place: `"auto"` takes a ReLU where the teacher's features are known to have
+            passed one, and else nothing.
 
     Raises:
         ValueError: when a Distiller is made, for a teacher of which the layers behind the tap
@@ -50,11 +55,11 @@ class SimKD(Method):
 
     def __init__(
         self,
-        student_tap="stage2",
-        teacher_tap="stage2",
+        student_tap="last",
+        teacher_tap="last",
         reduction=2,
         weight=1.0,
-        activation="relu",
+        activation=AUTO,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -64,7 +69,7 @@ class SimKD(Method):
                 f"`reduction` must be a positive whole number. Received: reduction={reduction!r}"
             )
         self.reduction, self.activation = reduction, activation
-        keras.activations.get(activation)  # refuses what is none
+        self.ending = Ending("SimKD: the projector", activation)
         self.add_knob("weight", weight, positive)
         self.head: keras.Model | None = None
 
@@ -85,8 +90,17 @@ class SimKD(Method):
             self.head = _copied(theirs, theirs.input_shape[1:])
         _copy_weights(theirs, self.head)
 
+    def expect(self, rectified):
+        self.ending.expect(self.teacher_taps[0], rectified)
+
+    def adapt(self, views):
+        for view in itertools.islice(views, 1):  # some thousand examples, which tell enough
+            self.ending.see(self.teacher_taps[0], view[self.pair[1]])
+
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        (self.pair,) = paired("SimKD", *taps)
+        ours, theirs = self.pair
         shapes = student_shape[ours], teacher_shape[theirs]
         adapters.checked(f"SimKD on {ours!r} and {theirs!r}", *shapes)
         student, teacher = (tuple(shape[1:]) for shape in shapes)
@@ -96,7 +110,7 @@ class SimKD(Method):
         self.projector = keras.Sequential(
             [
                 *_resized(tuple(shapes[0][1:]), student, self.size, self.dtype_policy),
-                *_projection(teacher, self.reduction, self.activation, self.dtype_policy),
+                *_projection(teacher, self.reduction, self.ending.activation, self.dtype_policy),
             ],
             name="projector",
         )
@@ -136,14 +150,14 @@ class SimKD(Method):
         return sized
 
     def call(self, student, teacher, batch, training=False):
-        (ours,), (theirs,) = self.student_taps, self.teacher_taps
+        ours, theirs = self.pair
         projected = self.projector(student[ours], training=training)
         target = adapters.averaged(teacher[theirs], tuple(self.size))
         return self.knob("weight") * losses.mean_squared_difference(projected, target)
 
     def answer(self, student):
         # outside of training: the projector's statistics move once a step, in `call`
-        projected = self.projector(student[self.student_taps[0]], training=False)
+        projected = self.projector(student[self.pair[0]], training=False)
         return self._taken()(projected, training=False)
 
     def deploy(self, student: keras.Model, tensor_of: Callable) -> keras.Model:
@@ -160,16 +174,18 @@ class SimKD(Method):
         return self.head
 
     def get_build_config(self):
-        shapes = super().get_build_config()
-        if shapes is None or self.head is None:
-            return shapes
-        return {**shapes, "head": keras.saving.serialize_keras_object(self.head)}
+        known = super().get_build_config()
+        if known is None:
+            return None
+        head = None if self.head is None else keras.saving.serialize_keras_object(self.head)
+        return {**known, "rectified": self.ending.rectified, "head": head}
 
     def build_from_config(self, config):
-        if "head" in config:
+        self.ending.rectified = config["rectified"]
+        if config["head"] is not None:
             self.head = keras.saving.deserialize_keras_object(config["head"])
             self.head.trainable = False
-        super().build_from_config({k: v for k, v in config.items() if k != "head"})
+        super().build_from_config(config)
 
     def get_config(self):
         return {

@@ -9,6 +9,7 @@ from kd_keras import losses, schedules
 from kd_keras.checks import positive, within
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.views import paired
 
 _WARM_UP = schedules.Linear(0.0, 1.0, epochs=21)  # a twentieth more every epoch, from none
 _WIDEST = 512
@@ -25,8 +26,8 @@ class ReviewKD(Method):
 
     Args:
         student_taps, teacher_taps: names, two or more, as many of both, from image to logits; a
-            name, several joined by commas, or a tuple of them. The authors take the maps of all
-            stages, the teacher's before their activation, and the pooled vector.
+            name, several joined by commas, or a tuple of them; `stages` are all. The authors take
+            the maps of all stages, the teacher's before their activation, and the pooled vector.
         weight: of the sum over the levels; positive number, or a schedule over epochs. The authors
             choose it by the pair, from 0.6 to 8.
         warm_up: a factor on it, in [0, 1], a number or a schedule. The default is the authors' on
@@ -35,7 +36,8 @@ class ReviewKD(Method):
             at the most.
 
     Raises:
-        ValueError: for a single level; when built, for taps that are neither vectors nor maps.
+        ValueError: when built, for a single level, for taps that are neither vectors nor maps, or
+            of which one side has more.
 
     Source: Chen et al., *Distilling Knowledge via Knowledge Review* (2021), after the authors'
     code.
@@ -53,7 +55,7 @@ class ReviewKD(Method):
 
     def __init__(
         self,
-        student_taps=("stage1", "stage2", "embedding"),
+        student_taps=("stages", "embedding"),
         teacher_taps=None,
         weight=1.0,
         warm_up=_WARM_UP,
@@ -62,11 +64,6 @@ class ReviewKD(Method):
     ):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
-        if len(self.student_taps) < 2:
-            raise ValueError(
-                "`student_taps` must name two levels or more: what is deeper is fused with what is "
-                f"not. Received: {self.student_taps}"
-            )
         self.add_knob("weight", weight, positive)
         self.add_knob("warm_up", warm_up, lambda name, x: within(name, x, 0.0, 1.0))
         if width is not None and (type(width) is not int or width < 1):
@@ -79,26 +76,33 @@ class ReviewKD(Method):
     warm_up = knob_property("warm_up")
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        pairs = list(zip(self.student_taps, self.teacher_taps, strict=True))
-        for ours, theirs in pairs:
+        taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape
+        self.pairs = paired("ReviewKD", *taps)
+        if len(self.pairs) < 2:
+            raise ValueError(
+                "ReviewKD takes two levels or more: what is deeper is fused with what is not. Name "
+                f"more as `student_taps`. Received: {', '.join(ours for ours, _ in self.pairs)}"
+            )
+        for ours, theirs in self.pairs:
             what = f"ReviewKD on {ours!r} and {theirs!r}"
             adapters.checked(what, student_shape[ours], teacher_shape[theirs])
-        width = self.width or min(student_shape[self.student_taps[-1]][-1], _WIDEST)
+        deepest = self.pairs[-1][0]
+        width = self.width or min(student_shape[deepest][-1], _WIDEST)
         self.fusions = [
             Fusion(
                 _map_shape(student_shape[ours]),
                 _map_shape(teacher_shape[theirs]),
                 width,
-                deepest=ours == self.student_taps[-1],
+                deepest=ours == deepest,
                 dtype=self.dtype_policy,
             )
-            for ours, theirs in pairs
+            for ours, theirs in self.pairs
         ]
 
     def call(self, student, teacher, batch, training=False):
         total, deeper = 0.0, None
-        levels = list(zip(self.student_taps, self.teacher_taps, self.fusions, strict=True))
-        for ours, theirs, fusion in reversed(levels):
+        levels = list(zip(self.pairs, self.fusions, strict=True))
+        for (ours, theirs), fusion in reversed(levels):
             deeper, seen = fusion(_map(student[ours]), deeper, training=training)
             total += losses.hierarchical_difference(seen, _map(teacher[theirs]))
         return self.knob("weight") * self.knob("warm_up") * total

@@ -24,7 +24,7 @@ def of_the_sheet(student, teacher):
         inputs, dense(layers.GlobalAveragePooling2D(dtype="float64")(inputs)), name="behind"
     )
     dense.set_weights(HEAD)
-    method = SimKD(dtype="float64")
+    method = SimKD("stage2", "stage2", activation="relu", dtype="float64")
     method.adopt(lambda tap: behind)
     method.build({"stage2": (None, *student.shape[1:])}, {"stage2": (None, *teacher.shape[1:])})
     kernels = [x for x in method.projector.layers if isinstance(x, layers.Conv2D)]
