@@ -101,6 +101,8 @@ class Distiller(Mixed):
         deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
+        kept = {id(weight) for weight in deployed.weights}
+        self._idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
         self.__dict__["_earlier"] = Earlier(before, own, teacher, _trainer_of)
 
     @property
@@ -133,6 +135,7 @@ class Distiller(Mixed):
                 f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
                 "yet trained. Make a new Distiller with another one, or call `fit` first."
             )
+        self.method.adopt(source.behind)
         self._teacher = source
         self.train_function = None  # it holds the teacher it was traced with
 
@@ -164,6 +167,7 @@ class Distiller(Mixed):
             teacher = self._earlier.train(self, self._alpha_given, x, y, options)
             if self._earlier.chooses:
                 self.teacher = teacher
+        self.method.adopt(self._teacher.behind)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def restart(self, like, method=None):
@@ -186,6 +190,7 @@ class Distiller(Mixed):
         super().restart(like)
         if method is None:
             return
+        method.adopt(self.teacher.behind)
         method.prepare(self._student_view.shapes, self.teacher)
         self.method.take(method)
 
@@ -252,7 +257,7 @@ class Distiller(Mixed):
         soft = self.method(student, batch["teacher"], self._known(batch), training=True)
         if "label" not in batch:
             return {"loss": (1.0 - self._alpha) * soft, "distillation_loss": soft}
-        hard = self._label_loss(batch["label"], self._answer(student))
+        hard = self._label_loss(batch["label"], self.method.labelled(student))
         mixed = losses.mixed(hard, soft, alpha=self._alpha)
         return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
 

@@ -43,6 +43,8 @@ class Supervised(Compiled):
         ['accuracy', 'loss']
     """
 
+    _idle: frozenset[int] = frozenset()  # ids of the student's weights that are not deployed
+
     def __init__(self, *, student, teacher_cache="auto", name=None):
         super().__init__(name=name)
         if not isinstance(student, keras.Model):
@@ -169,9 +171,15 @@ class Supervised(Compiled):
             # Keras adds up the gradients of all replicas: each takes its share of the mean
             shared = parts["loss"] / tf.distribute.get_strategy().num_replicas_in_sync
             scaled = self.optimizer.scale_loss(shared)
-        gradients = tape.gradient(scaled, self.trainable_weights)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        weights = self.trainable_weights
+        gradients = tape.gradient(scaled, weights)
+        steps = zip(gradients, weights, strict=True)
+        self.optimizer.apply_gradients([s for s in steps if not self._left_out(*s)])
         return parts, self._answer(student)
+
+    def _left_out(self, gradient, weight) -> bool:
+        """Whether a weight stays as it is: it is not deployed, and has no say in the loss."""
+        return gradient is None and id(weight) in self._idle
 
     def _look(self, batch, training: bool) -> dict[str, Any]:
         """The student's taps; from the features of its frozen part where these are stored."""

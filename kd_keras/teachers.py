@@ -20,6 +20,7 @@ from kd_keras.kernels import leaves
 from kd_keras.methods.views import found
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.several import MEANS
+from kd_keras.models.tails import behind
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.precision import check, computing
 
@@ -73,6 +74,14 @@ class TeacherSource:
         """The views of all `images`, in their order, as arrays."""
         raise TypeError(f"{type(self).__name__} must override `rows`.")
 
+    def behind(self, tap: str) -> keras.Model | None:
+        """The teacher's own layers behind a tap, as a model; None where only answers are known.
+
+        Raises:
+            ValueError: where the teacher is a model of which none can be made.
+        """
+        return None
+
     def fingerprint(self) -> str:
         """Changes when the answers could: under this key they are stored."""
         raise TypeError(f"{type(self).__name__} must override `fingerprint`.")
@@ -120,6 +129,10 @@ class LiveTeacher(TeacherSource):
         starts = range(0, len(images), batch_size)
         parts = [self.on_images(tf.constant(images[at : at + batch_size])) for at in starts]
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in self.shapes}
+
+    def behind(self, tap: str) -> keras.Model:
+        """The model's own layers behind a tap: see `models.tails.behind`."""
+        return behind(self.model, tap)
 
     def fingerprint(self) -> str:
         """Made of the architecture, the weights, the taps and the precision."""

@@ -60,6 +60,14 @@ KNOBS: dict[str, dict[str, Range]] = {
         "temperature": TEMPERATURE,
         "intra_weight": around(1.0, "gamma of Huang et al. 2022, beside beta = 1", 4.0),
     },
+    "mlkd": {
+        "temperature": TEMPERATURE,
+        "class_weight": around(1.0, "Jin et al. 2023; it grows with the square of the batch"),
+    },
+    "wttm": {
+        "gamma": Range(0.1, 0.8, 0.25, "Zheng and Yang 2024, 0.1 to 0.8 by the pair"),
+        "beta": Range(1.4, 16.0, 3.0, "Zheng and Yang 2024, 1.4 to 16 by the pair"),
+    },
     "logit_standardisation": {
         "weight": around(9.0, "Sun et al. 2024, 6 to 18 by the pair", 3.0),
     },
@@ -72,6 +80,13 @@ KNOBS: dict[str, dict[str, Range]] = {
     "sp": {"weight": around(3000.0, "Tung and Mori 2019")},
     "pkt": {"weight": around(30000.0, "the code of Tian et al. 2020")},
     "vid": {"weight": around(1.0, "the code of Tian et al. 2020")},
+    "reviewkd": {
+        "weight": Range(0.6, 8.0, 1.0, "the code of Chen et al. 2021, 0.6 to 8 by the pair"),
+    },
+    "srd": {
+        "feature_weight": around(2.0, "the code of Miles and Mikolajczyk 2024"),
+        "exponent": Range(2.0, 8.0, 4.0, "the code of Miles and Mikolajczyk 2024: 4"),
+    },
     "rkd": {
         "distance_weight": around(25.0, "the code of Tian et al. 2020"),
         "angle_weight": around(50.0, "the code of Tian et al. 2020"),

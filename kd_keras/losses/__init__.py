@@ -14,6 +14,7 @@ from kd_keras.losses.causal import (
 )
 from kd_keras.losses.contrastive import contrastive_loss, contrastive_normaliser, moved
 from kd_keras.losses.correlation import inter_class_distance, intra_class_distance
+from kd_keras.losses.decision import decision_cross_entropy
 from kd_keras.losses.decoupled import other_kl, target_kl
 from kd_keras.losses.feature import (
     active_difference,
@@ -24,6 +25,8 @@ from kd_keras.losses.feature import (
     hint_distance,
     mean_squared_difference,
 )
+from kd_keras.losses.gram import batch_gram_difference, class_gram_difference, unsure_shares
+from kd_keras.losses.normalised import normalised_log_distance
 from kd_keras.losses.relation import (
     angle_difference,
     distance_difference,
@@ -41,7 +44,9 @@ from kd_keras.losses.response import (
     softened_kl,
     standardised,
 )
+from kd_keras.losses.review import hierarchical_difference
 from kd_keras.losses.subclass import class_logits, subclass_spread, subclass_teacher_loss
+from kd_keras.losses.transformed import power_sum, transformed_kl
 
 __all__ = [
     "active_difference",
@@ -50,15 +55,19 @@ __all__ = [
     "attention_difference",
     "attention_map",
     "batch_distance",
+    "batch_gram_difference",
     "branch_loss",
+    "class_gram_difference",
     "class_logits",
     "class_numbers",
     "class_similarity_difference",
     "contrastive_loss",
     "contrastive_normaliser",
     "cross_entropy",
+    "decision_cross_entropy",
     "distance_difference",
     "gaussian_nll",
+    "hierarchical_difference",
     "hint_distance",
     "inter_class_distance",
     "intra_class_distance",
@@ -67,7 +76,9 @@ __all__ = [
     "mixed",
     "moved",
     "neighbour_divergence",
+    "normalised_log_distance",
     "other_kl",
+    "power_sum",
     "probability_regression",
     "relative_distance",
     "similarity_difference",
@@ -77,6 +88,8 @@ __all__ = [
     "subclass_spread",
     "subclass_teacher_loss",
     "target_kl",
+    "transformed_kl",
     "true_class_probability",
+    "unsure_shares",
     "weighted_class_sums",
 ]

@@ -1,6 +1,7 @@
 """What the formulas share: dtypes, roots and norms with finite gradients, absent examples."""
 
 import keras
+import numpy as np
 from keras import ops
 
 TINY = 1e-12  # norms below it count as zero, as in the code of the papers
@@ -72,3 +73,33 @@ def same_class(labels, there):
     """1 where both examples are present and of one class, shape `(batch, batch)`."""
     same = ops.cast(ops.equal(labels[:, None], labels[None, :]), there.dtype)
     return same * there[:, None] * there[None, :]
+
+
+def averaged(features, size: tuple[int, ...]):
+    """Maps averaged down to a height and width; over all places to a vector, for a size of `()`.
+
+    A side that is not a multiple is cut into windows that overlap by a place.
+
+    Example:
+        >>> import numpy as np
+        >>> averaged(np.arange(4.0).reshape(1, 2, 2, 1), (1, 1)).numpy().ravel().tolist()
+        [1.5]
+    """
+    if len(features.shape) == 2 or tuple(features.shape[1:3]) == size:
+        return features
+    if not size:
+        return ops.mean(features, axis=(1, 2))
+    down, across = (
+        ops.convert_to_tensor(windows(n, few), dtype=features.dtype)
+        for n, few in zip(features.shape[1:3], size, strict=True)
+    )
+    return ops.einsum("ih,nhwc,jw->nijc", down, features, across)
+
+
+def windows(places: int, few: int) -> np.ndarray:
+    """A matrix, `(few, places)`, of which each row averages the places of a window."""
+    matrix = np.zeros((few, places))
+    for k in range(few):
+        start, end = k * places // few, -(-(k + 1) * places // few)
+        matrix[k, start:end] = 1 / (end - start)
+    return matrix

@@ -13,12 +13,15 @@ from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
+from kd_keras.methods.decision import DeiT
 from kd_keras.methods.exits import BYOT
 from kd_keras.methods.feature import VID, AttentionTransfer, Hint
 from kd_keras.methods.fitnets import FitNets, HintStage
 from kd_keras.methods.friendly import SFTN, StudentBranches
 from kd_keras.methods.generations import BornAgain, BornAgainLabels
 from kd_keras.methods.keras_loss import KerasLoss, of_keras
+from kd_keras.methods.levels import MLKD
+from kd_keras.methods.normalised import SRD
 from kd_keras.methods.online import DML
 from kd_keras.methods.plans import ESKD, TAKD
 from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
@@ -31,6 +34,8 @@ from kd_keras.methods.response import (
     FunctionMatching,
     TwoTemperatures,
 )
+from kd_keras.methods.reused import SimKD
+from kd_keras.methods.review import ReviewKD
 from kd_keras.methods.stages import Choice, Roles, Stage
 from kd_keras.methods.subclass import (
     Subclass,
@@ -38,6 +43,7 @@ from kd_keras.methods.subclass import (
     SubclassTeacher,
     SubclassTeacherLoss,
 )
+from kd_keras.methods.transformed import WTTM
 from kd_keras.words import parts_of
 
 METHODS: dict[str, type[Method]] = {
@@ -50,6 +56,9 @@ METHODS: dict[str, type[Method]] = {
     "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
+    "mlkd": MLKD,  # Jin, Wang and Lin 2023
+    "wttm": WTTM,  # Zheng and Yang 2024
+    "deit": DeiT,  # Touvron et al. 2021, hard labels and a distillation token
     "logit_standardisation": LogitStandardisation,  # Sun et al. 2024
     "hint": Hint,  # FitNets in a single stage
     "fitnets": FitNets,  # Romero et al. 2015
@@ -57,6 +66,9 @@ METHODS: dict[str, type[Method]] = {
     "sp": SimilarityPreserving,  # Tung and Mori 2019
     "pkt": PKT,  # Passalis and Tefas 2018
     "vid": VID,  # Ahn et al. 2019
+    "reviewkd": ReviewKD,  # Chen et al. 2021
+    "simkd": SimKD,  # Chen et al. 2022, the teacher's classifier reused
+    "srd": SRD,  # Miles and Mikolajczyk 2024
     "rkd": RKD,  # Park et al. 2019
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
@@ -135,6 +147,7 @@ __all__ = [
     "DIST",
     "DKD",
     "DML",
+    "DeiT",
     "ESKD",
     "Extractive",
     "FitNets",
@@ -146,12 +159,16 @@ __all__ = [
     "LogitRegression",
     "LogitStandardisation",
     "METHODS",
+    "MLKD",
     "Method",
     "PKT",
     "ProbabilityRegression",
     "RKD",
+    "ReviewKD",
     "Roles",
     "SFTN",
+    "SRD",
+    "SimKD",
     "SimilarityPreserving",
     "Stage",
     "StudentBranches",
@@ -163,6 +180,7 @@ __all__ = [
     "TAKD",
     "TwoTemperatures",
     "VID",
+    "WTTM",
     "as_method",
     "get",
     "knobs_of",

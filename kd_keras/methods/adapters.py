@@ -6,8 +6,9 @@ vector, the other's maps are averaged over all places; else the larger map is av
 
 from collections.abc import Sequence
 
-import numpy as np
-from keras import layers, ops
+from keras import layers
+
+from kd_keras.losses.numeric import averaged as averaged
 
 Shape = Sequence[int | None]
 Size = tuple[int, ...]  # height and width; empty for a vector
@@ -39,35 +40,6 @@ def common_size(student: Shape, teacher: Shape) -> Size:
     if len(student) == 2 or len(teacher) == 2:
         return ()
     return tuple(min(sides) for sides in zip(student[1:3], teacher[1:3], strict=True))  # type: ignore
-
-
-def averaged(features, size: Size):
-    """Maps averaged down to a height and width, or over all places for a vector.
-
-    A side that is not a multiple is cut into windows that overlap by a place.
-
-    Example:
-        >>> averaged(np.arange(4.0).reshape(1, 2, 2, 1), (1, 1)).numpy().ravel().tolist()
-        [1.5]
-    """
-    if len(features.shape) == 2 or tuple(features.shape[1:3]) == size:
-        return features
-    if not size:
-        return ops.mean(features, axis=(1, 2))
-    down, across = (
-        ops.convert_to_tensor(_windows(n, few), dtype=features.dtype)
-        for n, few in zip(features.shape[1:3], size, strict=True)
-    )
-    return ops.einsum("ih,nhwc,jw->nijc", down, features, across)
-
-
-def _windows(places: int, windows: int) -> np.ndarray:
-    """A matrix, `(windows, places)`, of which each row averages the places of a window."""
-    matrix = np.zeros((windows, places))
-    for k in range(windows):
-        start, end = k * places // windows, -(-(k + 1) * places // windows)
-        matrix[k, start:end] = 1 / (end - start)
-    return matrix
 
 
 class Adapter(layers.Layer):

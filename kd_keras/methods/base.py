@@ -10,6 +10,8 @@ import numpy as np
 from kd_keras import schedules
 from kd_keras.methods.stages import Roles, Stage
 
+RAW = "raw_logits"  # where a method within another finds the logits that this one has changed
+
 
 class Method(keras.layers.Layer):
     """Base of all distillation methods.
@@ -20,7 +22,8 @@ class Method(keras.layers.Layer):
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
     statistics of the teacher are `adapt`, of the labels `meet`, trainings before or between are
-    `plan`, what of the student is deployed is `answer` and `deploy`.
+    `plan`, what of the student is deployed is `answer` and `deploy`, what of the teacher is
+    deployed with it is `adopt`; which logits learn the labels is `labelled`.
 
     Attributes:
         student_taps, teacher_taps: the taps it wants to see.
@@ -51,6 +54,18 @@ class Method(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self._knobs = {}
+
+    def adopt(self, behind: Callable[[str], keras.Model | None]) -> None:
+        """Take what of the teacher is deployed with the student.
+
+        It is called before `build`, and again where a teacher is given anew and before each
+        training, since another training may have changed the teacher.
+
+        Args:
+            behind: gives the teacher's own layers behind a tap, as a model; None where only the
+                answers of the teacher are known. It raises `ValueError` where there is no such
+                model. They are to be copied: the teacher is not to change.
+        """
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         """Make adapters and banks. Shapes are dicts by tap, with None for the batch."""
@@ -132,6 +147,14 @@ class Method(keras.layers.Layer):
             Shape `(batch, classes)`; by default the student's own logits.
         """
         return student["logits"]
+
+    def labelled(self, student):
+        """The logits that learn the labels in training: those of `answer`, by default.
+
+        Args:
+            student: dict from tap to tensor, as in `call`.
+        """
+        return self.answer(student)
 
     def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
         """What is deployed of the student: itself, or a model around its layers.

@@ -7,11 +7,9 @@ import keras
 
 from kd_keras import losses, schedules
 from kd_keras.checks import positive
-from kd_keras.methods.base import Method, knob_property
+from kd_keras.methods.base import RAW, Method, knob_property
 from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
-
-RAW = "raw_logits"  # where a method within finds the logits before they were standardised
 
 
 class Composed(Method):
@@ -65,6 +63,11 @@ class Composed(Method):
             return self.methods[name].answer(student)
         return super().answer(student)
 
+    def labelled(self, student):
+        for name in self._deciding:
+            return self.methods[name].labelled(student)
+        return super().labelled(student)
+
     def deploy(self, student, tensor_of):
         for name in self._deciding:
             return self.methods[name].deploy(student, tensor_of)
@@ -73,6 +76,10 @@ class Composed(Method):
     def expect(self, rectified):
         for method in self.methods.values():
             method.expect(rectified)
+
+    def adopt(self, behind):
+        for method in self.methods.values():
+            method.adopt(behind)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         for method in self.methods.values():

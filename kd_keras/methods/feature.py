@@ -1,6 +1,6 @@
 """Methods that match features on the way: hints, attention, information."""
 
-import logging
+import itertools
 
 import keras
 import numpy as np
@@ -10,11 +10,8 @@ from kd_keras import losses
 from kd_keras.checks import positive
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.methods.endings import AUTO, Ending
 from kd_keras.methods.views import paired
-
-log = logging.getLogger(__name__)
-
-AUTO = "auto"
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -53,48 +50,29 @@ class Hint(Method):
         student_tap="stage2",
         teacher_tap="stage2",
         weight=100.0,
-        activation="auto",
+        activation=AUTO,
         normalised=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)
         self.activation, self.normalised = activation, bool(normalised)
-        keras.activations.get(None if activation == AUTO else activation)  # refuses what is none
-        self._rectified: bool | None = None
+        self.ending = Ending(f"{type(self).__name__}: the regressor", activation)
         self.add_knob("weight", weight, positive)
 
     weight = knob_property("weight")
 
     def expect(self, rectified):
-        (theirs,) = self.teacher_taps
-        self._rectified = rectified(theirs)
-        if self._rectified is False and self.activation == "relu":
-            self._warn("some")
+        self.ending.expect(self.teacher_taps[0], rectified)
 
     def adapt(self, views):
-        first = next(iter(views), None)  # some thousand examples, which tell enough
-        if self.activation != "relu" or first is None:
-            return
-        share = np.mean(np.asarray(first[self.pair[1]]) < 0)
-        if share:
-            self._warn(f"{share:.0%}")
-
-    def _warn(self, share: str) -> None:
-        log.warning(
-            "%s: the regressor ends in a ReLU, and %s of the numbers in the teacher's view %r are "
-            'negative, which nothing can match. Give `activation="auto"` or None.',
-            type(self).__name__,
-            share,
-            self.teacher_taps[0],
-        )
+        for view in itertools.islice(views, 1):  # some thousand examples, which tell enough
+            self.ending.see(self.teacher_taps[0], view[self.pair[1]])
 
     @property
     def behind(self) -> str | None:
         """What follows the regressor, as a name."""
-        if self.activation != AUTO:
-            return self.activation
-        return "relu" if self._rectified else None
+        return self.ending.activation
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         name = type(self).__name__
@@ -106,10 +84,10 @@ class Hint(Method):
         self.adapter = self._regressor(*shapes)
 
     def get_build_config(self):
-        return {**(super().get_build_config() or {}), "rectified": self._rectified}
+        return {**(super().get_build_config() or {}), "rectified": self.ending.rectified}
 
     def build_from_config(self, config):
-        self._rectified = config.get("rectified")
+        self.ending.rectified = config.get("rectified")
         super().build_from_config(config)
 
     def _regressor(self, student, teacher):

@@ -1,8 +1,13 @@
 """Tails: what of a model lies behind a tap, as a new model with weights of its own."""
 
+import weakref
+
 import keras
 
 from kd_keras.models.taps import output_shape, symbolic
+
+# by model, and by tap: to cut one again would add to the layers' graph
+_cuts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def tail(model: keras.Model, tap: str) -> keras.Model:
@@ -29,12 +34,34 @@ def tail(model: keras.Model, tap: str) -> keras.Model:
         ((None, 4, 4, 16), (None, 10), 'pool2')
     """
     symbolic(model, tap)  # refuses what is not functional
-    copy = type(model).from_config(model.get_config())
-    features = symbolic(copy, tap)
+    return _cut(type(model).from_config(model.get_config()), tap)
+
+
+def behind(model: keras.Model, tap: str) -> keras.Model:
+    """What lies behind a tap, made of the model's own layers, with their weights.
+
+    Args:
+        model, tap: as in `tail`.
+
+    Returns:
+        A model from features to logits; the same one for every call.
+
+    Raises:
+        ValueError: as `tail`.
+    """
+    known = _cuts.setdefault(model, {})
+    if tap not in known:
+        symbolic(model, tap)  # refuses what is not functional
+        known[tap] = _cut(model, tap)
+    return known[tap]
+
+
+def _cut(model: keras.Model, tap: str) -> keras.Model:
+    features = symbolic(model, tap)
     layer = features._keras_history.operation
     for start in (features, getattr(layer, "input", None)):
-        if isinstance(start, keras.KerasTensor) and _all_pass(start, copy):
-            return keras.Model(start, copy.outputs[0], name=f"{model.name}_behind_{layer.name}")
+        if isinstance(start, keras.KerasTensor) and _all_pass(start, model):
+            return keras.Model(start, model.outputs[0], name=f"{model.name}_behind_{layer.name}")
     raise ValueError(
         f"Tap {tap!r} of {model.name!r} is passed by on the way from {model.input_shape[1:]} to "
         f"{output_shape(model)[1:]}, so that no model can begin there. Name another tap."

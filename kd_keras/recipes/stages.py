@@ -79,6 +79,7 @@ def _build(student: keras.Model, method: Method, source: TeacherSource) -> None:
         return
     try:
         view = taps.TapView(student, dict.fromkeys((*method.student_taps, "logits")))
+        method.adopt(source.behind)
         method.prepare(view.shapes, source)
     except ValueError as error:  # which of many, the error cannot know
         raise ValueError(f"{type(method).__name__}: {error}") from error

@@ -138,6 +138,32 @@ CASES |= {
     ),
 }
 
+CASES |= {
+    "hierarchical_difference": Case(losses.hierarchical_difference, (3, 3, 1)),
+    "batch_gram_difference": Case(
+        lambda s, t, **present: losses.batch_gram_difference(s, t, temperature=2.0, **present),
+        (4,),
+        whole_batch=True,
+    ),
+    "class_gram_difference": Case(
+        lambda s, t, **present: losses.class_gram_difference(s, t, temperature=2.0, **present),
+        (4,),
+        whole_batch=True,
+    ),
+    "transformed_kl": Case(
+        lambda s, t: losses.power_sum(t, exponent=0.3) * losses.transformed_kl(s, t, exponent=0.3),
+        (4,),
+        zero=False,
+    ),
+    "normalised_log_distance": Case(
+        lambda s, t, **present: losses.normalised_log_distance(s, t, exponent=4.0, **present),
+        (3,),
+        zero=False,
+        whole_batch=True,
+    ),
+    "decision_cross_entropy": Case(losses.decision_cross_entropy, (4,), zero=False),
+}
+
 
 def softmax(z):
     """Along the last axis."""

@@ -9,7 +9,7 @@ import kd_keras as kd
 from kd_keras import cache, methods
 
 # where the default is for other models than those of this test
-SETTINGS = {"subclass": {"subclasses": 1}}
+SETTINGS = {"subclass": {"subclasses": 1}, "reviewkd": {"warm_up": 1.0}}
 # of a teacher, in one training: one that teaches itself has no answers to store
 ASKING = [
     name

@@ -1,0 +1,64 @@
+"""What follows the layers that bring a student's features to the teacher's: its own activation."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+
+
+class Ending:
+    """The activation behind a regressor or a projector.
+
+    Args:
+        what: which layers of which method, for the messages.
+        activation: as a name, or None; `"auto"` takes a ReLU where the teacher's features are known
+            to have passed one, and else nothing.
+
+    Raises:
+        ValueError: for no activation of Keras.
+
+    Example:
+        >>> ending = Ending("Hint: the regressor", "auto")
+        >>> ending.expect("stage2", lambda tap: True)
+        >>> ending.activation
+        'relu'
+    """
+
+    def __init__(self, what: str, activation: str | None):
+        keras.activations.get(None if activation == AUTO else activation)  # refuses what is none
+        self._what, self.given = what, activation
+        self.rectified: bool | None = None
+
+    @property
+    def activation(self) -> str | None:
+        """What follows, as a name."""
+        if self.given != AUTO:
+            return self.given
+        return "relu" if self.rectified else None
+
+    def expect(self, tap: str, rectified: Callable[[str], bool | None]) -> None:
+        """Learn whether a tap of the teacher has passed a ReLU."""
+        self.rectified = rectified(tap)
+        if self.rectified is False and self.given == "relu":
+            self._warn(tap, "some")
+
+    def see(self, tap: str, numbers: Any) -> None:
+        """Look at some of what the teacher gives at a tap."""
+        share = np.mean(np.asarray(numbers) < 0) if self.given == "relu" else 0.0
+        if share:
+            self._warn(tap, f"{share:.0%}")
+
+    def _warn(self, tap: str, share: str) -> None:
+        log.warning(
+            "%s ends in a ReLU, and %s of the numbers in the teacher's view %r are negative, which "
+            'nothing can match. Give `activation="auto"` or None.',
+            self._what,
+            share,
+            tap,
+        )
