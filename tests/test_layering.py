@@ -10,12 +10,13 @@ PACKAGE = ROOT / "kd_keras"
 # and know nothing of each other unless they are one package.
 LAYERS = (
     {"checks", "files", "machine", "calls", "kernels", "pipes", "values", "words"},
-    {"schedules", "losses", "config", "execution", "logs", "precision"},
-    {"models", "data", "methods"},
-    {"teachers"},
+    {"schedules", "losses", "config", "execution", "precision", "divergence"},
+    {"models", "data", "methods", "labels", "logs"},
+    {"teachers", "inputs"},
     {"cache", "objective"},
     {"features"},
     {"arrays", "compiled", "feed"},
+    {"entrance"},
     {"supervised"},
     {"mixed", "earlier"},
     {"distiller", "mutual"},

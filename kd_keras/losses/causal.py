@@ -68,7 +68,7 @@ def class_similarity_difference(student, teacher, labels, *, present=None):
 
 
 def true_class_probability(logits, labels, *, temperature):
-    """The softened probability of the true class, shape `(batch,)`; NaN where there is no such class.
+    """The softened probability of the true class, shape `(batch,)`; NaN for a number of no class.
 
     Args:
         logits: shape `(batch, classes)`, unnormalised.
