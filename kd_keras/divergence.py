@@ -19,7 +19,7 @@ class Diverged(ArithmeticError):
         >>> import numpy as np, keras, kd_keras as kd
         >>> student, teacher = (kd.models.build("mlp", input_shape=(8, 8, 1), classes=10)
         ...                     for _ in range(2))
-        >>> distiller = kd.Distiller(student=student, teacher=teacher)
+        >>> distiller = kd.Distiller(student=student, teacher=teacher, method="logit_regression")
         >>> distiller.compile(keras.optimizers.SGD(1e30))
         >>> try:
         ...     distiller.fit(np.ones((8, 8, 8, 1)), np.arange(8), batch_size=2, verbose=0)

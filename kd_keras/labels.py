@@ -56,7 +56,7 @@ def as_array(given: Any, name: str, what: str) -> np.ndarray:
         first = f", the first of them {array.flat[0]!r}" if array.size else ""
         raise _not_numbers(name, what, f"{array.dtype}{first}")
     if array.ndim == 0:
-        raise _not_numbers(name, what, f"a single number, {array[()]!r}")
+        raise _not_numbers(name, what, f"a single number, {array.item()}")
     return array.astype(keras.backend.floatx()) if array.dtype == np.float64 else array
 
 
