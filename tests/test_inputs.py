@@ -65,6 +65,7 @@ def test_a_bad_label_is_refused_however_it_comes(examples, mlp, bad):
     """By `evaluate`, by `fit`, and in what `fit` validates on."""
     x, y = examples
     distiller = distiller_of(mlp)
+    distiller.optimizer.learning_rate = 0.0
     want = distiller.evaluate(x, y, batch_size=4, verbose=0)
     for kind, given in KINDS.items():
         message = BAD.format(4 if kind in ("dataset", "pydataset", "threads", "generator") else 16)
