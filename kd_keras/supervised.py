@@ -5,6 +5,7 @@ features of a frozen part. So a student that is trained alone is compared like w
 """
 
 import math
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,7 +137,7 @@ class Supervised(Entrance):
             self.meet(known[: math.floor(len(y) * (1.0 - share))])
         x = self._with_stored(door.watched(x), kwargs, size)
         x, y = self._fed(x, y, size, kwargs)
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
         each = objective.steps_an_epoch(x, size, kwargs)
         callbacks, others = self._beside(callbacks, each)
