@@ -24,6 +24,7 @@ _MODULES = (
 _NAMES = {
     "Distiller": "distiller",
     "MutualDistiller": "mutual",
+    "Diverged": "divergence",
     "CachedTeacher": "teachers",
     "EnsembleTeacher": "teachers",
     "LiveTeacher": "teachers",

@@ -7,19 +7,13 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from kd_keras import cache, features
 from kd_keras.models.taps import TapView
-from kd_keras.objective import FEATURES
+from kd_keras.objective import FEATURES, PLACE
 from kd_keras.teachers import CachedTeacher, TeacherSource
 
 log = logging.getLogger(__name__)
-
-
-def is_array(x) -> bool:
-    """Whether `fit` takes it as all its examples at once."""
-    return isinstance(x, np.ndarray) or tf.is_tensor(x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +23,8 @@ class Joined:
     Attributes:
         batch: `index`, by name of the source its rows in memory, each a dict by tap, and `image`
             where anything has to see it.
-        late: rows that memory does not hold, by name of the source: found by index at each step.
+        late: rows that memory does not hold, by name of the source: found at each step by `PLACE`,
+            which the batch then holds too.
         head: what is trained, looking at features; None where the whole student sees the images.
     """
 
@@ -90,28 +85,36 @@ class Joiner:
         self._sees = set(sources) != set(self._sources)
 
     def __call__(self, x) -> Joined:
-        """What `fit` is given instead of the images `x`, an array of shape `(n, ...)`."""
-        x = np.asarray(x)
-        images = cache.Arrays(x, self._batch_size)
-        batch, late = {"image": x, "index": np.arange(len(x), dtype="int32")}, {}
+        """What `fit` is given instead of the images `x`, an array of shape `(n, ...)`.
+
+        Where the models take several inputs, `x` is a dict or a tuple of arrays; then nothing is
+        computed beforehand.
+        """
+        count = len(keras.tree.flatten(x)[0])
+        batch, late = {"image": x, "index": np.arange(count, dtype="int32")}, {}
+        plain = isinstance(x, np.ndarray)
+        images = cache.Arrays(x, self._batch_size) if plain else None
         for name, source in self._sources.items():
             if isinstance(source, CachedTeacher):
                 batch[name] = dict(source.rows(x))
-                continue
-            stored = self._kept.open(source, images)
-            if isinstance(stored, cache.InMemory):
-                batch[name] = dict(stored.arrays())
-            else:
-                late[name] = stored
-        head = self._head if self._with_features(batch, images) else None
-        return Joined(batch, late, head)
+            elif images is not None:
+                stored = self._kept.open(source, images)
+                if isinstance(stored, cache.InMemory):
+                    batch[name] = dict(stored.arrays())
+                else:
+                    late[name] = stored
+                    batch[PLACE] = batch["index"]
+        with_features = images is not None and self._with_features(batch, images)
+        return Joined(batch, late, self._head if with_features else None)
 
     def validation(self, joined: Joined, options: dict[str, Any]) -> None:
         """Let validation in `fit` see the features too, where it is given as arrays."""
         held_out = options.get("validation_data")
-        if joined.head is None or not isinstance(held_out, tuple) or not is_array(held_out[0]):
+        if joined.head is None or not isinstance(held_out, tuple):
             return
-        x = np.asarray(held_out[0])
+        x = held_out[0]
+        if not isinstance(x, np.ndarray):
+            return
         batch = {"image": x, "index": np.arange(len(x), dtype="int32")}
         if self._with_features(batch, cache.Arrays(x, self._batch_size)):
             options["validation_data"] = (batch, *held_out[1:])

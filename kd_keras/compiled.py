@@ -1,6 +1,7 @@
 """What is compiled: optimizer, loss and metrics, and how the steps of a training are run."""
 
 import logging
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -101,27 +102,6 @@ class Compiled(Logged):
             execution=other._words["all"],
         )
 
-    def evaluate(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        **rest,
-    ):
-        """As in `keras.Model.evaluate`."""
-        self._one_by_one(steps)
-        shown = with_bar(callbacks, verbose)
-        return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, shown, **rest)
-
-    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """As in `keras.Model.predict`."""
-        self._one_by_one(steps)
-        return super().predict(x, batch_size, verbose, steps, with_bar(callbacks, verbose))
-
     def _choose(self, trained: keras.Model, steps, callbacks, one_by_one: bool) -> None:
         """How steps are run from here on; the words given to `compile` win."""
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -159,13 +139,15 @@ class Compiled(Logged):
     def make_train_function(self, force=False):
         """As in Keras; where the steps of an epoch are counted, several of a call stop at its end.
 
-        Keras runs a call of several steps to its end, into the next epoch.
+        Keras runs a call of several steps to its end, into the next epoch. What `train_on_batch`
+        gives is one batch by itself, and left to Keras.
         """
-        if self._left is None or self.steps_per_execution == 1:
-            return super().make_train_function(force)
-        if self.train_function is None or force:
+        if self.train_function is not None and not force:
+            return self.train_function
+        super().make_train_function(force)
+        if self._left is not None and self.steps_per_execution > 1:
             make = self._counting_eagerly if self.run_eagerly else self._counting
-            self.train_function = make(self._left)
+            self.train_function = _either(make(self._left), self.train_function)  # type: ignore
         return self.train_function
 
     def _counting_eagerly(self, left: tf.Variable):
@@ -225,3 +207,12 @@ class Compiled(Logged):
         fresh.build(self.trainable_variables)
         for ours, new in zip(self.optimizer.variables, fresh.variables, strict=True):
             ours.assign(new)
+
+
+def _either(several: Callable, single: Callable) -> Callable:
+    """The one for what a pipeline gives, the other for a batch by itself."""
+
+    def function(iterator):
+        return (several if isinstance(iterator, tf.data.Iterator) else single)(iterator)
+
+    return function

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from kd_keras import losses, methods, objective, teacher_check
-from kd_keras.arrays import is_array
 from kd_keras.earlier import Earlier, plan_of
+from kd_keras.inputs import is_examples
 from kd_keras.methods.views import found
 from kd_keras.mixed import Mixed
 from kd_keras.models.taps import symbolic
@@ -147,28 +147,23 @@ class Distiller(Mixed):
     def histories(self) -> dict[str, dict[str, list[float]]]:
         return self._earlier.histories
 
-    def fit(
-        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs
-    ):
-        """Train the student, after all that has to be trained before.
-
-        The arguments are those of `keras.Model.fit`, in their order; see `Supervised.fit`.
-
-        Raises:
-            ValueError: as `Supervised.fit`; for stored answers of one teacher where several teach,
-                or a choice by accuracy without `validation_data`.
-        """
+    def _train_before(self, x, y, options):
         if self._earlier.waiting and self.compiled:
-            self._check(x, y)
-            self._check_batch_size(objective.batch_of(x, batch_size or 32))
-            options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **kwargs}
             options.pop("initial_epoch", None)  # of the student's training
             self._earlier.check(x, options)
             teacher = self._earlier.train(self, self._alpha_given, x, y, options)
             if self._earlier.chooses:
                 self.teacher = teacher
         self.method.adopt(self._teacher.behind)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        if self._earlier.waiting:
+            raise ValueError(
+                f"{type(self.method).__name__} trains "
+                f"{', '.join(stage.name for stage in self.before)} before the student. Call `fit` "
+                "first. Received: a single batch"
+            )
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def restart(self, like, method=None):
         """Back to before training: the student as `like`, the optimizer as new. No retracing.
@@ -199,7 +194,7 @@ class Distiller(Mixed):
 
     def _check(self, x, y):
         super()._check(x, y)
-        if not is_array(x):
+        if not is_examples(x):
             return
         if y is None:
             objective.check_unlabelled(self.method, self._alpha_given)
@@ -213,9 +208,9 @@ class Distiller(Mixed):
 
     def _check_teacher(self, x, y):
         stored = self._joined.batch.get("teacher", self._joined.late.get("teacher"))
-        if is_array(y) and stored is not None:
+        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and stored is not None:
             model = getattr(self._teacher, "model", None)
-            teacher_check.log_stored(stored, x, np.asarray(y), self.classes, model)
+            teacher_check.log_stored(stored, x, y, self.classes, model)
 
     def _models(self):
         teacher = getattr(self._teacher, "model", None)

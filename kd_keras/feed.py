@@ -83,15 +83,6 @@ def _options() -> tf.data.Options:
     return options
 
 
-def takes(given: tuple) -> bool:
-    """Whether all of `(x, y, sample_weight)` are arrays, `x` in a dict; `y` and weights if any."""
-    x, *others = given
-    if not isinstance(x, dict):
-        return False
-    held = [*keras.tree.flatten(x), *(other for other in others if other is not None)]
-    return all(isinstance(array, np.ndarray) or tf.is_tensor(array) for array in held)
-
-
 def _tensor(array):
     if array is None:
         return None

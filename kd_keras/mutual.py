@@ -165,7 +165,7 @@ class MutualDistiller(Mixed):
         return dict(zip(self.parts, parts, strict=True))
 
     def test_step(self, data):
-        batch, weight = objective.as_batch(data)
+        batch, weight = objective.as_batch(data, self._names)
         self._check_batch(batch)
         views = self._look(batch, training=False)
         each = [self._label_loss(batch["label"], view["logits"]) for view in views]

@@ -1,38 +1,65 @@
 """How a batch is read, and how its examples are weighed: shared by training and testing."""
 
 import inspect
-import logging
+from collections.abc import Mapping
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from kd_keras import losses
-from kd_keras.models.scaling import divided_twice
-from kd_keras.models.taps import input_spec
-
-log = logging.getLogger(__name__)
+from kd_keras.inputs import is_examples
 
 # of a batch that holds what a frozen part of the student made of the images
 FEATURES = "frozen_features"
+# of a batch of arrays given to `fit`: the places of its examples, by which stored rows are found
+PLACE = "place_in_fit"
 
 
-def as_batch(data):
-    """What a dataset yielded, as a dict of what is known of the batch, and its weights."""
+def is_batch(x, names=None) -> bool:
+    """Whether `x` is a dict of what is known of a batch, and not the inputs of a model.
+
+    A key alone says nothing, since a model may have inputs of any name: where it takes several,
+    they stand together under `image`.
+
+    Args:
+        x: what a dataset yielded as the first of its parts.
+        names: of the student's inputs, where it takes several; see `inputs.input_names`.
+    """
+    if not isinstance(x, Mapping):
+        return False
+    if names is None:
+        return "image" in x or FEATURES in x
+    inputs = x.get("image")
+    return isinstance(inputs, (Mapping, list, tuple)) or (FEATURES in x and FEATURES not in names)
+
+
+def as_batch(data, names=None):
+    """What a dataset yielded, as a dict of what is known of the batch, and its weights.
+
+    Args:
+        data: `x`, `(x, y)` or `(x, y, sample_weight)`.
+        names: of the student's inputs, as in `is_batch`.
+    """
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    known = isinstance(x, dict) and ("image" in x or FEATURES in x)
-    batch = dict(x) if known else {"image": x}
+    batch = dict(x) if is_batch(x, names) else {"image": x}
     if y is not None:
-        batch["label"] = y
+        batch["label"] = _numeric(y)
     if weight is not None:
         batch["weight"] = weight
     return batch, weight
 
 
-def images_of(inputs):
-    """The images of a batch that may be a dict."""
-    return inputs["image"] if isinstance(inputs, dict) and "image" in inputs else inputs
+def _numeric(labels):
+    """Labels that one can calculate with: those that are true or false, as numbers."""
+    if keras.backend.standardize_dtype(labels.dtype) != "bool":
+        return labels
+    return ops.cast(labels, "int32" if len(labels.shape) == 1 else keras.backend.floatx())
+
+
+def images_of(inputs, names=None):
+    """The images of a batch that may be a dict; `names` as in `is_batch`."""
+    return inputs["image"] if is_batch(inputs, names) else inputs
 
 
 def weighted_mean(per_example, weight):
@@ -70,15 +97,19 @@ def label_loss(loss):
             f"Received: loss={loss!r}"
         )
     function = given.call if isinstance(given, keras.losses.Loss) else given
-    dense = _compares_distributions(given)
+    dense, sparse = _takes(given)
 
     def per_example(labels, logits):
-        if dense and losses.are_class_numbers(labels, logits):
+        logits = ops.cast(logits, "float32")
+        if dense:
+            labels = losses.distributions(labels, logits)
+        elif sparse and not losses.are_class_numbers(labels, logits):
             raise ValueError(
-                "`loss` compares distributions, and the labels are class numbers. Give one-hot "
-                f"labels, or leave `loss` out. Received: loss={loss!r}"
+                "`loss` takes class numbers, and the labels are distributions. Leave `loss` out "
+                "for cross-entropy on either, or give one that compares distributions. "
+                f"Received: loss={loss!r}"
             )
-        values = ops.convert_to_tensor(function(labels, ops.cast(logits, "float32")))
+        values = ops.convert_to_tensor(function(labels, logits))
         if len(values.shape) == 0:
             raise ValueError("`loss` must give one number an example. Received: a single number")
         return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=-1)
@@ -97,54 +128,13 @@ def _expects_probabilities(loss) -> bool:
     return parameter is not None and parameter.default is False
 
 
-def _compares_distributions(loss) -> bool:
-    """Whether this is a loss of Keras' own that takes labels of the shape of the logits."""
+def _takes(loss) -> tuple[bool, bool]:
+    """Whether this is a loss of Keras' own that takes distributions; or one that takes numbers."""
     function = getattr(loss, "fn", loss)
     name = getattr(function, "__name__", type(function).__name__)
     ours = getattr(function, "__module__", "").startswith("keras.")
-    return ours and "sparse" not in name.lower()
-
-
-def check_images(images, models: dict[str, keras.Model]) -> None:
-    """Raise `ValueError` for no images, or images of another size than a model takes.
-
-    Images that look scaled already are warned of, where a model scales them by itself.
-
-    Args:
-        images: an array or a tensor.
-        models: the models that will see them, by role.
-    """
-    if len(images) == 0:
-        raise ValueError("`x` must hold images. Received: none")
-    for role, model in models.items():
-        spec = input_spec(model)
-        if not isinstance(spec, tf.TensorSpec) or len(spec.shape) != len(images.shape):
-            continue  # several inputs, or a rank that Keras adjusts
-        if not spec.shape[1:].is_compatible_with(images.shape[1:]):
-            raise ValueError(
-                f"`x` must hold images of the size the {role} takes, {tuple(spec.shape[1:])}. "
-                f"Received: images of {tuple(images.shape[1:])}"
-            )
-    if warning := divided_twice(images, models):
-        log.warning(warning)
-
-
-def check_labels(labels: np.ndarray, classes: int, examples: int) -> None:
-    """Raise `ValueError` for labels that do not fit the examples or the classes."""
-    if len(labels) != examples:
-        raise ValueError(
-            f"`x` and `y` must be equally long. Received: {examples} images, {len(labels)} labels"
-        )
-    if losses.are_class_numbers(labels, np.empty((1, classes))):
-        if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise ValueError(
-                f"`y` must hold class numbers from 0 to {classes - 1}, the student's classes. "
-                f"Received: numbers from {labels.min()} to {labels.max()}"
-            )
-    elif labels.shape[-1] != classes:
-        raise ValueError(
-            f"`y` holds distributions over {labels.shape[-1]} classes, the student has {classes}."
-        )
+    sparse = "sparse" in name.lower()
+    return ours and not sparse, ours and sparse
 
 
 def check_unlabelled(method, alpha) -> None:
@@ -187,15 +177,13 @@ def batch_of(x, batch_size: int) -> int | None:
         first = tf.nest.flatten(x.element_spec)[0]
         shape = first.shape if isinstance(first, tf.TensorSpec) else tf.TensorShape(None)
         return shape[0] if shape.rank else None
-    if isinstance(x, np.ndarray) or tf.is_tensor(x):
-        return min(batch_size, len(x))
-    return None
+    return min(batch_size, len(keras.tree.flatten(x)[0])) if is_examples(x) else None
 
 
 def first_labels(x, y):
     """Labels of the shape and type that `fit` will see, for one example; None where not known."""
     if y is not None:
-        return y[:1] if isinstance(y, np.ndarray) or tf.is_tensor(y) else None
+        return y[:1]
     if not isinstance(x, tf.data.Dataset) or not isinstance(x.element_spec, tuple):
         return None
     spec = x.element_spec[1] if len(x.element_spec) > 1 else None

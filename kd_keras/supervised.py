@@ -5,6 +5,8 @@ features of a frozen part. So a student that is trained alone is compared like w
 """
 
 import math
+import types
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,16 +14,18 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kd_keras import arrays, cache, features, feed, objective
-from kd_keras.compiled import Compiled, with_bar
+from kd_keras import arrays, cache, divergence, features, feed, labels, objective
+from kd_keras.compiled import with_bar
+from kd_keras.entrance import Entrance
+from kd_keras.inputs import input_names, is_examples
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
-from kd_keras.objective import FEATURES
+from kd_keras.objective import FEATURES, PLACE
 from kd_keras.teachers import TeacherSource
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class Supervised(Compiled):
+class Supervised(Entrance):
     """Trains a classifier on labels.
 
     Args:
@@ -55,6 +59,7 @@ class Supervised(Compiled):
         cache.as_cache(teacher_cache)  # refuses what is none; it may be changed before `fit`
         self._watch(())
         refuse_single_logit("student", self._student_view.shapes["logits"])
+        self._names = input_names(student)
         self._joined = arrays.Joined()
         self.built = True
 
@@ -103,56 +108,89 @@ class Supervised(Compiled):
     ):
         """Train the student; the arguments are those of `keras.Model.fit`, in their order.
 
-        A dataset yields images, or dicts that hold them under `"image"` beside `"index"`.
+        Arrays may be whatever numpy makes one of, such as lists and tables of pandas. A pipeline
+        yields images, or dicts that hold them under `"image"` beside `"index"`.
 
         Raises:
-            ValueError: for labels outside the student's classes, missing labels where they are
-                needed, or a student without trainable weights.
+            ValueError: for labels that are none of the student's classes, weights that are negative
+                or not finite, images with NaN, missing labels where they are needed, or a student
+                without trainable weights. Of arrays all are checked before the first step, of a
+                pipeline those of each batch as it comes.
+            Diverged: a loss became NaN or infinite. With a `keras.callbacks.TerminateOnNaN` that
+                one ends the training.
         """
+        door, size = self._door(), batch_size or 32
+        labels.check_class_weight(kwargs.get("class_weight"))
+        x, y, weight = door.take(x, y, kwargs.get("sample_weight"))
+        held_out = kwargs.get("validation_data")
         self._check(x, y)
-        if not self.trainable_weights:
-            raise ValueError("The student has no trainable weights: every layer is frozen.")
-        self._check_batch_size(objective.batch_of(x, batch_size or 32))
+        self._check_can_train()
+        self._check_batch_size(objective.batch_of(x, size))
+        given = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **kwargs}
+        if weight is not None:
+            kwargs["sample_weight"] = given["sample_weight"] = weight
+        if held_out is not None:
+            given["validation_data"] = tuple(held_out) if isinstance(held_out, list) else held_out
+            kwargs["validation_data"] = door.held_out(held_out)
+        self._train_before(x, y, given)
         first = objective.first_labels(x, y)
-        if arrays.is_array(x) and arrays.is_array(y):
-            held_out = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
-            self.meet(np.asarray(y)[: math.floor(len(x) * (1.0 - held_out))])
-        given, x = x, self._with_stored(x, kwargs, batch_size or 32)
+        if is_examples(x) and y is not None and not objective.is_batch(x, self._names):
+            share = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
+            known = y.reshape(-1) if y.shape[1:] == (1,) else y
+            self.meet(known[: math.floor(len(y) * (1.0 - share))])
+        given, x = x, self._with_stored(door.watched(x), kwargs, size)
         self._check_teacher(given, y)
-        x, y = self._fed(x, y, batch_size or 32, kwargs)
-        if isinstance(x, tf.data.Dataset):
+        x, y = self._fed(x, y, size, kwargs)
+        if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
-        each = objective.steps_an_epoch(x, batch_size or 32, kwargs)
-
-        def begin(epoch, logs=None):
-            self._begin_epoch(epoch)
-            if self._left is not None:
-                self._left.assign(each)
-
-        clock = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.callbacks.insert(0, clock)
-            others = callbacks.callbacks[1:]
-        else:
-            others = keras.tree.flatten(callbacks or [])
-            callbacks = [clock, *others]
+        each = objective.steps_an_epoch(x, size, kwargs)
+        callbacks, others = self._beside(callbacks, each)
         steps = None if each is None else each * (epochs - kwargs.get("initial_epoch", 0))
         uncounted = kwargs.get("steps_per_epoch") and self._left is None
         counted = bool(uncounted or kwargs.get("validation_steps"))
         self._choose(self._joined.trained or self._network(), steps, others, one_by_one=counted)
         self._build_state(first, self.classes)
         callbacks = with_bar(callbacks, verbose)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+        with door.refusing():
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def _beside(self, callbacks, each: int | None) -> tuple[Any, Sequence[Any]]:
+        """The callbacks of a training with ours before them, and those that were given."""
+
+        def begin(epoch, logs=None):
+            self._begin_epoch(epoch)
+            if self._left is not None:
+                self._left.assign(each)
+
+        ours: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_begin=begin)]
+        given = callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            given = callbacks.callbacks
+        others = keras.tree.flatten(given or [])
+        watching = (divergence.DivergenceWatch, keras.callbacks.TerminateOnNaN)
+        if not any(isinstance(other, watching) for other in others):
+            ours.append(divergence.DivergenceWatch(self.student.name, divergence.BROKEN))
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            return [*ours, *others], others
+        for callback in ours:
+            callback.set_model(self)
+            callback.set_params({"steps": each})
+        callbacks.callbacks[:0] = ours
+        return callbacks, others
+
+    def _train_before(self, x, y, options: dict[str, Any]) -> None:
+        """Train what has to be trained before, with what `fit` was given."""
 
     def call(self, inputs, training=False):
         """The student's logits, shape `(batch, classes)`."""
-        return self.deployed(objective.images_of(inputs), training=training)
+        return self.deployed(objective.images_of(inputs, self._names), training=training)
 
     def train_step(self, data):
-        batch, weight = objective.as_batch(data)
+        batch, weight = objective.as_batch(data, self._names)
         self._check_batch(batch)
-        for name, stored in self._joined.late.items():
-            batch[name] = stored.gather(batch["index"])
+        if PLACE in batch:
+            place = batch.pop(PLACE)
+            batch |= {name: rows.gather(place) for name, rows in self._joined.late.items()}
         batch |= self._views(batch)
         parts, logits = self._execution.compiled(self._learn)(batch, weight)
         return self._logs(parts, batch, logits, weight)
@@ -193,7 +231,7 @@ class Supervised(Compiled):
         return student["logits"]
 
     def test_step(self, data):
-        batch, weight = objective.as_batch(data)
+        batch, weight = objective.as_batch(data, self._names)
         if "label" not in batch:
             raise ValueError("Evaluating the student takes labels. Received: y=None")
         logits = self._answer(self._look(batch, training=False))
@@ -217,7 +255,7 @@ class Supervised(Compiled):
     def _with_stored(self, x, options, batch_size):
         """Arrays joined with what is stored of them; anything else as it is."""
         before, self._joined = self._joined, arrays.Joined()
-        if arrays.is_array(x):
+        if is_examples(x) and not objective.is_batch(x, self._names):
             kept = cache.as_cache(self.teacher_cache)
             join = arrays.Joiner(self._student_view, self._sources(), kept, batch_size)
             self._joined = join(x)
@@ -234,7 +272,7 @@ class Supervised(Compiled):
         single = self.distribute_strategy.num_replicas_in_sync == 1
         keras_own = ("validation_split", "class_weight", "steps_per_epoch")
         given = (x, y, options.get("sample_weight"))
-        plain = feed.takes(given) and not any(options.get(name) for name in keras_own)
+        plain = isinstance(x, dict) and not any(options.get(name) for name in keras_own)
         if plain and single and options.get("shuffle", True) in (True, False):
             options.pop("sample_weight", None)
             shuffle = options.pop("shuffle", True)
@@ -247,16 +285,8 @@ class Supervised(Compiled):
     def meet(self, labels: np.ndarray) -> None:
         """Look at the labels of all training examples, before training."""
 
-    def _check(self, x, y) -> None:
-        """Raise `ValueError` for arrays that cannot be learned from."""
-        if not arrays.is_array(x):
-            return
-        objective.check_images(x, self._models())
-        if arrays.is_array(y):
-            objective.check_labels(np.asarray(y), self.classes, len(x))
-
     def _check_teacher(self, x, y) -> None:
-        """Warn of a teacher whose stored answers say that it cannot teach these labels."""
+        """Warn of a teacher whose stored predictions show that it cannot teach these labels."""
 
     def _check_batch_size(self, size: int | None) -> None:
         """Raise `ValueError` for batches that are too small; None is not known."""

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kd_keras import labels
 from kd_keras.checks import lookup
 from kd_keras.files import fingerprint
 from kd_keras.kernels import leaves
@@ -171,7 +172,10 @@ class CachedTeacher(TeacherSource):
     """Views that were computed before, by whatever teacher.
 
     Args:
-        rows: dict from tap to array; row k belongs to the example of index k.
+        rows: dict from tap to array of numbers; row k belongs to the example of index k.
+
+    Raises:
+        ValueError: for no rows, other numbers of them, or rows with NaN or infinity.
 
     `fit` on arrays joins row k to example k. A pipeline of your own yields
     `({"image": ..., "index": ...}, label)`.
@@ -186,7 +190,7 @@ class CachedTeacher(TeacherSource):
     def __init__(self, rows: Mapping[str, np.ndarray]):
         if not rows or len({len(values) for values in rows.values()}) != 1:
             raise ValueError("`rows` must hold one array or more, all with one row an example.")
-        self._rows = {tap: np.asarray(values) for tap, values in rows.items()}
+        self._rows = {tap: _checked(tap, values) for tap, values in rows.items()}
         self.shapes = {tap: (None, *values.shape[1:]) for tap, values in self._rows.items()}
 
     def __call__(self, batch):
@@ -195,7 +199,8 @@ class CachedTeacher(TeacherSource):
                 "A CachedTeacher finds its rows by `index`, which the batch lacks. Give arrays to "
                 'fit, or let the pipeline yield ({"image": ..., "index": ...}, label).'
             )
-        return {tap: tf.gather(values, batch["index"]) for tap, values in self._rows.items()}
+        found = {tap: tf.gather(values, batch["index"]) for tap, values in self._rows.items()}
+        return {tap: tf.cast(values, tf.float32) for tap, values in found.items()}
 
     def rectified(self, tap):
         names = found(tap, self._rows)
@@ -206,6 +211,13 @@ class CachedTeacher(TeacherSource):
         if n != stored:
             raise ValueError(f"The teacher's stored views have {stored} rows, `x` has {n}.")
         return self._rows
+
+
+def _checked(tap: str, values) -> np.ndarray:
+    name = f"`rows[{tap!r}]`"
+    rows = labels.as_array(values, name, "one row of numbers per example")
+    labels.check_finite(rows, name)
+    return rows
 
 
 class EnsembleTeacher(TeacherSource):

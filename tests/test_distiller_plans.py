@@ -250,7 +250,7 @@ def test_stored_answers_lack_what_an_earlier_training_asks_for(data):
         run("logits")
     # `last` is of the teacher, and not of what somebody happened to store
     batches = cache.attach(pairs.batch(16), teacher, taps=("stage1", "stage2"))
-    with pytest.raises(ValueError, match="at stage1, stage2, and Sim.* asks for last too"):
+    with pytest.raises(ValueError, match=r"at stage1, stage2, and Sim.* asks for last too"):
         trained(distiller_of("sp", teacher=teacher), batches, batch_size=None)
 
 

@@ -131,8 +131,14 @@ def test_parts_are_given_by_name(mlp):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.arange(16), "class numbers from 0 to 2.*Received: numbers from 0 to 15"),
-        (np.arange(16) % 3 - 1, "Received: numbers from -1 to 1"),
+        (
+            np.arange(16),
+            "class numbers from 0 to 2.*13 of 16 labels.*first of them 3 at position 3",
+        ),
+        (
+            np.arange(16) % 3 - 1,
+            "6 of 16 labels.*the first of them -1 at position 0",
+        ),
         (np.ones((16, 4)) / 4, "over 4 classes, the student has 3"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras.execution import Execution
-from kd_keras.feed import Feed, takes
+from kd_keras.feed import Feed
 from kd_keras.supervised import Supervised
 
 COUNT, BATCH = 11, 4
@@ -72,20 +72,6 @@ def test_the_order_under_a_seed_is_that_of_keras():
 def test_lengths_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"one entry an example.*10 and 11 entries"):
         Feed.of({"index": NUMBERS}, NUMBERS[:10], None, batch_size=BATCH, shuffle=True)
-
-
-@pytest.mark.parametrize(
-    ("given", "taken"),
-    [
-        (({"image": NUMBERS}, NUMBERS, None), True),
-        (({"image": NUMBERS}, None, tf.constant(NUMBERS)), True),
-        ((NUMBERS, NUMBERS, None), False),
-        (({"image": NUMBERS}, list(NUMBERS), None), False),
-        (({"image": [1, 2]}, None, None), False),
-    ],
-)
-def test_what_is_no_array_is_left_to_keras(given, taken):
-    assert takes(given) is taken
 
 
 @pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])

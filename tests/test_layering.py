@@ -10,12 +10,13 @@ PACKAGE = ROOT / "kd_keras"
 # and know nothing of each other unless they are one package.
 LAYERS = (
     {"checks", "files", "interrupts", "machine", "calls", "kernels", "pipes", "values", "words"},
-    {"schedules", "losses", "config", "execution", "logs", "precision", "records"},
-    {"models", "data", "methods"},
-    {"teachers", "teacher_check"},
+    {"schedules", "losses", "config", "execution", "precision", "records", "divergence"},
+    {"models", "data", "methods", "labels", "logs"},
+    {"teachers", "teacher_check", "inputs"},
     {"cache", "objective"},
     {"features"},
     {"arrays", "compiled", "feed"},
+    {"entrance"},
     {"supervised"},
     {"mixed", "earlier"},
     {"distiller", "mutual"},

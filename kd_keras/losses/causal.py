@@ -3,6 +3,7 @@
 from keras import ops
 
 from kd_keras.losses.numeric import TINY, alike, at_least_float32, presence, rows, same_class, unit
+from kd_keras.losses.response import distributions
 
 
 def relative_distance(student, teacher):
@@ -67,7 +68,7 @@ def class_similarity_difference(student, teacher, labels, *, present=None):
 
 
 def true_class_probability(logits, labels, *, temperature):
-    """The softened probability of the true class, shape `(batch,)`.
+    """The softened probability of the true class, shape `(batch,)`; NaN for a number of no class.
 
     Args:
         logits: shape `(batch, classes)`, unnormalised.
@@ -81,8 +82,7 @@ def true_class_probability(logits, labels, *, temperature):
         0.75
     """
     logits = at_least_float32(logits)
-    softened = ops.softmax(logits / temperature)
-    return ops.sum(softened * ops.one_hot(labels, logits.shape[-1], dtype=softened.dtype), axis=1)
+    return ops.sum(ops.softmax(logits / temperature) * distributions(labels, logits), axis=1)
 
 
 def weighted_class_sums(features, labels, weights, *, classes):

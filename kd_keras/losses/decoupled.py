@@ -3,7 +3,7 @@
 from keras import ops
 
 from kd_keras.losses.numeric import alike
-from kd_keras.losses.response import class_numbers
+from kd_keras.losses.response import distributions
 
 _OUT = -1e30  # a logit whose class has no share
 
@@ -17,7 +17,8 @@ def target_kl(student_logits, teacher_logits, labels, *, temperature):
         temperature: positive scalar.
 
     Returns:
-        Shape `(batch,)`. Zero where both give the true class the same probability.
+        Shape `(batch,)`. Zero where both give the true class the same probability; NaN for a number
+        that names no class.
 
     Source: Zhao et al., *Decoupled Knowledge Distillation* (2022), its target-class part.
 
@@ -42,7 +43,8 @@ def other_kl(student_logits, teacher_logits, labels, *, temperature):
         student_logits, teacher_logits, labels, temperature: as in `target_kl`.
 
     Returns:
-        Shape `(batch,)`. Zero where the other classes compare alike, and for two classes.
+        Shape `(batch,)`. Zero where the other classes compare alike, and for two classes; NaN for a
+        number that names no class.
 
     Source: Zhao et al., *Decoupled Knowledge Distillation* (2022), its non-target part.
 
@@ -61,5 +63,6 @@ def _softened(student_logits, teacher_logits, labels, temperature):
     student_logits, teacher_logits = alike(student_logits, teacher_logits)
     log_p = ops.log_softmax(teacher_logits / temperature)
     log_q = ops.log_softmax(student_logits / temperature)
-    numbers = class_numbers(labels, student_logits)
-    return log_p, log_q, ops.one_hot(numbers, student_logits.shape[-1], dtype="bool")
+    shares = distributions(labels, student_logits)
+    true = ops.argmax(shares, axis=-1)[:, None] == ops.arange(student_logits.shape[-1])
+    return log_p, ops.where(ops.isnan(shares), shares, log_q), true

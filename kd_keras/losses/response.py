@@ -1,5 +1,6 @@
 """Formulas on what a model answers: its logits."""
 
+import keras
 from keras import ops
 
 from kd_keras.losses.numeric import alike, at_least_float32, safe_sqrt, varies
@@ -166,13 +167,32 @@ def cross_entropy(labels, logits):
         logits: shape `(batch, classes)`, unnormalised.
 
     Returns:
-        Shape `(batch,)`.
+        Shape `(batch,)`. NaN for a number that names no class.
     """
     logits = at_least_float32(logits)
-    log_q = ops.log_softmax(logits)
-    if are_class_numbers(labels, logits):
-        labels = ops.one_hot(class_numbers(labels, logits), logits.shape[-1], dtype=logits.dtype)
-    return -ops.sum(ops.cast(labels, logits.dtype) * log_q, axis=-1)
+    return -ops.sum(distributions(labels, logits) * ops.log_softmax(logits), axis=-1)
+
+
+def distributions(labels, logits):
+    """Labels as one distribution per example, shape `(batch, classes)`, in the dtype of `logits`.
+
+    The distribution of a class number lies on that class alone. A number that names no class gives
+    NaN: a row of zeros would be the best label there is, since it costs nothing.
+
+    Args:
+        labels: as in `cross_entropy`.
+        logits: of the shape `(batch, classes)` that they are compared with.
+
+    Example:
+        >>> import numpy as np
+        >>> distributions(np.array([1, 7]), np.zeros((2, 3), "float32")).numpy().tolist()
+        [[0.0, 1.0, 0.0], [nan, nan, nan]]
+    """
+    if not are_class_numbers(labels, logits):
+        return ops.cast(labels, logits.dtype)
+    numbers, classes = class_numbers(labels, logits), logits.shape[-1]
+    marked = ops.one_hot(numbers, classes, dtype=logits.dtype)
+    return ops.where(name_classes(labels, numbers, classes)[:, None], marked, float("nan"))
 
 
 def class_numbers(labels, logits):
@@ -185,6 +205,21 @@ def class_numbers(labels, logits):
     if are_class_numbers(labels, logits):
         return ops.reshape(ops.cast(labels, "int32"), (-1,))
     return ops.cast(ops.argmax(labels, axis=-1), "int32")
+
+
+def name_classes(labels, numbers, classes: int):
+    """Whether each label is a class, bool, shape `(batch,)`.
+
+    Args:
+        labels: class numbers of any dtype, one per example; 2.7 and NaN name no class.
+        numbers: the same as int32, shape `(batch,)`.
+        classes: how many there are.
+    """
+    within = ops.logical_and(numbers >= 0, numbers < classes)
+    labels = ops.reshape(ops.convert_to_tensor(labels), (-1,))
+    if "float" not in keras.backend.standardize_dtype(labels.dtype):
+        return within
+    return ops.logical_and(within, ops.equal(labels, ops.cast(numbers, labels.dtype)))
 
 
 def are_class_numbers(labels, logits) -> bool:

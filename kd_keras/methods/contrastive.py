@@ -137,7 +137,7 @@ class CRD(Method):
                 f"Give CRD examples={len(labels)}."
             )
         known = np.full(most, -1, "int32")
-        known[: len(labels)] = labels if labels.ndim == 1 else labels.argmax(axis=-1)
+        known[: len(labels)] = _numbers(labels)
         self.classes.assign(known)
         self.count.assign(len(labels))
         self._there = len(labels)

@@ -1,4 +1,4 @@
-"""Beside the steps of a training: validation, checkpoints, the watch for divergence."""
+"""Beside the steps of a training: validation and checkpoints."""
 
 import dataclasses
 import math
@@ -11,6 +11,7 @@ import numpy as np
 
 from kd_keras import files, interrupts, records
 from kd_keras.data.task import Split
+from kd_keras.divergence import diverged
 from kd_keras.evaluation import quality
 from kd_keras.recipes.saving import save_weights
 
@@ -24,10 +25,6 @@ SHAPE = {
     "seconds": float,
     "digests": dict,
 }
-
-
-class Diverged(ArithmeticError):
-    """The loss became NaN or infinite."""
 
 
 @dataclasses.dataclass
@@ -81,7 +78,7 @@ class Validation(keras.callbacks.Callback):
         logits = self._predict(self._split)
         if not np.isfinite(logits).all():
             step = self.params["steps"]
-            raise _diverged(self._role, "an answer on validation", epoch, step, self.model)
+            raise diverged(self._role, "an answer on validation", epoch, step, self.model)
         score = quality.score(self._metric, logits, self._split.labels)
         if score > self._best.score or self._last:
             self._best.epoch, self._best.score = epoch + 1, score
@@ -120,38 +117,6 @@ class Last(keras.callbacks.Callback):
         self._best.weights = self._kept.get_weights()
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         self._journal({"epoch": epoch + 1, **numbers, "seconds": round(seconds, 4)})
-
-
-class DivergenceWatch(keras.callbacks.Callback):
-    """Stops the training at the step where a loss is no longer finite."""
-
-    coarse = True  # several steps may be one call
-
-    def __init__(self, role: str):
-        super().__init__()
-        self._role = role
-        self._epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if math.isfinite(float((logs or {})["loss"])):
-            return
-        broken = [k for k, v in logs.items() if k.endswith("_loss") and not math.isfinite(float(v))]
-        terms = " and ".join(broken or ["loss"])
-        # several steps may be one execution; the last of an epoch is shorter than it says
-        step = min(batch + 1, self.params["steps"] or batch + 1)
-        raise _diverged(self._role, terms, self._epoch, step, self.model)
-
-
-def _diverged(role: str, broken: str, epoch: int, step: int, trainer: keras.Model) -> Diverged:
-    rate = float(trainer.optimizer.learning_rate)
-    return Diverged(
-        f"The training {role!r} diverged: {broken} is not finite by epoch {epoch + 1}, "
-        f"step {step}, learning rate {rate:g}. Lower the learning rate; the best epoch before, "
-        "if there is one, is kept."
-    )
 
 
 class Checkpoint(keras.callbacks.Callback):

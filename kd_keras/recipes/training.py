@@ -13,16 +13,10 @@ from kd_keras import interrupts, records
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.divergence import DivergenceWatch
 from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint
-from kd_keras.recipes.callbacks import (
-    Best,
-    Checkpoint,
-    DivergenceWatch,
-    Interruptible,
-    Last,
-    Validation,
-)
+from kd_keras.recipes.callbacks import Best, Checkpoint, Interruptible, Last, Validation
 from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal

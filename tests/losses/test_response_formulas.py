@@ -252,3 +252,18 @@ def test_a_targets_list_of_the_largest_and_an_even_rest():
     np.testing.assert_allclose(targets, [[0.2, 0.0667, 0.0667, 0.6, 0.0667]], atol=5e-5)
     got = losses.cross_entropy(targets, np.array([[0.0, 0, 0, 1, 0]]))
     np.testing.assert_allclose(got, 1.30483244, atol=5e-9)
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 5, -1]), np.array([0.0, 1.5, np.nan], "float32")])
+def test_a_label_that_names_no_class_costs_nan_and_not_nothing(labels):
+    """A one-hot row of zeros would make it the best label there is."""
+    student, teacher = np.zeros((3, 4), "float32"), np.eye(3, 4, dtype="float32")
+    soft = {"labels": labels, "temperature": 2.0}
+    for loss in (
+        losses.cross_entropy(labels, student),
+        losses.target_kl(student, teacher, **soft),
+        losses.other_kl(student, teacher, **soft),
+        losses.true_class_probability(student, **soft),
+        losses.subclass_teacher_loss(labels, np.zeros((3, 8), "float32"), subclasses=2),
+    ):
+        np.testing.assert_array_equal(np.isnan(loss), [False, True, True])
