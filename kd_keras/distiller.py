@@ -101,8 +101,8 @@ class Distiller(Mixed):
         deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
-        kept = {id(weight) for weight in deployed.weights}
-        self._idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
+        if self.method.changes_answer:  # what is not deployed may have no say in the loss either
+            self._idle = frozenset(id(weight) for weight in student.trainable_weights)
         self.__dict__["_earlier"] = Earlier(before, own, teacher, _trainer_of)
 
     @property

@@ -47,7 +47,7 @@ class Supervised(Entrance):
         ['accuracy', 'loss']
     """
 
-    _idle: frozenset[int] = frozenset()  # ids of the student's weights that are not deployed
+    _idle: frozenset[int] = frozenset()  # ids of weights that need not have a gradient
 
     def __init__(self, *, student, teacher_cache="auto", name=None):
         super().__init__(name=name)
@@ -216,7 +216,7 @@ class Supervised(Entrance):
         return parts, self._answer(student)
 
     def _left_out(self, gradient, weight) -> bool:
-        """Whether a weight stays as it is: it is not deployed, and has no say in the loss."""
+        """Whether a weight stays as it is: it has no say in the loss, and need not have one."""
         return gradient is None and id(weight) in self._idle
 
     def _look(self, batch, training: bool) -> dict[str, Any]:
