@@ -35,9 +35,11 @@ class TeacherSource:
 
     Attributes:
         shapes: dict from tap to shape, None for the batch.
+        models: the Keras models that answer, if any.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
+    models: Sequence[keras.Model] = ()
 
     @property
     def durable(self) -> bool:
@@ -115,7 +117,7 @@ class LiveTeacher(TeacherSource):
         self._set(model, view, view.shapes, precision)
 
     def _set(self, model: keras.Model, view: Callable, shapes: dict, precision: str) -> None:
-        self.model, self.precision = model, check(precision)
+        self.model, self.models, self.precision = model, (model,), check(precision)
         self._view, self.shapes = view, shapes
 
     def __call__(self, batch):
@@ -243,7 +245,7 @@ class EnsembleTeacher(TeacherSource):
             raise ValueError("`teachers` must hold at least one model. Received: none")
         self._members = [LiveTeacher(model) for model in teachers]
         self._mean = lookup("mean", MEANS, mean)
-        self._settings = mean
+        self._settings, self.models = mean, tuple(teachers)
         self.shapes = self._members[0].shapes
         for member in self._members[1:]:
             if member.shapes != self.shapes:
@@ -324,3 +326,10 @@ def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
             f"{type(teacher).__name__} gives {sorted(teacher.shapes)}."
         )
     return teacher
+
+
+def models_of(teacher: Any) -> dict[str, keras.Model]:
+    """The Keras models behind a teacher, by their role in a sentence."""
+    models = (teacher,) if isinstance(teacher, keras.Model) else getattr(teacher, "models", ())
+    roles = ["teacher"] if len(models) == 1 else [f"teachers[{k}]" for k in range(len(models))]
+    return dict(zip(roles, models, strict=True))
