@@ -94,13 +94,14 @@ class LiveTeacher(TeacherSource):
     """A Keras model that runs on every batch, in inference mode.
 
     Args:
-        model: a built Keras model that returns logits.
+        model: a built Keras model that returns logits, or a dict that holds them as `logits`.
         taps: the taps to give.
         precision: `"float32"`, the layers' own; or `"bfloat16"`, which rounds what they multiply
             (`kd_keras.precision.measure` says what that costs and gains here).
 
     Raises:
-        ValueError: where the model ends in softmax, or has no such tap; an unknown precision.
+        ValueError: where the model ends in softmax, returns several tensors, or has no such tap; an
+            unknown precision.
 
     Example:
         >>> import numpy as np, kd_keras as kd

@@ -33,6 +33,9 @@ class Own(layers.Layer):
     def call(self, x):
         return x
 
+    def compute_output_shape(self, shape):
+        return shape
+
 
 def noisy(x):
     return x + keras.random.normal((1,))
@@ -137,7 +140,8 @@ def test_a_nested_backbone_is_one_layer():
 def test_where_the_frozen_part_ends(parts, place):
     model = stack(*parts())
     assert ends_at(model) == place
-    if place is not None and not any(isinstance(x, Noisy) for x in model.layers):
+    x = images(model.input_shape[1:])
+    if place is not None and np.array_equal(model(x), model(x)):  # not random
         check(model)
 
 

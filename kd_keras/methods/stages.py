@@ -156,4 +156,4 @@ def logits_of(model: Any) -> int:
     """How many logits a model, a teacher source or a `Choice` has."""
     model = model(None) if isinstance(model, Choice) else model
     shape = output_shape(model) if isinstance(model, keras.Model) else model.shapes["logits"]
-    return int(shape[-1])
+    return int(shape[-1] or 0)

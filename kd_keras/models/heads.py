@@ -85,6 +85,7 @@ def refuse_probabilities(role: str, model: keras.Model) -> None:
     step = steps[-1] if steps else None
     if step is not None and endings.gives_logits(step):
         return
+    kind: str | None
     if step is not None and endings.gives_probabilities(step):
         shown, kind = f"its last layer {step.name!r}", endings.kind_of(step)
     else:
