@@ -97,15 +97,24 @@ class Joiner:
         for name, source in self._sources.items():
             if isinstance(source, CachedTeacher):
                 batch[name] = dict(source.rows(x))
-            elif images is not None:
-                stored = self._kept.open(source, images)
-                if isinstance(stored, cache.InMemory):
-                    batch[name] = dict(stored.arrays())
-                else:
-                    late[name] = stored
-                    batch[PLACE] = batch["index"]
+                continue
+            stored = None if images is None else self._opened(name, source, images)
+            if isinstance(stored, cache.InMemory):
+                batch[name] = dict(stored.arrays())
+            elif stored is not None:
+                late[name] = stored
+                batch[PLACE] = batch["index"]
         with_features = images is not None and self._with_features(batch, images)
         return Joined(batch, late, self._head if with_features else None)
+
+    def _opened(self, name: str, source: TeacherSource, images: cache.Arrays):
+        """What is stored of a source; None for one that has to run at every step."""
+        try:
+            return self._kept.open(source, images)
+        except cache.ChangingTeacher as reason:
+            log.warning("The %s runs at every step. %s", name, reason)
+            self._sees = True
+            return None
 
     def validation(self, joined: Joined, options: dict[str, Any]) -> None:
         """Let validation in `fit` see the features too, where it is given as arrays."""

@@ -1,18 +1,24 @@
 """`Distiller`: a Keras model whose training step teaches a student what a teacher answers."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 
 from kd_keras import losses, methods, objective, teacher_check
+from kd_keras.checks import lookup
 from kd_keras.earlier import Earlier, plan_of
+from kd_keras.graphs import NoGraph
 from kd_keras.inputs import is_examples
 from kd_keras.methods.views import found
 from kd_keras.mixed import Mixed
-from kd_keras.models.taps import symbolic
+from kd_keras.models.shared import refuse_shared
+from kd_keras.models.tapped import answering, symbolic
+from kd_keras.models.taps import TapView
 from kd_keras.supervised import Supervised
-from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source
+from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source, models_of
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +57,10 @@ class Distiller(Mixed):
         name: the name of the Keras model.
 
     Raises:
-        ValueError: before the first step, where the student or the teacher ends in softmax, their
-            class counts differ, a tap is missing, or alpha or a knob is out of range; for a plan
-            that does not end in one training of the student.
+        ValueError: before the first step, where the student or the teacher ends in softmax, they
+            share weights that training changes, their class counts differ, a tap is missing, or
+            alpha or a knob is out of range; for a plan that does not end in one training of the
+            student.
 
     Attributes:
         method: what the student's own training is by: of a plan of several, of the last.
@@ -91,18 +98,21 @@ class Distiller(Mixed):
         given = method.default_alpha if alpha is None else alpha
         super().__init__(student=student, alpha=given, teacher_cache=teacher_cache, name=name)
         own = methods.Stage("distill", student, teacher, method)
-        before, own = (before, own) if before is not None else plan_of(own)
+        with _named(method):
+            before, own = (before, own) if before is not None else plan_of(own)
         first = own.chosen()
         self.method = first.method
         self._watch(self.method.student_taps)
         self.teacher = first.teacher
         # built by shapes and not by a first batch, so that checkpoints work before `fit`
-        self.method.prepare(self._student_view.shapes, self.teacher)
-        deployed = self.method.deploy(self.student, lambda tap: symbolic(self.student, tap))
+        with _named(self.method):
+            self.method.prepare(self._student_view.shapes, self.teacher)
+        deployed = _deployed(self.method, self._student_view)
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
-        if self.method.changes_answer:  # what is not deployed may have no say in the loss either
-            self._idle = frozenset(id(weight) for weight in student.trainable_weights)
+        # what is not deployed may have no say in the loss either
+        kept = answering(deployed)
+        self._idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
         self.__dict__["_earlier"] = Earlier(before, own, teacher, _trainer_of)
 
     @property
@@ -130,6 +140,7 @@ class Distiller(Mixed):
             )
         if getattr(source, "model", None) is self.student:
             raise ValueError("`teacher` must be another model than `student`, which is trained.")
+        refuse_shared("student", self.student, models_of(source))
         if "_earlier" in self.__dict__ and self._earlier.waiting:
             raise ValueError(
                 f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
@@ -194,6 +205,8 @@ class Distiller(Mixed):
 
     def _check(self, x, y):
         super()._check(x, y)
+        # what was frozen before may be trained now
+        refuse_shared("student", self.student, models_of(self._teacher))
         if not is_examples(x):
             return
         if y is None:
@@ -281,6 +294,24 @@ class Distiller(Mixed):
         teacher = AbsentTeacher(shapes) if shapes else None
         absent = {"teacher": teacher, "method": method, "before": ()}
         return super().from_config({**rest, **absent}, custom_objects)
+
+
+@contextlib.contextmanager
+def _named(method: methods.Method) -> Iterator[None]:
+    """Names the method for which a model would have to be made of another's layers."""
+    try:
+        yield
+    except NoGraph as error:
+        raise ValueError(f"{type(method).__name__} makes models of others. {error}") from error
+
+
+def _deployed(method: methods.Method, view: TapView) -> keras.Model:
+    """What is deployed of a student that this method trains."""
+    if not method.changes_answer:
+        return view.model
+    twin, tensors = symbolic(view.model, view.taps)
+    made = method.deploy(twin, lambda tap: lookup("tap of the student", tensors, tap))
+    return view.model if made is twin else made
 
 
 def _trainer_of(stage: methods.Stage) -> Supervised:

@@ -9,9 +9,10 @@ import keras
 
 from kd_keras import models, objective
 from kd_keras.methods import Choice, Roles, Stage
-from kd_keras.models.taps import input_spec
+from kd_keras.models.shared import refuse_shared
+from kd_keras.models.taps import input_spec, output_shape
 from kd_keras.supervised import Supervised
-from kd_keras.teachers import as_source
+from kd_keras.teachers import as_source, models_of
 from kd_keras.values import parse_knobs
 from kd_keras.words import parts_of
 
@@ -56,7 +57,7 @@ def _roles(student: keras.Model, teacher: Any) -> Roles:
         return models.build(
             name,
             input_shape=tuple(input_spec(student).shape[1:]),
-            classes=int(student.output_shape[-1]),
+            classes=int(output_shape(student)[-1] or 0),
             **parse_knobs("assistants", tuple(knobs)),
         )
 
@@ -94,6 +95,7 @@ class Earlier:
         self.stages, self._last, self._teacher = tuple(stages), last, teacher
         self.histories: dict[str, dict[str, list[float]]] = {}
         self._scores: dict[str, float] = {}
+        _refuse_shared([*self.stages, last], teacher)
         # all of them now, so that what does not fit together shows before anything is trained
         self._waiting: list[tuple[Stage, Any]] = [(s, trainer_of(s.chosen())) for s in stages]
 
@@ -154,6 +156,16 @@ class Earlier:
             self._scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]
             self._waiting.pop(0)  # and with it all that is stored for it
         return self._last.chosen(self._scores).teacher
+
+
+def _refuse_shared(stages: Sequence[Stage], teacher: Any) -> None:
+    """Raise where a training changes the run's teacher, or what an earlier one has trained."""
+    others = models_of(teacher)
+    for stage in stages:
+        learner = stage.chosen().student
+        apart = {role: model for role, model in others.items() if model is not learner}
+        refuse_shared("student" if stage is stages[-1] else stage.name, learner, apart)
+        others[stage.name] = learner
 
 
 def _accuracy(model: keras.Model, validation_data: Any) -> float:

@@ -6,13 +6,22 @@ an image never change. They are kept like a teacher's answers, and only what com
 
 import dataclasses
 import functools
+import types
 import weakref
 
 import keras
 
 from kd_keras.models import taps
+from kd_keras.models.shared import moves_though_frozen
 from kd_keras.objective import FEATURES
 from kd_keras.teachers import LiveTeacher
+
+# layers of Keras' own that run code from elsewhere
+FOREIGN = tuple(
+    getattr(keras.layers, name)
+    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+)
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
 # by model, and by the tensor where it is cut: building a half again would add to the layers' graph
 _halves: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -49,8 +58,9 @@ class FeatureSource(LiveTeacher):
 def cut(model: keras.Model) -> FrozenPart | None:
     """The model in two parts, where its frozen part ends in a single tensor; else None.
 
-    A layer is of the frozen part where training neither changes it nor makes it act otherwise: its
-    `trainable` is off, or it has no weights and no randomness, and all that enters it is frozen.
+    A layer is of the frozen part where training neither changes it nor makes it act otherwise: it
+    is one of Keras' own, its `trainable` is off or it has no weights, it draws no random numbers,
+    and all that enters it is frozen. A layer of one's own is not: nobody can see what it does.
 
     Args:
         model: functional or sequential, each layer used once; others are not cut.
@@ -106,24 +116,43 @@ def _edge(graph) -> keras.KerasTensor | None:
                 weighted = weighted or bool(getattr(layer, "weights", ()))
             else:
                 leaving.update({id(x): x for x in inputs if id(x) in frozen})
+    if any(id(x) in frozen for x in graph.outputs):
+        return None  # it leaves the model too
     return next(iter(leaving.values())) if weighted and len(leaving) == 1 else None
 
 
 def is_frozen(layer) -> bool:
-    """Whether training neither changes a layer nor makes it act otherwise, as far as can be known:
-    a layer of one's own without weights may hold any randomness, and does not count."""
+    """Whether training neither changes a layer nor makes it act otherwise, as far as is known: code
+    of one's own, in a layer, a model or an activation, may hold any randomness and does not count.
+    """
+    if not all(map(_is_known, [layer, *_inside(layer)])):
+        return False
     if isinstance(layer, keras.Model):
         inner = [x for x in layer.layers if not isinstance(x, keras.layers.InputLayer)]
-        graph = type(layer).call.__module__.startswith("keras.")  # and not code of one's own
-        return graph and all(map(is_frozen, inner))
-    keras_own = type(layer).__module__.startswith("keras.")
+        return all(map(is_frozen, inner))
     if not isinstance(layer, keras.layers.Layer):
-        return keras_own  # an operation, such as `x + 3`
-    if isinstance(layer, keras.layers.Lambda):
-        return False
+        return True  # an operation, such as `x + 3`
     random = any("seed_generator" in variable.path for variable in layer.variables)
-    if random or getattr(layer, "activity_regularizer", None) is not None:
+    regularised = getattr(layer, "activity_regularizer", None) is not None
+    if random or regularised or any(map(moves_though_frozen, [layer, *_inside(layer)])):
         return False
-    if layer.weights:
-        return not layer.trainable or isinstance(layer, keras.layers.Normalization)
-    return keras_own
+    return not layer.weights or not layer.trainable or isinstance(layer, keras.layers.Normalization)
+
+
+def _inside(layer) -> list[keras.layers.Layer]:
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    return list(layer._flatten_layers(include_self=False))
+
+
+def _is_known(step) -> bool:
+    """Whether a layer or operation runs Keras' own code alone."""
+    if isinstance(step, FOREIGN) or not type(step).__module__.startswith("keras."):
+        return False
+    # such as an activation, or what `ops.map` runs
+    functions = [value for value in vars(step).values() if isinstance(value, FUNCTIONS)]
+    return all(_module(function).startswith(("keras.", "tensorflow.")) for function in functions)
+
+
+def _module(function) -> str:
+    return getattr(function, "__module__", None) or ""

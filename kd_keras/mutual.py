@@ -8,6 +8,7 @@ import tensorflow as tf
 from kd_keras import losses, methods, objective
 from kd_keras.mixed import Mixed
 from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.shared import refuse_shared
 from kd_keras.models.taps import TapView, input_spec, output_shape
 
 
@@ -39,8 +40,9 @@ class MutualDistiller(Mixed):
 
     Raises:
         ValueError: for fewer than two students, one that is given twice, students that differ in
-            images or classes or that end in softmax; a method that deploys something else than
-            the student, or asks nothing of a teacher; a missing tap; alpha out of range.
+            images or classes, end in softmax, or share weights that training changes; a method that
+            deploys something else than the student, or asks nothing of a teacher; a missing tap;
+            alpha out of range.
 
     Source: Zhang, Xiang, Hospedales and Lu, *Deep Mutual Learning* (2018), in the form of their
     code, which takes all answers from one forward pass; the paper lets the students take turns.
@@ -137,6 +139,10 @@ class MutualDistiller(Mixed):
     def _at_work(self):
         return [pair for row in self.pairs for pair in row]
 
+    def _check(self, x, y):
+        super()._check(x, y)
+        _refuse_shared(self.students)  # what was frozen before may be trained now
+
     def _check_batch(self, batch):
         super()._check_batch(batch)
         self._check_index(batch)
@@ -203,6 +209,7 @@ def _checked(students) -> list[keras.Model]:
         raise ValueError("`students` must be different models. Received: one of them twice")
     for number, student in enumerate(students, start=1):
         refuse_probabilities(f"students[{number - 1}]", student)
+    _refuse_shared(students)
     shapes = [(output_shape(x), tuple(input_spec(x).shape[1:])) for x in students]
     if len(set(shapes)) > 1:
         raise ValueError(
@@ -210,6 +217,12 @@ def _checked(students) -> list[keras.Model]:
             + ", ".join(f"{images} to {logits[-1]} classes" for logits, images in shapes)
         )
     return students
+
+
+def _refuse_shared(students: Sequence[keras.Model]) -> None:
+    named = {f"students[{number}]": student for number, student in enumerate(students)}
+    for role, student in named.items():
+        refuse_shared(role, student, {r: other for r, other in named.items() if r != role})
 
 
 def _check_method(method: methods.Method) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.checks import lookup
+from kd_keras.graphs import logits_in
 from kd_keras.kernels import leaves
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,9 @@ def measure(model: keras.Model, images) -> Verdict:
     images = tf.convert_to_tensor(images)
     answers, runs = {}, {}
     for precision in PRECISIONS:
-        runs[precision] = tf.function(lambda x: model(x, training=False), autograph=False)
+        runs[precision] = tf.function(
+            lambda x: logits_in(model(x, training=False), model), autograph=False
+        )
         with computing(model, precision):  # the first call traces
             answers[precision] = tf.nn.softmax(tf.cast(runs[precision](images), tf.float32)).numpy()
     times: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}

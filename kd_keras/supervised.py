@@ -17,6 +17,7 @@ from keras import ops
 from kd_keras import arrays, cache, divergence, features, feed, labels, objective
 from kd_keras.compiled import with_bar
 from kd_keras.entrance import Entrance
+from kd_keras.graphs import logits_in
 from kd_keras.inputs import input_names, is_examples
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
@@ -183,7 +184,8 @@ class Supervised(Entrance):
 
     def call(self, inputs, training=False):
         """The student's logits, shape `(batch, classes)`."""
-        return self.deployed(objective.images_of(inputs, self._names), training=training)
+        answer = self.deployed(objective.images_of(inputs, self._names), training=training)
+        return logits_in(answer, self.deployed)
 
     def train_step(self, data):
         batch, weight = objective.as_batch(data, self._names)

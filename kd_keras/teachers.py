@@ -35,9 +35,11 @@ class TeacherSource:
 
     Attributes:
         shapes: dict from tap to shape, None for the batch.
+        models: the Keras models that answer, if any.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
+    models: Sequence[keras.Model] = ()
 
     @property
     def durable(self) -> bool:
@@ -92,13 +94,14 @@ class LiveTeacher(TeacherSource):
     """A Keras model that runs on every batch, in inference mode.
 
     Args:
-        model: a built Keras model that returns logits.
+        model: a built Keras model that returns logits, or a dict that holds them as `logits`.
         taps: the taps to give.
         precision: `"float32"`, the layers' own; or `"bfloat16"`, which rounds what they multiply
             (`kd_keras.precision.measure` says what that costs and gains here).
 
     Raises:
-        ValueError: where the model ends in softmax, or has no such tap; an unknown precision.
+        ValueError: where the model ends in softmax, returns several tensors, or has no such tap; an
+            unknown precision.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -115,7 +118,7 @@ class LiveTeacher(TeacherSource):
         self._set(model, view, view.shapes, precision)
 
     def _set(self, model: keras.Model, view: Callable, shapes: dict, precision: str) -> None:
-        self.model, self.precision = model, check(precision)
+        self.model, self.models, self.precision = model, (model,), check(precision)
         self._view, self.shapes = view, shapes
 
     def __call__(self, batch):
@@ -243,7 +246,7 @@ class EnsembleTeacher(TeacherSource):
             raise ValueError("`teachers` must hold at least one model. Received: none")
         self._members = [LiveTeacher(model) for model in teachers]
         self._mean = lookup("mean", MEANS, mean)
-        self._settings = mean
+        self._settings, self.models = mean, tuple(teachers)
         self.shapes = self._members[0].shapes
         for member in self._members[1:]:
             if member.shapes != self.shapes:
@@ -324,3 +327,10 @@ def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
             f"{type(teacher).__name__} gives {sorted(teacher.shapes)}."
         )
     return teacher
+
+
+def models_of(teacher: Any) -> dict[str, keras.Model]:
+    """The Keras models behind a teacher, by their role in a sentence."""
+    models = (teacher,) if isinstance(teacher, keras.Model) else getattr(teacher, "models", ())
+    roles = ["teacher"] if len(models) == 1 else [f"teachers[{k}]" for k in range(len(models))]
+    return dict(zip(roles, models, strict=True))

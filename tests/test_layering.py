@@ -9,7 +9,18 @@ PACKAGE = ROOT / "kd_keras"
 # From the ground up. A module may import from lower layers; modules of one layer are siblings,
 # and know nothing of each other unless they are one package.
 LAYERS = (
-    {"checks", "files", "interrupts", "machine", "calls", "kernels", "pipes", "values", "words"},
+    {
+        "checks",
+        "files",
+        "graphs",
+        "interrupts",
+        "machine",
+        "calls",
+        "kernels",
+        "pipes",
+        "values",
+        "words",
+    },
     {"schedules", "losses", "config", "execution", "precision", "records", "divergence"},
     {"models", "data", "methods", "labels", "logs"},
     {"teachers", "teacher_check", "inputs"},

@@ -15,6 +15,7 @@ from kd_keras.cache.policy import (
     fits,
     rows,
 )
+from kd_keras.cache.probe import ChangingTeacher
 from kd_keras.cache.shelf import Entry, entries, prune, verify
 from kd_keras.cache.storage import Float16, Float32, Storage, TopK, as_storage
 from kd_keras.cache.store import InMemory, Stored
@@ -28,6 +29,7 @@ __all__ = [
     "Arrays",
     "Cache",
     "CachedTeacher",
+    "ChangingTeacher",
     "DamagedCache",
     "Entry",
     "Float16",

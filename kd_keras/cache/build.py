@@ -10,7 +10,7 @@ from pathlib import Path
 from kd_keras import interrupts
 from kd_keras.cache import disk
 from kd_keras.cache.disk import DamagedCache
-from kd_keras.cache.probe import probe, probe_unfinished
+from kd_keras.cache.probe import probe, probe_unfinished, refuse_changing
 from kd_keras.cache.request import Request
 from kd_keras.cache.store import InMemory, Stored
 from kd_keras.cache.stream import ChangedImages
@@ -154,8 +154,10 @@ def _announce(request: Request, done: int, folder: Path) -> None:
 def _run(request: Request, writer: MemoryWriter | DiskWriter, limit: int | None) -> None:
     """Ask the teacher about every image that has no row."""
     ask = request.answers()
-    for batch in request.transfer_set.remaining(writer.stored()):
+    for number, batch in enumerate(request.transfer_set.remaining(writer.stored())):
         interrupts.check()
+        if number == 0:
+            refuse_changing(request, batch.images)
         answers = ask(batch.images)
         encoded = {
             (column.tap, name): part

@@ -81,6 +81,7 @@ class Cache:
             The rows. In memory they are shared by all that ask for them.
 
         Raises:
+            ChangingTeacher: a `ValueError`, for a teacher that answers otherwise each time.
             ValueError: for a teacher whose answers cannot be stored (see the message), rows that
                 take more than `limit`, or answers that are not finite.
             OSError: the disk is too small, or filled up.

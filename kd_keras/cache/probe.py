@@ -1,9 +1,13 @@
-"""Asking the teacher again about a few images, before rows that were stored earlier are used.
+"""Asking the teacher again about a few images: before its answers are stored, and before rows that
+were stored earlier are used.
 
-The key holds weights and settings, and cannot hold code: that of a custom layer, or of a decoder.
+A teacher may draw random numbers, or look at the other images of a batch: its answers are then none
+of an image alone, and must not be stored. The key of stored rows holds weights and settings, and
+cannot hold code: that of a custom layer, or of a decoder.
 """
 
 import numpy as np
+import tensorflow as tf
 
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.request import Request
@@ -11,6 +15,36 @@ from kd_keras.cache.store import Stored
 from kd_keras.cache.transfer import pixel_fingerprints
 
 PROBED = 4
+
+
+class ChangingTeacher(ValueError):
+    """A teacher does not give the same answer each time that it is asked about an image."""
+
+
+def refuse_changing(request: Request, images: tf.Tensor) -> None:
+    """Ask about a few images twice, the second time fewer of them and in another order.
+
+    Args:
+        request: whose answers are to be stored.
+        images: a batch, of which the first are taken.
+
+    Raises:
+        ChangingTeacher: the answers differ by more than rounding.
+    """
+    images = images[: 2 * PROBED]
+    few = (len(images) + 1) // 2
+    first, again = request.answers_now(images), request.answers_now(images[:few][::-1])
+    for column in request.columns:
+        answers = first[column.tap]
+        largest = np.abs(answers).max(initial=0.0)
+        off = np.abs(answers[:few][::-1] - again[column.tap]).max() / max(largest, 1e-30)
+        if off > request.source.rounding:  # what is not finite is another error's
+            raise ChangingTeacher(
+                "The teacher must give the same answer each time for it to be stored. Received: "
+                f"tap {column.tap!r}, off by {off:.2g} of its largest number when it was asked "
+                "again about the same images. A layer of it draws random numbers in inference, or "
+                "looks at the whole batch. Run it live, with teacher_cache='off'"
+            )
 
 
 def probe(stored: Stored, request: Request) -> None:

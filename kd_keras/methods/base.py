@@ -135,7 +135,8 @@ class Method(keras.layers.Layer):
     @property
     def changes_answer(self) -> bool:
         """Whether something else than the student is deployed."""
-        return type(self).answer is not Method.answer
+        ours = type(self)
+        return ours.answer is not Method.answer or ours.deploy is not Method.deploy
 
     def answer(self, student):
         """The logits that labels and metrics see: those of what is deployed.
@@ -160,12 +161,13 @@ class Method(keras.layers.Layer):
         """What is deployed of the student: itself, or a model around its layers.
 
         Such a model shares the student's weights, answers as `answer` does, and is made of Keras'
-        own layers, so that it can be loaded without this library.
+        own layers, so that it can be loaded without this library, if the student can. It is asked
+        for where the method changes the answer.
 
         Args:
-            student: the model that is trained.
-            tensor_of: gives the symbolic tensor of a tap in the student; raises `ValueError` where
-                there is none.
+            student: a functional model of the layers that are trained, whatever kind the student
+                itself is: `keras.Model(student.input, ...)` goes on from it.
+            tensor_of: gives the symbolic tensor of `logits`, or of a tap in `student_taps`.
         """
         return student
 

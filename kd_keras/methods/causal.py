@@ -31,8 +31,7 @@ class CID(Method):
         context_momentum: share of a context that is kept from epoch to epoch, in [0, 1].
 
     Raises:
-        ValueError: for features that no regressor brings together; when a Distiller is made, for a
-            student that is not functional, or a tap within a nested model.
+        ValueError: for features that no regressor brings together.
 
     Source: Deng and Zhang, *Comprehensive Knowledge Distillation with Causal Intervention* (2021).
 
@@ -156,7 +155,7 @@ class CID(Method):
         if len(features.shape) == 4:
             features = layers.GlobalAveragePooling2D(name="features")(features)
         cooled = layers.Rescaling(1 / self.context_temperature, name="softened", dtype="float32")
-        likely = layers.Softmax(name="likely", dtype="float32")(cooled(student.outputs[0]))
+        likely = layers.Softmax(name="likely", dtype="float32")(cooled(tensor_of("logits")))
         both = layers.Concatenate(name="features_and_context", dtype="float32")
         answer = self.head(both([features, self.context(likely)]))
         return keras.Model(student.input, answer, name=student.name)

@@ -37,8 +37,7 @@ class SimKD(Method):
 
     Raises:
         ValueError: when a Distiller is made, for a teacher of which the layers behind the tap
-            cannot be had, or do not take maps of the size that is compared; a student that is not
-            functional, or a tap within a nested model.
+            cannot be had, or do not take maps of the size that is compared.
 
     Source: Chen et al., *Knowledge Distillation with the Reused Teacher Classifier* (2022).
 
@@ -161,7 +160,7 @@ class SimKD(Method):
         return self._taken()(projected, training=False)
 
     def deploy(self, student: keras.Model, tensor_of: Callable) -> keras.Model:
-        projected = self.projector(tensor_of(self.student_taps[0]))
+        projected = self.projector(tensor_of(self.pair[0]))
         return keras.Model(student.input, self._taken()(projected), name=student.name)
 
     def _taken(self) -> keras.Model:

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from kd_keras.graphs import output_shape
+
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
@@ -153,5 +155,5 @@ class Stage:
 def logits_of(model: Any) -> int:
     """How many logits a model, a teacher source or a `Choice` has."""
     model = model(None) if isinstance(model, Choice) else model
-    shape = model.output_shape if isinstance(model, keras.Model) else model.shapes["logits"]
-    return int(shape[-1])
+    shape = output_shape(model) if isinstance(model, keras.Model) else model.shapes["logits"]
+    return int(shape[-1] or 0)

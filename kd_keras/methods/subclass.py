@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from kd_keras import losses
 from kd_keras.checks import positive
+from kd_keras.graphs import functional
 from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.response import KD
 from kd_keras.methods.stages import Roles, Stage, logits_of
@@ -232,7 +233,7 @@ class SubclassBaseline(KD):
         own = {k: v for k, v in self.get_config().items() if k in ("temperature", "dtype")}
         teaching = self.teaching.anew()
         first = teaching.training(roles, teaching.logits(logits_of(roles.student)))
-        model = first.student
+        model = functional(first.student)
         classes = teaching.deploy(model, lambda tap: model.outputs[0])
         return [first, Stage("distill", roles.student, classes, KD.from_config(own))]
 

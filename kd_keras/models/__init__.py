@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from kd_keras import checks
+from kd_keras.graphs import output
 from kd_keras.models import pretrained, small
 from kd_keras.models.backbones import BACKBONES
 from kd_keras.models.copies import untrained
@@ -111,6 +112,7 @@ __all__ = [
     "build",
     "knobs",
     "names",
+    "output",
     "pretrained",
     "small",
     "tail",

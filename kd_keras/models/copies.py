@@ -3,21 +3,23 @@
 from typing import Any
 
 import keras
+import numpy as np
 
+from kd_keras import graphs
 from kd_keras.models.heads import head
-from kd_keras.models.taps import output_shape
 
 
 def untrained(model: keras.Model, logits: int | None = None) -> keras.Model:
     """A new, untrained model of the architecture of another.
 
     Args:
-        model: functional; it is left as it is.
+        model: of any kind; it is left as it is. A subclassed one has a `get_config`, or a `call`
+            made of Keras' layers and operations: then the copy is a functional model.
         logits: how many the new one has; None takes as many.
 
     Raises:
-        ValueError: for another number of logits, where the model's last layer with weights is not
-            a dense one of its own.
+        ValueError: for a model that cannot be made anew; for another number of logits, where the
+            model's last layer with weights is not a dense one of its own.
 
     Example:
         >>> import kd_keras as kd
@@ -25,10 +27,31 @@ def untrained(model: keras.Model, logits: int | None = None) -> keras.Model:
         >>> untrained(teacher, logits=10).output_shape
         (None, 10)
     """
-    if logits is None or logits == output_shape(model)[-1]:
+    if logits is not None and logits != graphs.output_shape(model)[-1]:
+        return _with_logits(model, logits)
+    if graphs.own_graph(model) is not None:
         return keras.models.clone_model(model)
-    last = head(model)
-    if not isinstance(last, keras.layers.Dense) or last not in model.layers:
+    return _by_config(model) or keras.models.clone_model(_graph_of(model))
+
+
+def _by_config(model: keras.Model) -> keras.Model | None:
+    """A copy of a subclassed model; None where its configuration does not say all that it is."""
+    try:
+        copy = type(model).from_config(model.get_config())
+    except (NotImplementedError, TypeError):
+        return None
+    images = keras.tree.map_structure(
+        lambda spec: np.zeros([side or 1 for side in spec.shape], spec.dtype.name),
+        graphs.input_spec(model),
+    )
+    copy(images)  # makes its weights
+    alike = [v.shape for v in copy.weights] == [v.shape for v in model.weights]
+    return copy if alike else None
+
+
+def _with_logits(model: keras.Model, logits: int) -> keras.Model:
+    last, twin = head(model), _graph_of(model)
+    if not isinstance(last, keras.layers.Dense) or last not in twin.layers:
         raise ValueError(
             f"A copy of {model.name!r} with {logits} logits takes a dense layer of the model's own "
             f"that makes them. Received: {last.name!r}, a {type(last).__name__}"
@@ -39,4 +62,14 @@ def untrained(model: keras.Model, logits: int | None = None) -> keras.Model:
         config |= {"units": logits} if layer is last else {}
         return type(layer).from_config(config)
 
-    return keras.models.clone_model(model, clone_function=copied)
+    return keras.models.clone_model(twin, clone_function=copied)
+
+
+def _graph_of(model: keras.Model) -> keras.Model:
+    try:
+        return graphs.functional(model)
+    except graphs.NoGraph as reason:
+        raise graphs.NoGraph(
+            f"No new model can be made as {model.name!r} is. Give its class a `get_config` that "
+            f"holds what its `__init__` takes. {reason}"
+        ) from reason

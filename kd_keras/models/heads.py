@@ -1,9 +1,22 @@
-"""A model's last layer, and the refusal of models that end in softmax."""
+"""A model's last layer, and the refusal of models that end in probabilities.
+
+A head is believed to give logits where that is known: its last layer is one of Keras' own whose
+activation is linear. It is refused at once where it is known to be softmax or sigmoid. Any other
+model is asked: probabilities show in the answers themselves.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from kd_keras.graphs import answer_spec, input_spec, logits_in
+from kd_keras.models import endings
+
+ASKED = 4  # random images
+SHIFTS = (10.0, 1e4)  # of biases
 
 
 def head(model: keras.Model) -> keras.layers.Layer:
@@ -29,19 +42,24 @@ def head(model: keras.Model) -> keras.layers.Layer:
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:
     """The layer whose output the model returns; the last one made, for a subclassed model."""
+    return _last(model)[-1]
+
+
+def _last(model: keras.Model) -> list[Any]:
+    """The last layer, after the models it is nested in."""
     if getattr(model, "outputs", None):
-        layer = model.outputs[0]._keras_history.operation
+        layer = logits_in(answer_spec(model), model)._keras_history.operation
     elif model.layers:
         layer = model.layers[-1]
     else:
         raise ValueError(f"Model {model.name!r} has no layers.")
-    return last_layer(layer) if isinstance(layer, keras.Model) else layer
+    return [layer, *_last(layer)] if isinstance(layer, keras.Model) else [layer]
 
 
 def _joins_at_its_end(model: keras.Model) -> bool:
     """Whether several tensors come together behind the last layer with weights."""
     outputs = getattr(model, "outputs", None)
-    tensor = outputs[0] if outputs else None
+    tensor = logits_in(answer_spec(model), model) if outputs else None
     while tensor is not None:
         history = tensor._keras_history
         if getattr(history.operation, "weights", None):
@@ -56,20 +74,28 @@ def _joins_at_its_end(model: keras.Model) -> bool:
 def refuse_probabilities(role: str, model: keras.Model) -> None:
     """Raise where `model` ends in softmax or sigmoid: the library works on logits.
 
-    A model is judged by its last layer, and where that has no weights, or the model is subclassed,
-    by its answer on two random images.
+    Args:
+        role: what the model is called in the sentence.
+        model: a built Keras model of any kind.
 
     Raises:
         ValueError: names the layer and how to mend it.
     """
-    layer = last_layer(model)
-    activation = getattr(layer, "activation", None)
-    name = getattr(activation, "__name__", "")
-    if isinstance(layer, keras.layers.Softmax) or name in ("softmax", "sigmoid"):
-        raise ValueError(_sentence(role, model, f"its last layer {layer.name!r}", layer))
-    certain = getattr(model, "outputs", None) and getattr(layer, "weights", None)
-    if not certain and _answers_probabilities(model):
-        raise ValueError(_sentence(role, model, "its answer on random images", layer))
+    steps = endings.deciding(model)
+    step = steps[-1] if steps else None
+    if step is not None and endings.gives_logits(step):
+        return
+    kind: str | None
+    if step is not None and endings.gives_probabilities(step):
+        shown, kind = f"its last layer {step.name!r}", endings.kind_of(step)
+    else:
+        shown, kind = "its answer on random images", _asked(role, model)
+    if kind is not None:
+        mend = endings.mend(model, steps or _last(model), kind, certain=bool(steps))
+        raise ValueError(
+            f"`{role}` must return logits, but {shown} shows that model {model.name!r} returns "
+            f"probabilities. To mend it, {mend}."
+        )
 
 
 def refuse_single_logit(role: str, shape: Sequence[int | None]) -> None:
@@ -84,30 +110,66 @@ def refuse_single_logit(role: str, shape: Sequence[int | None]) -> None:
         )
 
 
-def _sentence(role: str, model: keras.Model, where: str, layer: keras.layers.Layer) -> str:
-    if not getattr(layer, "weights", None):
-        mend = (
-            f"leave layer {layer.name!r} out: keras.Model(model.input, <the layer before>.output)"
-        )
-    else:
-        mend = (
-            f"set `model.get_layer({layer.name!r}).activation = keras.activations.linear`, "
-            "which keeps the weights"
-        )
-    return (
-        f"`{role}` must return logits, but {where} shows that model {model.name!r} returns "
-        f"probabilities. To mend it, {mend}."
-    )
+def _asked(role: str, model: keras.Model) -> str | None:
+    """What the answers of a model show: `"softmax"`, `"sigmoid"`, or None for logits.
+
+    Softmax shows in any answers: they are not negative and sum to 1. That all lie within 0 and 1
+    may be chance: they are taken for a sigmoid's where they still do after all biases have grown by
+    much, and have changed. What is not finite shows nothing.
+    """
+    images = keras.tree.map_structure(_drawn, input_spec(model))
+    try:
+        answer = _numbers(model(images, training=False), model)
+    except Exception as error:  # code of one's own may raise anything
+        shapes = keras.tree.map_structure(np.shape, images)
+        raise ValueError(
+            f"`{role}` must answer on images, so that it can be seen whether it returns logits. "
+            f"Received: model {model.name!r}, which fails on random ones of shape {shapes}. Give "
+            f"its input a fixed size that it takes. It raised {error!r:.300}"
+        ) from error
+    finite = np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
+    if not finite.any() or not _within(answer[finite]):
+        return None
+    if np.allclose(answer[finite].sum(axis=-1), 1.0, atol=1e-2):  # or so, in half precision
+        return "softmax"
+    moved = [_numbers(_with_biases_moved(model, images, by), model) for by in SHIFTS]
+    bounded = all(_within(each) for each in (answer, *moved))
+    return "sigmoid" if bounded and not np.allclose(moved, answer, atol=1e-6) else None
 
 
-def _answers_probabilities(model: keras.Model) -> bool:
-    from kd_keras.models.taps import input_spec
+def _numbers(answer: Any, model: keras.Model) -> np.ndarray:
+    return np.asarray(tf.cast(logits_in(answer, model), tf.float32), "float64")
 
-    def two_images(spec):
-        sides = [side or 64 for side in spec.shape[1:]]
-        return np.random.default_rng(0).uniform(0, 255, (2, *sides)).astype("float32")
 
-    images = keras.tree.map_structure(two_images, input_spec(model))
-    answer = np.asarray(model(images, training=False), "float64")
-    sums_to_one = np.allclose(answer.sum(axis=-1), 1.0, atol=1e-2)  # or so, in half precision
-    return bool(np.all(answer >= 0) and sums_to_one)
+def _within(answer: np.ndarray) -> bool:
+    """Whether all numbers lie within 0 and 1; those that are not finite do not."""
+    return bool(np.all((answer >= 0) & (answer <= 1)))
+
+
+def _drawn(spec: tf.TensorSpec) -> np.ndarray:
+    sides = [side or (64 if len(spec.shape) > 2 else 8) for side in spec.shape[1:]]
+    rng = np.random.default_rng(0)
+    if spec.dtype.is_floating:
+        drawn = rng.uniform(0, 255, (ASKED, *sides))
+        drawn[::2] /= 255  # an exponential may overflow where logits are large
+        return drawn.astype(spec.dtype.as_numpy_dtype)
+    if spec.dtype == tf.string:
+        return np.full((ASKED, *sides), "", object)
+    most = 256 if spec.dtype == tf.uint8 else 2  # other whole numbers may be places in a table
+    return rng.integers(0, most, (ASKED, *sides)).astype(spec.dtype.as_numpy_dtype)
+
+
+def _with_biases_moved(model: keras.Model, images: Any, by: float) -> Any:
+    """The answer of a model whose biases are larger, each by another amount; it stays as it is."""
+    rng = np.random.default_rng(1)
+
+    def moved(variable):
+        value = keras.ops.convert_to_tensor(variable)
+        if len(variable.shape) > 1 or not keras.backend.is_float_dtype(variable.dtype):
+            return value
+        # upwards, since a variance is no less than 0
+        more = by * rng.uniform(1, 2, variable.shape)
+        return value + keras.ops.cast(more, value.dtype)
+
+    with keras.StatelessScope(state_mapping=[(v, moved(v)) for v in model.variables]):
+        return model(images, training=False)

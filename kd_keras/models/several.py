@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from kd_keras.checks import lookup
+from kd_keras.graphs import input_spec, of_logits, output_shape
 from kd_keras.models.heads import refuse_probabilities
-from kd_keras.models.taps import input_spec, output_shape
 
 
 def _geometric(logits: Sequence):
@@ -63,6 +63,8 @@ def ensemble(members: Sequence[keras.Model], mean: str = "geometric") -> keras.M
     images = keras.Input(shapes[0][0], name="image")
     logits = []
     for number, model in enumerate(members):  # under a name each: two may have the same
-        inside = keras.Sequential([keras.Input(shapes[0][0]), model], name=f"member_{number}")
+        inside = keras.Sequential(
+            [keras.Input(shapes[0][0]), of_logits(model)], name=f"member_{number}"
+        )
         logits.append(inside(images))
     return keras.Model(images, combine(logits), name="ensemble")

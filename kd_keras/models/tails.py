@@ -1,10 +1,13 @@
 """Tails: what of a model lies behind a tap, as a new model with weights of its own."""
 
 import weakref
+from typing import Any
 
 import keras
 
-from kd_keras.models.taps import output_shape, symbolic
+from kd_keras import graphs
+from kd_keras.models.tapped import taken_apart
+from kd_keras.models.taps import probe_of
 
 # by model, and by tap: to cut one again would add to the layers' graph
 _cuts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -14,17 +17,18 @@ def tail(model: keras.Model, tap: str) -> keras.Model:
     """A new, untrained model of `model`'s layers behind a tap.
 
     Args:
-        model: functional. It is left as it is: the layers are made anew.
-        tap: by meaning or by layer path, a layer of the model's own, through which everything
-            passes from the images to the logits. Where the layer itself is passed by, as by the
-            shortcut of a residual block, it counts as part of the tail.
+        model: functional, sequential, or subclassed with a `call` made of Keras' layers and
+            operations. It is left as it is: the layers are made anew.
+        tap: by meaning or by layer path, a layer through which everything passes from the images
+            to the logits. Where the layer itself is passed by, as by the shortcut of a residual
+            block, it counts as part of the tail.
 
     Returns:
         A model from features to logits, shape `(batch, classes)`.
 
     Raises:
-        ValueError: for a model that is not functional, no such tap, or one that not everything
-            passes through.
+        ValueError: for a model of which no graph can be made, no such tap, or one that not
+            everything passes through.
 
     Example:
         >>> import kd_keras as kd
@@ -33,8 +37,16 @@ def tail(model: keras.Model, tap: str) -> keras.Model:
         >>> behind.input_shape, behind.output_shape, behind.layers[1].name
         ((None, 4, 4, 16), (None, 10), 'pool2')
     """
-    symbolic(model, tap)  # refuses what is not functional
-    return _cut(type(model).from_config(model.get_config()), tap)
+    copies: dict[int, Any] = {}
+
+    def copied(layer: Any) -> Any:
+        copies[id(layer)] = type(layer).from_config(layer.get_config())
+        return copies[id(layer)]
+
+    twin, probe = _graph(model, tap)
+    plain = keras.Model(graphs.entries(twin), twin.output, name=twin.name)  # not compiled
+    copy = keras.models.clone_model(plain, clone_function=copied)
+    return _cut(copy, tap, copies[id(probe.layer)], probe.at_input)
 
 
 def behind(model: keras.Model, tap: str) -> keras.Model:
@@ -51,26 +63,38 @@ def behind(model: keras.Model, tap: str) -> keras.Model:
     """
     known = _cuts.setdefault(model, {})
     if tap not in known:
-        symbolic(model, tap)  # refuses what is not functional
-        known[tap] = _cut(model, tap)
+        twin, probe = _graph(model, tap)
+        known[tap] = _cut(twin, tap, probe.layer, probe.at_input)
     return known[tap]
 
 
-def _cut(model: keras.Model, tap: str) -> keras.Model:
-    features = symbolic(model, tap)
-    layer = features._keras_history.operation
-    for start in (features, getattr(layer, "input", None)):
-        if isinstance(start, keras.KerasTensor) and _all_pass(start, model):
-            return keras.Model(start, model.outputs[0], name=f"{model.name}_behind_{layer.name}")
+def _graph(model: keras.Model, tap: str) -> tuple[keras.Model, Any]:
+    """A functional model of the layers of another, and where its tap is."""
+    probe = probe_of(model, tap)
+    try:
+        return taken_apart(model, (tap,))[0], probe
+    except graphs.NoGraph as reason:
+        raise graphs.NoGraph(
+            f"No model can begin at tap {tap!r} of {model.name!r}, since that takes its layers as "
+            f"a graph. {reason}"
+        ) from reason
+
+
+def _cut(model: keras.Model, tap: str, layer: keras.layers.Layer, at_input: bool) -> keras.Model:
+    entering, leaving = graphs.tensors_at(model, layer)
+    logits = graphs.logits_in(graphs.answer_spec(model), model)
+    for start in (entering,) if at_input else (leaving, entering):
+        if _all_pass(start, logits, {id(x) for x in model.inputs}):
+            return keras.Model(start, logits, name=f"{model.name}_behind_{layer.name}")
     raise ValueError(
         f"Tap {tap!r} of {model.name!r} is passed by on the way from {model.input_shape[1:]} to "
-        f"{output_shape(model)[1:]}, so that no model can begin there. Name another tap."
+        f"{tuple(logits.shape[1:])}, so that no model can begin there. Name another tap."
     )
 
 
-def _all_pass(start: keras.KerasTensor, model: keras.Model) -> bool:
+def _all_pass(start: keras.KerasTensor, logits: keras.KerasTensor, images: set[int]) -> bool:
     """Whether every way from the images to the logits passes through a tensor behind them."""
-    images, seen, waiting = {id(x) for x in model.inputs}, set(), [model.outputs[0]]
+    seen, waiting = set(), [logits]
     if id(start) in images:
         return False
     while waiting:

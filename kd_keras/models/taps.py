@@ -20,6 +20,9 @@ import keras
 import tensorflow as tf
 
 from kd_keras import calls
+from kd_keras.graphs import input_spec as input_spec
+from kd_keras.graphs import logits_in
+from kd_keras.graphs import output_shape as output_shape
 from kd_keras.models import signs, stages
 from kd_keras.models.backbones import RECTIFIED, TAPS
 from kd_keras.models.heads import head
@@ -53,7 +56,7 @@ class TapView:
     def __init__(self, model: keras.Model, taps: Iterable[str]):
         self.model = model
         self.taps = _expanded(model, taps)
-        self._probes = {tap: _resolve(model, tap) for tap in self.taps if tap != "logits"}
+        self._probes = {tap: probe_of(model, tap) for tap in self.taps if tap != "logits"}
         self.shapes = self._trace_shapes()
 
     def behind(self, part: keras.Model) -> "TapView | None":
@@ -72,7 +75,7 @@ class TapView:
         some are, None where nobody knows."""
         if tap == "logits":
             return None
-        probe = _resolve(self.model, tap)
+        probe = probe_of(self.model, tap)
         known = RECTIFIED.get(self.model.name, {}).get(probe.layer.name)
         if known is not None and not probe.at_input:
             return known
@@ -81,7 +84,7 @@ class TapView:
     def __call__(self, images, training: bool = False) -> dict[str, Any]:
         """The taps of a batch of images, `{tap: tensor}`."""
         with _recording(self._probes.values()) as seen:
-            logits = self.model(images, training=training)
+            logits = logits_in(self.model(images, training=training), self.model)
         return {
             tap: logits if tap == "logits" else self._one(tap, seen[self._probes[tap]])
             for tap in self.taps
@@ -102,58 +105,6 @@ class TapView:
         return {tap: tuple(shape) for tap, shape in traced.output_shapes.items()}
 
 
-def input_spec(model: keras.Model):
-    """The `tf.TensorSpec`s of a model's input, with a free batch size.
-
-    Raises:
-        ValueError: for a subclassed model that has not been called yet.
-    """
-    if getattr(model, "inputs", None):
-        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
-        return keras.tree.map_structure(
-            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), inputs
-        )
-    shape = (model.get_build_config() or {}).get("input_shape")
-    if not model.built or shape is None:
-        raise ValueError(
-            f"The input shape of model {model.name!r} is not known. "
-            "Call the model once on a batch of images before handing it in."
-        )
-    return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
-
-
-def output_shape(model: keras.Model) -> tuple[int | None, ...]:
-    """The shape of a model's logits, with None for the batch."""
-    if getattr(model, "outputs", None):
-        if len(model.outputs) != 1:
-            raise ValueError(
-                f"Model {model.name!r} must have one output, the logits. "
-                f"It has {len(model.outputs)}."
-            )
-        return (None, *model.outputs[0].shape[1:])
-    images = input_spec(model)
-    answer = model.compute_output_spec(keras.KerasTensor(images.shape, images.dtype.name))
-    return (None, *answer.shape[1:])
-
-
-def symbolic(model: keras.Model, tap: str):
-    """The symbolic tensor of a tap, of which another model can be made.
-
-    Raises:
-        ValueError: where the model is not functional, or the tap lies within a nested one.
-    """
-    probe = None if tap == "logits" else _resolve(model, tap)
-    flat = probe is None or any(probe.layer is layer for layer in model.layers)
-    if not getattr(model, "outputs", None) or not flat:
-        raise ValueError(
-            f"No other model can be made of tap {tap!r} of {model.name!r}: that takes a functional "
-            "model, and a layer of its own, not of a model nested in it."
-        )
-    if probe is None:
-        return model.outputs[0]
-    return probe.layer.input if probe.at_input else probe.layer.output
-
-
 def layer_paths(model: keras.Model) -> list[str]:
     """The paths of all layers, nested ones as `outer/inner`."""
     paths = []
@@ -172,7 +123,7 @@ class _Probe:
         self.at_input = at_input
 
 
-def _resolve(model: keras.Model, tap: str) -> _Probe:
+def probe_of(model: keras.Model, tap: str) -> _Probe:
     path = TAPS.get(model.name, {}).get(tap, tap)
     layer = _find(model, path)
     if layer is not None:

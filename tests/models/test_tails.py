@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kd_keras import models
 from kd_keras.models.taps import TapView
@@ -60,10 +61,29 @@ def test_a_tap_that_is_passed_by_is_refused():
         models.tail(model, "aside")
 
 
+def test_of_what_is_nested_and_of_models_of_other_kinds():
+    model = models.build("lenet5", input_shape=(8, 8, 1), classes=3)
+    inputs = keras.Input((8, 8, 1))
+    around = keras.Model(inputs, model(inputs))
+    assert models.tail(around, "lenet5/stage1").input_shape == (None, 8, 8, 6)
+    in_a_row = keras.Sequential([keras.Input((8, 8, 1)), *model.layers[1:]])
+    assert models.tail(in_a_row, "stage2").input_shape == (None, 4, 4, 16)
+
+
 def test_no_tap_and_no_graph_are_refused():
     model = models.build("lenet5", input_shape=(8, 8, 1), classes=3)
     with pytest.raises(ValueError, match=r"no tap 'stage9'\. Nearest: stage"):
         models.tail(model, "stage9")
-    inputs = keras.Input((8, 8, 1))
-    with pytest.raises(ValueError, match="No other model can be made of tap 'lenet5/stage1'"):
-        models.tail(keras.Model(inputs, model(inputs)), "lenet5/stage1")
+
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__(name="own")
+            self.inner = model
+
+        def call(self, x):
+            return self.inner(tf.abs(x))
+
+    own = Own()
+    own(np.zeros((1, 8, 8, 1)))
+    with pytest.raises(ValueError, match=r"can begin at tap 'lenet5' of 'own'.*`keras\.ops`"):
+        models.tail(own, "lenet5")

@@ -282,10 +282,3 @@ def test_a_model_that_was_never_called_is_refused():
     for model in (keras.Sequential([layers.Dense(3)]), Subclassed()):
         with pytest.raises(ValueError, match="Call the model once on a batch of images"):
             TapView(model, ("logits",))
-
-
-def test_a_model_with_two_outputs_is_refused():
-    inputs = keras.Input((6,))
-    model = keras.Model(inputs, [layers.Dense(3)(inputs), layers.Dense(3)(inputs)])
-    with pytest.raises(ValueError, match=r"must have one output, the logits\. It has 2"):
-        TapView(model, ("logits",))

@@ -1,0 +1,287 @@
+"""Keras models of any kind as graphs: what goes in, what comes out, and a functional twin.
+
+A functional or sequential model is its graph. A model of one's own code (`call` overridden) has
+none; where that code is made of Keras' layers and operations, calling it on a symbolic input
+gives one.
+"""
+
+import inspect
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+# the twins of models of one's own code, each made once: making one adds to its layers' graph
+_twins: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+class NoGraph(ValueError):
+    """No functional twin can be made of a model."""
+
+
+def own_graph(model: keras.Model) -> Any:
+    """The functional graph that runs when a model is called; None where code of one's own runs."""
+    if not type(model).call.__module__.startswith("keras."):
+        return None
+    graph = getattr(model, "_functional", model)
+    return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def input_spec(model: keras.Model):
+    """The `tf.TensorSpec`s of a model's input, with a free batch size.
+
+    Raises:
+        ValueError: for a subclassed model that has not been called yet.
+    """
+    if getattr(model, "inputs", None):
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+        return keras.tree.map_structure(
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), inputs
+        )
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not model.built or shape is None:
+        raise ValueError(
+            f"The input shape of model {model.name!r} is not known. "
+            "Call the model once on a batch of images before handing it in."
+        )
+    return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
+
+
+def new_inputs(model: keras.Model):
+    """New symbolic inputs such as a model takes."""
+
+    def new(spec, name=None):
+        return keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
+
+    spec = input_spec(model)
+    if isinstance(spec, Mapping):
+        return {name: new(each, name) for name, each in spec.items()}
+    return keras.tree.map_structure(new, spec)
+
+
+def answer_spec(model: keras.Model):
+    """What a model returns: a symbolic tensor, or a dict, tuple or list of them."""
+    if getattr(model, "outputs", None):
+        return getattr(model, "_functional", model).output
+    symbols = keras.tree.map_structure(
+        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), input_spec(model)
+    )
+    return model.compute_output_spec(symbols)
+
+
+def output_shape(model: keras.Model) -> tuple[int | None, ...]:
+    """The shape of a model's logits, with None for the batch.
+
+    Raises:
+        ValueError: as `logits_in`.
+    """
+    return (None, *logits_in(answer_spec(model), model).shape[1:])
+
+
+def logits_in(answer: Any, model: keras.Model) -> Any:
+    """The logits in what a model returns: the tensor itself, or what a dict holds as `logits`.
+
+    Raises:
+        ValueError: for several tensors of which none is called `logits`; lists them.
+    """
+    if isinstance(answer, (list, tuple)) and len(answer) == 1:
+        (answer,) = answer
+    if isinstance(answer, Mapping) and hasattr(answer.get("logits"), "shape"):
+        return answer["logits"]
+    if hasattr(answer, "shape"):
+        return answer
+    named = answer if isinstance(answer, Mapping) else dict(enumerate(answer))
+    listed = ", ".join(f"{key!r} of shape {_shapes(value)}" for key, value in named.items())
+    kind = "dict" if isinstance(answer, Mapping) else "tuple"
+    raise ValueError(
+        f"Model {model.name!r} must return its logits alone, or a dict that holds them under "
+        f"'logits'. Received: a {kind} of {listed}. Say which are the logits: "
+        f"`kd_keras.models.output(model, {next(iter(named), None)!r})` is a model of that one alone"
+    )
+
+
+def _shapes(answer: Any):
+    if not hasattr(answer, "shape"):
+        return keras.tree.map_structure(lambda x: tuple(x.shape), answer)
+    return tuple(answer.shape)
+
+
+def output(model: keras.Model, which: str | int) -> keras.Model:
+    """A model that returns one of several outputs of another, with the same layers and weights.
+
+    Args:
+        model: a built model that returns a dict, a tuple or a list.
+        which: the key of the dict, or the place in the tuple or list, counted from 0.
+
+    Raises:
+        ValueError: the model has no such output.
+
+    Example:
+        >>> images = keras.Input((8,))
+        >>> features = keras.layers.Dense(4, name="features")(images)
+        >>> both = keras.Model(images, (features, keras.layers.Dense(3)(features)))
+        >>> output(both, 1).output_shape
+        (None, 3)
+    """
+    try:
+        twin = functional(model)
+    except NoGraph:
+        twin = _called(model)
+    answers = answer_spec(twin)
+    known = answers if isinstance(answers, Mapping) else dict(enumerate(answers))
+    if which not in known:
+        raise ValueError(
+            f"`which` must be an output of model {model.name!r}: {', '.join(map(repr, known))}. "
+            f"Received: which={which!r}"
+        )
+    return keras.Model(entries(twin), known[which], name=model.name)
+
+
+def of_logits(model: keras.Model) -> keras.Model:
+    """A model that returns its logits alone: `model` itself, if it does."""
+    answer = answer_spec(model)
+    if hasattr(answer, "shape"):
+        return model
+    return output(model, "logits" if isinstance(answer, Mapping) else 0)
+
+
+def entries(twin: keras.Model):
+    """The symbolic inputs of a functional model, in the structure that it is called with."""
+    return twin.inputs[0] if len(twin.inputs) == 1 else twin.input
+
+
+def functional(model: keras.Model, inside: Iterable[keras.layers.Layer] = ()) -> keras.Model:
+    """A functional model of the same layers and weights that computes the same; `model` itself
+    where it is one.
+
+    Args:
+        model: of any kind, built.
+        inside: layers that must be of the twin's own, and not of a model nested in it.
+
+    Raises:
+        NoGraph: a `call` of one's own that is made of more than Keras' layers and operations, or
+            acts otherwise in training; two layers of the same name.
+    """
+    graph = own_graph(model)
+    if graph is None:
+        twin = _twins.setdefault(model, {}).get("twin")
+        if twin is None:
+            twin = _twins[model]["twin"] = _by_its_code(model)
+        return functional(twin, inside)
+    wanted = {id(layer) for layer in inside}
+    if not wanted <= {id(op) for op in graph.operations}:
+        return _flat(model, graph, wanted)
+    return model if graph is model else keras.Model(entries(graph), graph.output, name=model.name)
+
+
+def tensors_at(twin: keras.Model, layer: keras.layers.Layer) -> tuple[Any, Any]:
+    """The symbolic tensors that enter and leave a layer in a functional model.
+
+    Raises:
+        NoGraph: the layer is used more than once, or is not there.
+    """
+    nodes = [
+        node
+        for several in twin._nodes_by_depth.values()
+        for node in several
+        if node.operation is layer
+    ]
+    if len(nodes) != 1:
+        raise NoGraph(
+            f"Layer {layer.name!r} must be used exactly once in {twin.name!r}. It is used "
+            f"{len(nodes)} times"
+        )
+    (node,) = nodes
+    return node.input_tensors[0], node.output_tensors[0]
+
+
+def _flat(model: keras.Model, graph: Any, wanted: set[int]) -> keras.Model:
+    """A functional model in which the models nested around some layers are taken apart."""
+
+    def holds(operations: Any) -> bool:
+        return any(
+            id(op) in wanted or (_is_graph(op) and holds(own_graph(op).operations))
+            for op in operations
+        )
+
+    def run(part: Any, inputs: Any) -> Any:
+        def step(op):
+            if _is_graph(op) and holds(own_graph(op).operations):
+                return lambda *args, **_: run(own_graph(op), args[0])
+            return op
+
+        return part._run_through_graph(inputs, operation_fn=step)
+
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), entries(graph)
+    )
+    return _model(model, inputs, run(graph, inputs))
+
+
+def _is_graph(op: Any) -> bool:
+    return isinstance(op, keras.Model) and own_graph(op) is not None
+
+
+def _by_its_code(model: keras.Model) -> keras.Model:
+    """A functional model from calling code of one's own on symbolic inputs."""
+    asks = "training" in inspect.signature(model.call).parameters
+    twins = []
+    for how in ({"training": True}, {"training": False}) if asks else ({},):
+        inputs = new_inputs(model)
+        try:
+            answers = model.call(inputs, **how)
+        except Exception as error:  # code of one's own may raise anything on a symbolic tensor
+            raise NoGraph(
+                f"`call` of model {model.name!r} must be made of Keras' layers and `keras.ops` "
+                f"for a graph to be made of it. Received: code that raised {error!r:.200}"
+            ) from error
+        twins.append(_model(model, inputs, answers))
+    ours = {id(layer) for layer in model._flatten_layers()}
+    steps = [
+        [id(op) if id(op) in ours else type(op) for op in twin.operations[1:]] for twin in twins
+    ]
+    if steps[0] != steps[-1]:
+        raise NoGraph(
+            f"`call` of model {model.name!r} must do the same in training and in inference, but "
+            "for what its layers do, for a graph to be made of it. Received: a branch on `training`"
+        )
+    held = any(tf.is_tensor(x) for node in _nodes(twins[-1]) for x in _constants(node))
+    if held or {id(v) for v in twins[-1].weights} != {id(v) for v in model.weights}:
+        raise NoGraph(
+            f"`call` of model {model.name!r} must be made of layers for a graph to be made of it. "
+            "Received: code that uses weights or tensors of its own beside them"
+        )
+    return twins[-1]
+
+
+def _nodes(twin: keras.Model) -> list[Any]:
+    return [node for several in twin._nodes_by_depth.values() for node in several]
+
+
+def _constants(node: Any) -> list[Any]:
+    """What an operation is called with, beside symbolic tensors."""
+    given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [x for x in given if not isinstance(x, keras.KerasTensor)]
+
+
+def _model(model: keras.Model, inputs: Any, answers: Any) -> keras.Model:
+    twin_inputs = {id(x) for x in keras.tree.flatten(inputs)}
+    if any(id(x) in twin_inputs for x in keras.tree.flatten(answers)):
+        raise NoGraph(f"Model {model.name!r} returns what it is given.")
+    try:
+        twin = keras.Model(inputs, answers, name=model.name)
+    except ValueError as error:  # two layers of a name, or answers that are no symbolic tensors
+        raise NoGraph(f"No graph can be made of model {model.name!r}: {error}") from error
+    twice = [name for name, n in Counter(op.name for op in twin.operations).items() if n > 1]
+    if twice:
+        raise NoGraph(f"No graph can be made of {model.name!r}: several layers are called {twice}.")
+    return twin
+
+
+def _called(model: keras.Model) -> keras.Model:
+    """A functional model that calls another as a single layer: possible for every model."""
+    inputs = new_inputs(model)
+    return keras.Model(inputs, model(inputs), name=f"{model.name}_called")

@@ -1,0 +1,155 @@
+"""How a model ends: the layer that decides whether it returns logits, and how softmax is undone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from kd_keras.graphs import answer_spec, input_spec, logits_in, own_graph
+
+# of Keras and TensorFlow, known by identity: what they are called proves nothing
+LINEAR = (None, keras.activations.linear, keras.activations.log_softmax)
+PROBABILITIES = (
+    *(keras.activations.softmax, keras.activations.sigmoid),
+    *(keras.activations.hard_sigmoid, keras.activations.sparsemax),
+    *(keras.ops.softmax, keras.ops.sigmoid, keras.ops.hard_sigmoid, keras.ops.sparsemax),
+    *(tf.nn.softmax, tf.nn.sigmoid),
+)
+# names of Keras' own layers and operations
+PROBABILITY_STEPS = {"Softmax", "Sigmoid", "HardSigmoid", "Sparsemax"}
+# whose output may be any number where their activation is linear
+MATRIX_LAYERS = (
+    *(layers.Dense, layers.EinsumDense, layers.BatchNormalization),
+    *(layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.SeparableConv2D, layers.DepthwiseConv2D),
+)
+# that hand on what enters them, logits or probabilities
+PASSING = (
+    *(layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity),
+    *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
+)
+
+
+def deciding(model: keras.Model) -> list[Any]:
+    """The layer or operation that says what kind of numbers a model returns, after the models it is
+    nested in; none where that is code of one's own."""
+    graph = own_graph(model)
+    return [] if graph is None else _deciding_for(logits_in(graph.output, model))
+
+
+def _deciding_for(tensor: keras.KerasTensor) -> list[Any]:
+    step, node, place = tensor._keras_history
+    if isinstance(step, keras.Model):
+        graph = own_graph(step)
+        return [] if graph is None else [step, *_deciding_for(graph.outputs[place])]
+    entering = step._inbound_nodes[node].input_tensors
+    linear = type(step) is layers.Activation and _is_one_of(step.activation, LINEAR)
+    if len(entering) == 1 and (type(step) in PASSING or linear):
+        inner = _deciding_for(entering[0])
+        return inner if not isinstance(inner[-1], layers.InputLayer) else [step]
+    return [step]
+
+
+def gives_logits(step: Any) -> bool:
+    return type(step) in MATRIX_LAYERS and _is_one_of(getattr(step, "activation", None), LINEAR)
+
+
+def gives_probabilities(step: Any) -> bool:
+    if not type(step).__module__.startswith("keras."):
+        return False
+    if type(step).__name__ in PROBABILITY_STEPS:
+        return True
+    activation = getattr(step, "activation", None)
+    if isinstance(activation, layers.Layer):
+        return gives_probabilities(activation)
+    return _is_one_of(activation, PROBABILITIES)
+
+
+def _is_one_of(activation: Any, known: Sequence[Any]) -> bool:
+    return any(activation is each for each in known)
+
+
+def kind_of(step: Any) -> str:
+    activation = getattr(step, "activation", None)
+    if isinstance(activation, layers.Layer):
+        return kind_of(activation)
+    name = type(step).__name__ if activation is None else activation.__name__
+    return "sigmoid" if "sigmoid" in name.lower() else "softmax"
+
+
+def mend(model: keras.Model, path: list[Any], kind: str, *, certain: bool) -> str:
+    """What to do about a model that ends in softmax or sigmoid, as code that can be run.
+
+    Args:
+        model: returns probabilities.
+        path: its last layer or operation, after the models it is nested in.
+        kind: `"softmax"` or `"sigmoid"`.
+        certain: whether it is known that this layer is the last that runs.
+    """
+    *outer, step = path
+    reached = "model" + "".join(f".get_layer({nested.name!r})" for nested in outer)
+    activation = getattr(step, "activation", None)
+    foreign = not getattr(activation, "__module__", "").startswith("keras.")
+    known = certain and not _is_one_of(activation, LINEAR)
+    # of the last layer that a subclassed model made it is not known that it is the last that runs
+    if known or (activation and (foreign or gives_probabilities(step))):
+        return (
+            f"set `{reached}.get_layer({step.name!r}).activation = keras.activations.linear`, "
+            "which keeps the weights"
+        )
+    if certain and _is_all_that_makes_probabilities(step):
+        holder = outer[-1] if outer else model
+        if isinstance(holder, keras.Sequential) and holder.layers[-1] is step:
+            return f"leave layer {step.name!r} out: `{reached}.pop()`, which keeps the weights"
+        if not outer and _is_last(model, step):
+            return f"leave {step.name!r} out: `model = keras.Model(model.input, {_before(step)})`"
+    change = "" if certain else f"return the logits from `call`, without the {kind}; or "
+    return f"{change}undo it, which keeps the weights: `{_undone(model, kind)}`"
+
+
+def _is_all_that_makes_probabilities(step: Any) -> bool:
+    """Whether logits enter a last step, as far as is known, so that it can be left out."""
+    if getattr(step, "weights", None) or len(step._inbound_nodes) != 1:
+        return False
+    entering = step._inbound_nodes[0].input_tensors
+    return gives_probabilities(step) or (
+        len(entering) == 1 and any(map(gives_logits, _deciding_for(entering[0])[-1:]))
+    )
+
+
+def _is_last(model: keras.Model, step: Any) -> bool:
+    """Whether this is the very last step of a functional model."""
+    last = logits_in(answer_spec(model), model)._keras_history.operation
+    return own_graph(model) is model and last is step
+
+
+def _before(step: Any) -> str:
+    place = f"get_layer({step.name!r})" if isinstance(step, layers.Layer) else "operations[-1]"
+    return f"model.{place}.input"
+
+
+def _undone(model: keras.Model, kind: str) -> str:
+    """Code for a model around another, of which softmax, or sigmoid, makes the same as before."""
+    spec = input_spec(model)
+    if isinstance(spec, Mapping):
+        named = [f"{name!r}: {_input_code(each, name)}" for name, each in spec.items()]
+        images = f"{{{', '.join(named)}}}"
+    elif isinstance(spec, (list, tuple)):
+        images = f"[{', '.join(map(_input_code, spec))}]"
+    else:
+        images = _input_code(spec)
+    p = 'model(x)["logits"]' if isinstance(answer_spec(model), Mapping) else "model(x)"
+    if kind == "softmax":
+        p = f'keras.ops.maximum(keras.ops.cast({p}, "float32"), 1e-30)'
+        logits = "keras.ops.log(p)"
+    else:
+        p = f'keras.ops.clip(keras.ops.cast({p}, "float32"), 1e-7, 1 - 1e-7)'
+        logits = "keras.ops.log(p / (1 - p))"
+    return f"x = {images}; p = {p}; model = keras.Model(x, {logits})"
+
+
+def _input_code(spec: tf.TensorSpec, name: str | None = None) -> str:
+    kind = "" if spec.dtype == tf.float32 else f", dtype={spec.dtype.name!r}"
+    called = "" if name is None else f", name={name!r}"
+    return f"keras.Input({tuple(spec.shape[1:])}{kind}{called})"
