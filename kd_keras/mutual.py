@@ -73,6 +73,8 @@ class MutualDistiller(Mixed):
         # a frozen part of the one is none of the other: nothing of the images is stored
         super().__init__(student=students[0], alpha=alpha, teacher_cache="off", name=name)
         self.peers = list(students[1:])
+        for number, peer in enumerate(self.peers, start=1):
+            self._check_strategy(f"students[{number}]", peer)
         self.method = methods.as_method(method)
         _check_method(self.method)
         taps = dict.fromkeys((*self.method.student_taps, *self.method.teacher_taps, "logits"))

@@ -60,12 +60,24 @@ class Supervised(Entrance):
         self._watch(())
         refuse_single_logit("student", self._student_view.shapes["logits"])
         self._names = input_names(student)
+        self._check_strategy("student", student)
         self._joined = arrays.Joined()
         self.built = True
 
     def _watch(self, taps) -> None:
         """Look at these taps of the student in training, beside its logits."""
         self._student_view = TapView(self.student, dict.fromkeys((*taps, "logits")))
+
+    def _check_strategy(self, role: str, model: keras.Model) -> None:
+        """Raise `ValueError` for a model that lies on other devices than this trainer's steps."""
+        theirs, ours = (each.distribute_strategy for each in (model, self))
+        if theirs is not ours and max(theirs.num_replicas_in_sync, ours.num_replicas_in_sync) > 1:
+            raise ValueError(
+                f"`{role}` and the {type(self).__name__} must be made under the same distribution "
+                "strategy: make both within `with strategy.scope():`. Received: a student of "
+                f"{theirs.num_replicas_in_sync} replicas for a training on "
+                f"{ours.num_replicas_in_sync}"
+            )
 
     @property
     def view(self) -> TapView:
