@@ -9,6 +9,7 @@ from kd_keras import losses, methods, objective
 from kd_keras.mixed import Mixed
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.taps import TapView, input_spec, output_shape
+from kd_keras.supervised import in_writing
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -182,7 +183,7 @@ class MutualDistiller(Mixed):
     def get_config(self):
         pack = keras.saving.serialize_keras_object
         return {
-            "students": [pack(student) for student in self.students],
+            "students": [in_writing(student) for student in self.students],
             "method": pack(self.method.anew()),
             "alpha": pack(self._alpha_given),
             "name": self.name,
