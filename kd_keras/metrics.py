@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from kd_keras.losses import are_class_numbers
+from kd_keras.losses import are_class_numbers, class_numbers, distributions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Answers:
     @property
     def classes(self):
         """The class of every label, shape `(batch,)`: of a distribution the likeliest."""
-        if are_class_numbers(self.labels, self.logits):
-            return ops.reshape(ops.cast(self.labels, "int32"), (-1,))
-        return ops.argmax(self.shares, axis=-1)
+        return class_numbers(ops.cast(self.labels, "float32"), self.logits)
 
     @property
     def one_hot(self):
@@ -47,9 +45,7 @@ class Answers:
     @property
     def shares(self):
         """The labels as distributions, shape `(batch, classes)`."""
-        if are_class_numbers(self.labels, self.logits):
-            return self.one_hot
-        return ops.cast(self.labels, "float32")
+        return distributions(self.labels, self.logits)
 
     @property
     def scores(self):
@@ -217,8 +213,8 @@ def told(metrics: Any) -> Any:
 
     A metric of Keras' own, by name, as an object, a class or a function, is given what it compares,
     whichever form the labels of a batch have. `"accuracy"` is the share of right classes. Any other
-    metric or function is left as it is, and so given labels and logits as they are; but it is
-    given probabilities if its `from_logits` is, or defaults to, False.
+    metric or function is given the labels, in the kind of the first batch, and logits; but
+    probabilities if its `from_logits` is, or defaults to, False.
 
     Args:
         metrics: None, or a list, tuple or dict of metrics, nested or not.
@@ -236,21 +232,58 @@ def _told(given: Any) -> Any:
     if isinstance(given, str) and given.lower() in ("accuracy", "acc"):
         return Told(keras.metrics.SparseCategoricalAccuracy(name=given), _number_and_ranks)
     metric = given if given is None else keras.metrics.get(given)
-    form = form_of(metric)
+    if metric is None:
+        return None  # Keras says what it takes
+    form, from_logits = form_of(metric), _from_logits(metric)
+    if isinstance(given, str):
+        metric.name = given
     if form is None:
-        return given
-    from_logits = _from_logits(metric)
+        return _own(metric, from_logits)
     if not isinstance(metric, keras.metrics.Metric):
         name = getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__)
         metric = keras.metrics.MeanMetricWrapper(metric, name=name)
-    elif isinstance(given, str):
-        metric.name = given
     _check_threshold(metric)
-    return Told(metric, form, from_logits)
+    return Told(metric, form, bool(from_logits))
+
+
+def _own(metric: Any, from_logits: bool | None) -> Any:
+    """A metric or function of the user's, who is shown labels of one kind."""
+    kind = _Kind()
+
+    def seen(_, answers):
+        labels = kind.of(answers.labels, answers.logits)
+        return labels, answers.scores if from_logits is False else answers.logits
+
+    if isinstance(metric, keras.metrics.Metric):
+        return Told(metric, seen, raw=True)
+
+    def function(y_true, y_pred):
+        return metric(*seen(metric, Answers(y_true, y_pred)))
+
+    function.__name__ = type(metric).__name__
+    for name in ("name", "__name__"):  # by which Keras names it
+        if hasattr(metric, name):
+            setattr(function, name, getattr(metric, name))
+    return function
+
+
+class _Kind:
+    """Whether the first labels are class numbers, which later ones are turned into, or not."""
+
+    def __init__(self):
+        self.numbers: bool | None = None
+
+    def of(self, labels, logits):
+        numbers = are_class_numbers(labels, logits)
+        if self.numbers is None:
+            self.numbers = numbers
+        if numbers == self.numbers:
+            return labels
+        return distributions(labels, logits) if numbers else class_numbers(labels, logits)
 
 
 def form_of(metric: Any) -> Form | None:
-    """What a metric compares; None for one that takes labels and logits as they are.
+    """What a metric compares; None for one that is not Keras' own.
 
     Args:
         metric: a Keras metric or loss, or a function.
@@ -278,11 +311,7 @@ def form_of(metric: Any) -> Form | None:
     homes = (keras.metrics, keras.losses)
     if name in FUNCTIONS and any(getattr(home, name, None) is function for home in homes):
         return FUNCTIONS[name]
-    return _as_probabilities if _from_logits(metric) is False else None
-
-
-def _as_probabilities(metric, answers):
-    return answers.labels, answers.scores
+    return None
 
 
 def _from_logits(metric: Any) -> bool | None:
@@ -315,26 +344,28 @@ def _check_threshold(metric: keras.metrics.Metric) -> None:
 
 
 class Told(keras.metrics.Metric):
-    """A metric that is given what it compares, instead of labels and logits as they are.
+    """A metric that is given what it compares, instead of labels and logits.
 
     Args:
         metric: counts; it stays the user's, with its state.
         form: what it compares.
-        from_logits: whether it takes logits.
+        from_logits: whether it turns logits into probabilities itself.
+        raw: whether logits and weights are passed in the dtype and shape that they have.
     """
 
-    def __init__(self, metric: keras.metrics.Metric, form: Form, from_logits: bool | None = False):
+    def __init__(self, metric: keras.metrics.Metric, form: Form, from_logits=False, raw=False):
         super().__init__(name=metric.name)
-        self.metric, self._form, self._given_logits = metric, form, bool(from_logits)
+        self.metric, self._form, self._logits, self._raw = metric, form, from_logits, raw
         if hasattr(metric, "_direction"):  # by which callbacks know the better of two values
             self._direction = metric._direction
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        logits = ops.cast(y_pred, "float32")
-        answers = Answers(ops.convert_to_tensor(y_true), logits, self._given_logits)
-        if sample_weight is not None:
-            sample_weight = ops.reshape(sample_weight, (-1,))
-        return self.metric.update_state(*self._form(self.metric, answers), sample_weight)
+        if not self._raw:
+            y_true, y_pred = ops.convert_to_tensor(y_true), ops.cast(y_pred, "float32")
+            if sample_weight is not None:
+                sample_weight = ops.reshape(sample_weight, (-1,))
+        seen = self._form(self.metric, Answers(y_true, y_pred, self._logits))
+        return self.metric.update_state(*seen, sample_weight=sample_weight)
 
     def result(self):
         return self.metric.result()

@@ -366,6 +366,11 @@ def test_a_metric_of_ones_own_sees_logits_and_labels_as_they_are():
         np.testing.assert_array_equal(labels, data.labels)
         want = data.logits if name in ("own", "function") else data.p
         np.testing.assert_allclose(answers, want, rtol=1e-5, err_msg=name)
+    trainer = judge(2, metrics=[Own(name="own"), function])
+    for labels in (data.labels, data.one_hot):  # the second are turned into the kind of the first
+        trainer.evaluate(data.logits, labels, verbose=0)
+        for name in ("own", "function"):
+            np.testing.assert_array_equal(seen[name][0], data.labels)
 
 
 def test_what_compares_nothing_or_all_alike_is_refused():
