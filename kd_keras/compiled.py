@@ -1,13 +1,17 @@
 """What is compiled: optimizer, loss and metrics, and how the steps of a training are run."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from kd_keras import execution as running
+from kd_keras import metrics as judging
 from kd_keras import objective
+from kd_keras.kernels import computes_in_float16
 from kd_keras.logs import Logged
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,24 @@ def with_bar(callbacks, verbose):
     return given if drawn else [*given, Bar()]
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What `compile` was given, by its names; no container that Keras would look into."""
+
+    optimizer: Any
+    loss: Any
+    metrics: Any
+    weighted_metrics: Any
+    run_eagerly: bool
+    steps_per_execution: int | None
+    jit_compile: bool | str | None
+    auto_scale_loss: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """By name; `dataclasses.asdict` would copy the optimizer."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
 class Compiled(Logged):
     """A Keras model that runs its steps as is fastest here, unless `compile` is told how."""
 
@@ -65,40 +87,68 @@ class Compiled(Logged):
         """Configure training, as for any Keras model.
 
         Args:
-            optimizer, metrics, weighted_metrics, run_eagerly, auto_scale_loss: as in
-                `keras.Model.compile`.
+            optimizer: as in `keras.Model.compile`.
             loss: the loss on the labels, from logits; by default cross-entropy, for class
                 numbers or soft labels alike.
+            metrics, weighted_metrics: as in `keras.Model.compile`. Keras' own are given what they
+                compare: probabilities, logits with `from_logits=True`, or classes. Where they
+                tell yes from no, such as `AUC`, yes is class 1 of two. A metric or function of
+                your own is given the labels and the logits as they are, unless it says
+                `from_logits=False`.
+            run_eagerly: as in `keras.Model.compile`.
             steps_per_execution, jit_compile: as in `keras.Model.compile`; None leaves them to
                 `kd_keras.execution`, which logs at `fit` what it chose.
+            auto_scale_loss: whether to scale the loss where a layer that is trained through
+                computes in float16, so that its small gradients do not vanish.
             execution: an `execution.Execution` to use instead of what would be chosen.
 
         Raises:
-            ValueError: for a loss that expects probabilities.
+            ValueError: for a loss that expects probabilities; a metric that is not known, that
+                compares nothing, or that has a threshold of 0.
         """
         self._label_loss = objective.label_loss(loss)
         self._words = {"steps": steps_per_execution, "jit": jit_compile, "all": execution}
-        self._loss_given, self._execution = loss, running.KERAS
-        super().compile(
+        self._execution = running.KERAS
+        optimizer = keras.optimizers.get(optimizer)
+        self._optimizer_config = keras.optimizers.serialize(optimizer)
+        self._given = Given(
             optimizer=optimizer,
+            loss=loss,
             metrics=metrics,
             weighted_metrics=weighted_metrics,
             run_eagerly=run_eagerly,
-            steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
-            jit_compile="auto" if jit_compile is None else jit_compile,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
             auto_scale_loss=auto_scale_loss,
         )
-        self._optimizer_config = keras.optimizers.serialize(self.optimizer)
+        super().compile(
+            optimizer=self._scaling(optimizer),
+            metrics=judging.told(metrics),
+            weighted_metrics=judging.told(weighted_metrics),
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
+            jit_compile="auto" if jit_compile is None else jit_compile,
+            auto_scale_loss=False,  # Keras asks the policy of this model, and not of what it trains
+        )
+
+    def _scaling(self, optimizer):
+        """An optimizer that also scales the loss, where that was asked for and is needed."""
+        scaling = keras.optimizers.LossScaleOptimizer
+        needed = self._given.auto_scale_loss and computes_in_float16(self)
+        if not needed or optimizer is None or isinstance(optimizer, scaling):
+            return optimizer
+        return scaling(optimizer, name="loss_scale_optimizer")
 
     def compile_like(self, other: "Compiled", metrics=None) -> None:
         """As `other` is compiled, with an optimizer as new and metrics of its own."""
         self.compile(
             optimizer=keras.optimizers.deserialize(other._optimizer_config),
-            loss=other._loss_given,
+            loss=other._given.loss,
             metrics=metrics,
             run_eagerly=other.run_eagerly,
             steps_per_execution=other._words["steps"],
             jit_compile=other._words["jit"],
+            auto_scale_loss=other._given.auto_scale_loss,
             execution=other._words["all"],
         )
 
@@ -185,12 +235,8 @@ class Compiled(Logged):
         self.build_metrics(labels, classes)
 
     def get_compile_config(self):
-        known = super().get_compile_config()
-        if not known:  # not compiled
-            return known
-        known.pop("loss_weights", None)
-        words = {"steps_per_execution": self._words["steps"], "jit_compile": self._words["jit"]}
-        return {**known, **words, "loss": keras.saving.serialize_keras_object(self._loss_given)}
+        """What `compile` was given, in Keras' form; nothing where it was not called."""
+        return keras.saving.serialize_keras_object(self._given.as_dict()) if self.compiled else {}
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -203,7 +249,7 @@ class Compiled(Logged):
         """
         if not self.compiled or not self.optimizer.built:
             return
-        fresh = keras.optimizers.deserialize(self._optimizer_config)
+        fresh = self._scaling(keras.optimizers.deserialize(self._optimizer_config))
         fresh.build(self.trainable_variables)
         for ours, new in zip(self.optimizer.variables, fresh.variables, strict=True):
             ours.assign(new)

@@ -92,12 +92,12 @@ class TeacherConfig:
     """Who teaches."""
 
     teacher: str = "cnn"
-    """Teacher model by name, or a .keras file that returns logits, which is used as it is."""
+    """Teacher model by name, or a .keras or whole .h5 file that returns logits, used as it is."""
     teacher_knobs: tuple[str, ...] = ()
     """The teacher's own options, such as width=2."""
     more_teachers: tuple[str, ...] = ()
-    """Others beside it, names with their options (cnn:width=2) or .keras files: the student learns
-    from the mean of all."""
+    """Others beside it, names with their options (cnn:width=2) or files: the student learns from
+    the mean of all."""
     teacher_mean: str = "geometric"
     """Of several teachers' probabilities: geometric, or arithmetic."""
     teacher_weights: str | None = None

@@ -156,17 +156,39 @@ def _write(
         logits = tf.cast(model(image, training=False), tf.float32)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
-    # a module of bare variables: Keras' own tracking would store every weight a second time
-    module = tf.Module()
-    module.weights = [variable.value for variable in model.variables]
     function = classify.get_concrete_function()
+    # a module of what the function uses: Keras' own tracking would store every weight a second time
+    module = tf.Module()
+    module.weights = list(function.variables)
+    module.resources = _resources(model)
     signatures = {signature: function, "serving_default": function}
-    tf.saved_model.save(module, str(folder), signatures=signatures)
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except AssertionError as error:  # TensorFlow's, for what is used and not found
+        raise RuntimeError(
+            f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
+            f"it an attribute of the layer that uses it, such as `self.table`. TensorFlow says: "
+            f"{error}"
+        ) from error
     if class_names is not None:
         extra = folder / "assets.extra"
         extra.mkdir()
         names = [str(name) for name in class_names]
         (extra / "class_names.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
+
+
+def _resources(model: keras.Model) -> list[Any]:
+    """What a model's layers hold beside variables, such as lookup tables, at any depth."""
+    resource = tf.saved_model.experimental.TrackableResource
+    return [held for held in _Held(model).descendants() if isinstance(held, resource)]
+
+
+class _Held(tf.train.TrackableView):
+    """What a SavedModel would hold of a model. TensorFlow's own view is of a checkpoint."""
+
+    @classmethod
+    def children(cls, obj, save_type="savedmodel", **kwargs):
+        return super().children(obj, save_type, **kwargs)
 
 
 def _answers_of(model: keras.Model, images: np.ndarray) -> np.ndarray:

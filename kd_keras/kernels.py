@@ -26,6 +26,20 @@ def nested(model: keras.Model) -> list[keras.Model]:
     return [*inner, *(deeper for layer in inner for deeper in nested(layer))]
 
 
+def computes_in_float16(model: keras.Model) -> bool:
+    """Whether a layer below `model`, at any depth, computes in float16.
+
+    The policy of a functional model is none of its layers', and says nothing: it is the one of
+    the day it was made or loaded.
+    """
+    return any(
+        layer.compute_dtype == "float16"
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, keras.layers.InputLayer)
+        and not (isinstance(layer, keras.Model) and getattr(layer, "outputs", None))
+    )
+
+
 def fusible(model: keras.Model) -> list[keras.layers.Layer]:
     """The batch normalisations that the fused kernel can compute, nested models included."""
     return [layer for layer in leaves(model) if _is_fusible(layer)]

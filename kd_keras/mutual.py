@@ -10,6 +10,7 @@ from kd_keras.mixed import Mixed
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.taps import TapView, input_spec, output_shape
+from kd_keras.supervised import in_writing
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -75,6 +76,8 @@ class MutualDistiller(Mixed):
         # a frozen part of the one is none of the other: nothing of the images is stored
         super().__init__(student=students[0], alpha=alpha, teacher_cache="off", name=name)
         self.peers = list(students[1:])
+        for number, peer in enumerate(self.peers, start=1):
+            self._check_strategy(f"students[{number}]", peer)
         self.method = methods.as_method(method)
         _check_method(self.method)
         taps = dict.fromkeys((*self.method.student_taps, *self.method.teacher_taps, "logits"))
@@ -186,7 +189,7 @@ class MutualDistiller(Mixed):
     def get_config(self):
         pack = keras.saving.serialize_keras_object
         return {
-            "students": [pack(student) for student in self.students],
+            "students": [in_writing(student) for student in self.students],
             "method": pack(self.method.anew()),
             "alpha": pack(self._alpha_given),
             "name": self.name,

@@ -61,12 +61,24 @@ class Supervised(Entrance):
         self._watch(())
         refuse_single_logit("student", self._student_view.shapes["logits"])
         self._names = input_names(student)
+        self._check_strategy("student", student)
         self._joined = arrays.Joined()
         self.built = True
 
     def _watch(self, taps) -> None:
         """Look at these taps of the student in training, beside its logits."""
         self._student_view = TapView(self.student, dict.fromkeys((*taps, "logits")))
+
+    def _check_strategy(self, role: str, model: keras.Model) -> None:
+        """Raise `ValueError` for a model that lies on other devices than this trainer's steps."""
+        theirs, ours = (each.distribute_strategy for each in (model, self))
+        if theirs is not ours and max(theirs.num_replicas_in_sync, ours.num_replicas_in_sync) > 1:
+            raise ValueError(
+                f"`{role}` and the {type(self).__name__} must be made under the same distribution "
+                "strategy: make both within `with strategy.scope():`. Received: a student of "
+                f"{theirs.num_replicas_in_sync} replicas for a training on "
+                f"{ours.num_replicas_in_sync}"
+            )
 
     @property
     def view(self) -> TapView:
@@ -319,12 +331,46 @@ class Supervised(Entrance):
     def _regularisation(self):
         return sum((ops.cast(loss, "float32") for loss in self.losses), 0.0)
 
+    def save(self, filepath, *args, **kwargs):
+        """As in Keras. What cannot be saved is said before a file is begun, or one replaced."""
+        self.get_config()
+        super().save(filepath, *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Refused: what is trained is exported, and not what trains it.
+
+        Raises:
+            TypeError: names the model to export.
+        """
+        model = "student" if self.deployed is self.student else "deployed"
+        raise TypeError(
+            f"A {type(self).__name__} trains a model and is not exported itself. Export its "
+            f"student: `distiller.{model}.export(path)`, or "
+            f"`kd_keras.export.saved_model(distiller.{model}, path)`."
+        )
+
     def get_config(self):
         kept = self.teacher_cache if isinstance(self.teacher_cache, str) else "auto"
-        student = keras.saving.serialize_keras_object(self.student)
+        student = in_writing(self.student)
         return {"student": student, "teacher_cache": kept, "name": self.name}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         student = keras.saving.deserialize_keras_object(config["student"], custom_objects)
         return cls(**{**config, "student": student})
+
+
+def in_writing(student: keras.Model) -> dict[str, Any]:
+    """A student's configuration.
+
+    Raises:
+        NotImplementedError: for a subclassed model that has none.
+    """
+    try:
+        return keras.saving.serialize_keras_object(student)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"`distiller.save` writes the student too, and model {student.name!r} cannot be put in "
+            f"writing: give {type(student).__name__} a `get_config`, or save its weights by "
+            "`distiller.student.save_weights(...)`, and export `distiller.student`."
+        ) from error

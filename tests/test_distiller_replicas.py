@@ -42,6 +42,15 @@ def trained(strategy, mode):
 
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert two.num_replicas_in_sync == 2
+for inner, outer in ((two, tf.distribute.get_strategy()), (tf.distribute.get_strategy(), two)):
+    with inner.scope():
+        student = mlp(0)
+    try:
+        with outer.scope():
+            kd.Distiller(student=student, teacher=mlp(1))
+        sys.exit("made under another strategy than its student, and not refused")
+    except ValueError as error:
+        assert "make both within `with strategy.scope():`" in str(error), error
 for mode in ("auto", "off"):
     for name, strategy in (("one", tf.distribute.get_strategy()), ("two", two)):
         weights, losses = trained(strategy, mode)

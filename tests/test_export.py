@@ -18,10 +18,36 @@ from kd_keras.evaluation.cost import file_bytes
 SHAPE = (8, 8, 3)
 
 
-def build(*parts, classes=4, dtype=None):
+class Held(layers.Layer):
+    """Holds what no Keras weight is: variables of TensorFlow's own, and tables of three kinds."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        levels = tf.range(256, dtype=tf.int64)
+        turned = tf.lookup.KeyValueTensorInitializer(levels, 255 - levels)
+        self.static = tf.lookup.StaticHashTable(turned, -1)
+        self.mutable = tf.lookup.experimental.MutableHashTable(tf.int64, tf.int64, -1)
+        self.mutable.insert(levels, levels // 2)
+        self.look = layers.IntegerLookup(vocabulary=list(range(10, 200)))
+        self.scale, self.others = tf.Variable(2.0), [tf.Variable(3.0)]
+
+    def call(self, x):
+        levels = self.mutable.lookup(self.static.lookup(tf.cast(x, tf.int64)))
+        levels = self.look(tf.ensure_shape(levels, x.shape))
+        return tf.cast(levels, tf.float32) * self.scale / self.others[0]
+
+    def build(self, shape):
+        self.look.build(shape)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def build(*parts, classes=4, dtype=None, first=()):
     return keras.Sequential(
         [
             keras.Input(SHAPE),
+            *first,
             layers.Rescaling(1 / 255.0, dtype=dtype),
             layers.Conv2D(8, 3, dtype=dtype),
             layers.BatchNormalization(dtype=dtype),
@@ -35,7 +61,7 @@ def build(*parts, classes=4, dtype=None):
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    model = build(layers.Dropout(0.5), layers.Dense(200))
+    model = build(layers.Dropout(0.5), layers.Dense(200), first=[Held()])
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
     model.fit(pixels(8), np.arange(8) % 4, verbose=0)  # moves the moving averages
     return model
@@ -176,6 +202,22 @@ def test_an_export_that_cannot_be_loaded_takes_no_name(tmp_path):
     net = build(Python())
     with pytest.raises(RuntimeError, match="The export failed in a new process"):
         export.saved_model(net, tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_table_that_no_layer_holds_is_said_to_be_so(tmp_path):
+    numbers = tf.range(256, dtype=tf.int64)
+    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(numbers, numbers), -1)
+
+    class Elsewhere(layers.Layer):
+        def call(self, x):
+            return tf.cast(table.lookup(tf.cast(x, tf.int64)), tf.float32)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    with pytest.raises(RuntimeError, match="that none of its layers holds"):
+        export.saved_model(build(first=[Elsewhere()]), tmp_path / "new")
     assert os.listdir(tmp_path) == []
 
 

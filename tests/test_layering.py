@@ -24,7 +24,7 @@ LAYERS = (
     {"schedules", "losses", "config", "execution", "precision", "records", "divergence"},
     {"models", "data", "methods", "labels", "logs"},
     {"teachers", "teacher_check", "inputs"},
-    {"cache", "objective"},
+    {"cache", "metrics", "objective"},
     {"features"},
     {"arrays", "compiled", "feed"},
     {"entrance"},

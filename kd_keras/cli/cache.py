@@ -45,7 +45,7 @@ class Build(_OnDisk, DataConfig):
     """Compute a teacher's answers on the training images, for `distill --teacher` to find."""
 
     teacher: Path
-    """A .keras file that returns logits."""
+    """A .keras or whole .h5 file that returns logits."""
     taps: tuple[str, ...] = ("logits",)
     """What to keep of it: names of taps, or paths of layers."""
     storage: str = "float32"

@@ -17,7 +17,7 @@ class Evaluate:
     """Judge a saved model on a task's test split, and measure what it costs."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A .keras file that returns logits."""
+    """A .keras or whole .h5 file that returns logits."""
     task: str = "digits"
     """Data set: digits, mnist, mhist, or folder."""
     data_dir: Path | None = None
@@ -25,7 +25,7 @@ class Evaluate:
     image_size: int | None = None
     """Resize images to this height and width (mhist, folder)."""
     teacher: Path | None = None
-    """A .keras file to measure the agreement with."""
+    """A .keras or whole .h5 file to measure the agreement with."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -43,7 +43,7 @@ class Export:
     """Export a saved model, load the export in a new process, and compare their answers."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A .keras file that returns logits."""
+    """A .keras or whole .h5 file that returns logits."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write."""
     format: str = "saved_model"

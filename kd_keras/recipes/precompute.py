@@ -15,7 +15,7 @@ class AnswersConfig(CacheConfig, DataConfig):
     """Which answers: `distill` with the same settings opens them."""
 
     teacher: str
-    """A .keras file that returns logits."""
+    """A .keras or whole .h5 file that returns logits."""
     taps: tuple[str, ...] = ("logits",)
     """What to keep of it: names of taps, or paths of layers."""
     augmentation: str = "none"

@@ -1,14 +1,17 @@
 """Models as files: without an optimizer, whole or not at all."""
 
 import math
+import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.files import check_room, whole_file
 from kd_keras.models import heads, taps
+from kd_keras.supervised import Supervised
 
 OVERHEAD = 4096  # bytes that HDF5 takes for a variable beside its numbers, at the most
 
@@ -41,24 +44,97 @@ def save_weights(model: keras.Model, path: Path) -> None:
 
 
 def read_model(path: str | Path) -> keras.Model:
-    """A model from a `.keras` file, in Keras' safe mode.
+    """A model from a `.keras` file, or a whole model's `.h5` file, in Keras' safe mode.
 
     Raises:
-        FileNotFoundError, ValueError: not there, not to be loaded, or ending in softmax.
+        FileNotFoundError, ValueError: not there, no model or another kind of model, not to be
+            loaded, a trainer and not what it trains, or ending in softmax.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no model file {path}.")
+    check_file(path)
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged or foreign file makes Keras raise nearly anything
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
+    if isinstance(model, Supervised):
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which trains a model, and not the model. Save "
+            f"or export its student: `keras.models.load_model({str(path)!r}).student.save(...)`, "
+            "or `.deployed` where its method deploys another model."
+        )
     heads.refuse_probabilities(str(path), model)
     return model
 
 
+def check_file(path: str | Path) -> None:
+    """Raise for what cannot be a Keras model, by its first bytes: before anything is loaded.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+        ValueError: says what lies there, and how to mend it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model file {path}.")
+    kind = _folder_is(path) if path.is_dir() else _file_is(path)
+    if kind is not None:
+        raise ValueError(f"A whole Keras model is needed, a .keras or .h5 file, and {path} {kind}")
+
+
+def _folder_is(path: Path) -> str | None:
+    if (path / "saved_model.pb").exists():
+        return (
+            "is a TensorFlow SavedModel. It answers, but it has no layers that Keras could read: "
+            "give the .keras file that it was exported from. In Python, answers that you compute "
+            "with it teach as `kd_keras.CachedTeacher({'logits': ...})`."
+        )
+    if (path / "results.json").exists():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.keras"))) or "none"
+        return f"is the folder of a run. Name a model in it. There are: {inside}"
+    if (path / "config.json").exists():
+        return None  # a .keras file that was unpacked
+    return "is a folder that holds none."
+
+
+def _file_is(path: Path) -> str | None:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(b"PK"):
+        return _named(path, ".keras") if _holds_config(path) else "is a zip file without one."
+    if start != b"\x89HDF\r\n\x1a\n":
+        return "is neither."
+    try:
+        with h5py.File(path) as file:
+            whole = "model_config" in file.attrs
+    except OSError:  # damaged: loading it says how
+        whole = True
+    if whole:
+        return _named(path, ".h5", ".hdf5")
+    return (
+        "holds weights alone, without the layers that they belong to. Build the model in Python, "
+        "`model.load_weights(...)`, and save it whole: `model.save('model.keras')`. Weights of a "
+        "backbone without its top are read by `--teacher-weights`, `--student-weights` and "
+        "`--weights`, beside the model's name."
+    )
+
+
+def _holds_config(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "config.json" in archive.namelist()
+    except zipfile.BadZipFile:
+        return True  # damaged: loading it says how
+
+
+def _named(path: Path, *endings: str) -> str | None:
+    """None where Keras will know the file by its name."""
+    if path.name.endswith(endings):
+        return None
+    return f"is one by its content. Let its name end in {endings[0]}."
+
+
 def load_model(path: str | Path, task: Task) -> keras.Model:
-    """A model from a `.keras` file, as `read_model`, checked against the task.
+    """A model from a file, as `read_model`, checked against the task.
 
     Raises:
         FileNotFoundError, ValueError: as `read_model`; or the model is of another shape.

@@ -18,6 +18,7 @@ from kd_keras.models import freezing
 from kd_keras.models.several import MEANS
 from kd_keras.recipes import answers, grid, stages, transfer
 from kd_keras.recipes.grid import Spec
+from kd_keras.recipes.saving import check_file
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
 
@@ -54,8 +55,13 @@ def check_teacher(config: configs.TeacherConfig) -> None:
     for spec in grid.teachers(config):
         if not is_file(spec.name):
             check_model(spec.name, spec.knobs)
-        elif not Path(spec.name).exists():
-            raise FileNotFoundError(f"`teacher` names the file {spec.name}, which is not there.")
+            continue
+        check_file(spec.name)
+        if spec.knobs or spec.weights:
+            raise ValueError(
+                f"A teacher from a file is used as it is: {spec.name} takes neither knobs nor "
+                f"weights. Received: {spec}"
+            )
 
 
 def untrained_teacher(config: Any, task: Task) -> keras.Model:
@@ -70,12 +76,20 @@ def untrained_teacher(config: Any, task: Task) -> keras.Model:
 
 
 def is_file(model: str) -> bool:
-    """Whether a config's model is a file and not a name."""
-    return model.endswith(".keras")
+    """Whether a config's model is a file or a folder, there or not, and not a name."""
+    if not model or model in models.MODELS:
+        return False
+    path = Path(model)
+    return path.suffix in (".keras", ".h5", ".hdf5") or len(path.parts) > 1 or path.exists()
 
 
 def check_model(name: str, knobs: tuple[str, ...]) -> None:
-    """Raise `ValueError` for a model or knobs that do not exist."""
+    """Raise `ValueError` for a model or knobs that do not exist, or a file."""
+    if is_file(name):
+        raise ValueError(
+            f"A model that is trained is made anew, by its name, and {name} is a file. Name one of "
+            f"{', '.join(models.MODELS)}; pretrained weights of its backbone are another option."
+        )
     known = models.knobs(name)
     for knob in configs.parse_knobs("knobs", knobs):
         if knob not in known:
