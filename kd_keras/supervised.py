@@ -16,7 +16,7 @@ from keras import ops
 
 from kd_keras import arrays, cache, divergence, features, feed, labels, objective
 from kd_keras.entrance import Entrance
-from kd_keras.inputs import input_names, is_examples
+from kd_keras.inputs import Checked, input_names, is_examples
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.objective import FEATURES, PLACE
@@ -117,6 +117,8 @@ class Supervised(Entrance):
                 one ends the training.
         """
         door, size = self._door(), batch_size or 32
+        checked = isinstance(x, Checked)
+        x = x.dataset if checked else x
         labels.check_class_weight(kwargs.get("class_weight"))
         x, y, weight = door.take(x, y, kwargs.get("sample_weight"))
         held_out = kwargs.get("validation_data")
@@ -135,7 +137,7 @@ class Supervised(Entrance):
             share = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
             known = y.reshape(-1) if y.shape[1:] == (1,) else y
             self.meet(known[: math.floor(len(y) * (1.0 - share))])
-        x = self._with_stored(door.watched(x), kwargs, size)
+        x = self._with_stored(x if checked else door.watched(x), kwargs, size)
         x, y = self._fed(x, y, size, kwargs)
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             kwargs.setdefault("shuffle", False)  # Keras cannot, and warns of it
