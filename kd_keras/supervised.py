@@ -18,7 +18,7 @@ from kd_keras import arrays, cache, divergence, features, feed, labels, objectiv
 from kd_keras.compiled import with_bar
 from kd_keras.entrance import Entrance
 from kd_keras.graphs import logits_in
-from kd_keras.inputs import input_names, is_examples
+from kd_keras.inputs import Checked, input_names, is_examples
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import TapView, output_shape
 from kd_keras.objective import FEATURES, PLACE
@@ -133,6 +133,8 @@ class Supervised(Entrance):
                 one ends the training.
         """
         door, size = self._door(), batch_size or 32
+        checked = isinstance(x, Checked)
+        x = x.dataset if checked else x
         labels.check_class_weight(kwargs.get("class_weight"))
         x, y, weight = door.take(x, y, kwargs.get("sample_weight"))
         held_out = kwargs.get("validation_data")
@@ -151,7 +153,7 @@ class Supervised(Entrance):
             share = kwargs.get("validation_split") or 0.0  # Keras takes them from the end
             known = y.reshape(-1) if y.shape[1:] == (1,) else y
             self.meet(known[: math.floor(len(y) * (1.0 - share))])
-        given, x = x, self._with_stored(door.watched(x), kwargs, size)
+        given, x = x, self._with_stored(x if checked else door.watched(x), kwargs, size)
         self._check_teacher(given, y)
         x, y = self._fed(x, y, size, kwargs)
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):

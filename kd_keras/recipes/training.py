@@ -9,13 +9,14 @@ from typing import Any
 
 import keras
 
-from kd_keras import interrupts, records
+from kd_keras import interrupts, labels, records
 from kd_keras.config import BudgetConfig
 from kd_keras.data import pipeline
-from kd_keras.data.task import Task, balanced_class_weight
+from kd_keras.data.task import Split, Task, balanced_class_weight
 from kd_keras.divergence import DivergenceWatch
 from kd_keras.evaluation import quality
 from kd_keras.files import fingerprint
+from kd_keras.inputs import Checked
 from kd_keras.recipes.callbacks import Best, Checkpoint, Interruptible, Last, Validation
 from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
@@ -267,8 +268,17 @@ def _judge(
     )
 
 
+def _check(split: Split, classes: int) -> None:
+    """Raise `ValueError` for labels and weights that nothing can be learned from."""
+    if split.labelled:
+        labels.as_labels(pipeline.targets(split), classes, "The training split")
+    if split.weights is not None:
+        labels.as_weights(split.weights, "`weights` of the training split")
+
+
 def _fit(learner, task, budget, plan, checkpoint, judge, progress):
     """Every phase from the last checkpoint on."""
+    _check(task.train, task.classes)
     data = pipeline.Epochs(
         task.train,
         batch_size=budget.batch_size,
@@ -295,7 +305,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
             checkpoint.restore(trainer)
         if done < phase.last_epoch:
             trainer.fit(
-                learner.join(data),
+                Checked(learner.join(data)),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
                 callbacks=[

@@ -319,6 +319,14 @@ def test_soft_labels_are_learned_from(tmp_path, task):
     assert losses[-1] < entropy + 0.05 < losses[0]
 
 
+def test_labels_of_a_task_that_are_none_are_refused_before_the_first_step(tmp_path, task):
+    labels = task.train.labels.copy()
+    labels[3] = 10
+    outside = dataclasses.replace(task, train=dataclasses.replace(task.train, labels=labels))
+    with pytest.raises(ValueError, match=r"1 of 100 labels .*the first of them 10 at position 3"):
+        trained(settings(tmp_path, class_weights=False), outside)
+
+
 # --- divergence ---
 
 
