@@ -84,7 +84,8 @@ class Hint(Method):
         self.adapter = self._regressor(*shapes)
 
     def get_build_config(self):
-        return {**(super().get_build_config() or {}), "rectified": self.ending.rectified}
+        shapes = super().get_build_config()  # None for one that is not built, which stays so
+        return shapes and {**shapes, "rectified": self.ending.rectified}
 
     def build_from_config(self, config):
         self.ending.rectified = config.get("rectified")

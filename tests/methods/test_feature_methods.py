@@ -124,6 +124,8 @@ def test_a_regressor_ends_as_the_teachers_features_do(kind, caplog):
         twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
         assert (twin.activation, twin.behind) == (given, want)
         assert twin.anew().activation == given
+        fresh = keras.saving.serialize_keras_object(twin.anew())
+        assert not keras.saving.deserialize_keras_object(fresh).built
 
 
 def test_stored_answers_tell_by_their_numbers_what_the_teacher_ends_in(mlp, examples, caplog):
