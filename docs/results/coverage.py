@@ -19,7 +19,7 @@ from kd_keras.evaluation import paired
 from kd_keras.evaluation.bootstrap import draws
 
 SHARED = 0.7  # of what makes an image hard, the share that all models see alike
-RESAMPLES = 600
+RESAMPLES = 500
 # seeds, images, accuracy of the weaker model, gain in skill, its spread over seeds
 CASES = (
     (3, 360, 0.95, 0.0, 0.0),

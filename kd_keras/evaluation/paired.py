@@ -28,15 +28,11 @@ def difference(
     """The difference of two models in a metric, ours less theirs, with a bootstrap interval.
 
     Each resample draws test images, the same for all models, and seeds, each with both its models.
-    Its value is the mean difference on the drawn images, and added to it what the drawn seeds
-    differ by from all seeds; the interval lies between percentiles of these values.
-
-    Few seeds want care in two ways. They differ in part because the test set is finite, and the
-    drawn images show that already: it is taken off the seeds' spread, so that it counts once. And
-    a few seeds show less spread than there is: what is left is stretched by
-    `sqrt(n / (n - 1)) * t / z`, with the quantiles of Student's distribution of n - 1 degrees of
-    freedom and of the normal one. For three seeds that is 2.7, for ten 1.2. With one seed images
-    alone are drawn, and the interval knows nothing of the spread over seeds.
+    Its value is the mean over the drawn seeds of the differences on the drawn images; the interval
+    lies between percentiles of these values. Drawn again, n seeds differ less than the seeds they
+    stand for, by the factor `sqrt((n - 1) / n)`, which of three is much: what the drawing of seeds
+    adds is divided by it. With one seed images alone are drawn, and the interval knows nothing of
+    the spread over seeds.
 
     Args:
         metric: a metric of `quality.METRICS`.
@@ -60,8 +56,7 @@ def difference(
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13, for
     percentile intervals; Owen, *The pigeonhole bootstrap* (2007), for tables whose rows and
     columns, here seeds and images, are both drawn; Hesterberg, *What Teachers Should Know About
-    the Bootstrap* (2015), for the factor. Taking off the images' part is ours;
-    `docs/results/coverage.py` measures what comes of it.
+    the Bootstrap* (2015), for the factor. `docs/results/coverage.py` measures what comes of it.
 
     Example:
         >>> labels = np.arange(200) % 2
@@ -88,8 +83,8 @@ def difference(
     rng, n = np.random.default_rng(seed), len(labels)
     count = _affordable(metric, pairs, resamples)
     drawn = _differences(metric, pairs, draws(rng, n, count))
-    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
-    values = drawn.mean(axis=0) + _by_seeds(rng, by_seed, drawn, confidence)
+    values = (_seed_weights(rng, len(pairs), count) * drawn).sum(axis=0)
+    values = values[np.isfinite(values)]
     tail = (1.0 - confidence) / 2
     interval = np.quantile(values, [tail, 1.0 - tail]).tolist() if len(values) else None
     return {
@@ -146,29 +141,9 @@ def _affordable(metric: str, pairs: Sequence[tuple], resamples: int) -> int:
     return min(resamples, max(100, 5 * AUC_WORK // work))
 
 
-def _by_seeds(
-    rng: np.random.Generator, by_seed: np.ndarray, drawn: np.ndarray, confidence: float
-) -> np.ndarray:
-    """What drawing seeds adds in each resample, shape `(resamples,)`."""
-    seeds, resamples = drawn.shape
-    spread = by_seed.var(ddof=1) if seeds > 1 else 0.0
-    if not spread or not resamples:
-        return np.zeros(resamples)
-    of_images = (drawn - drawn.mean(axis=0)).var(axis=1).sum() / (seeds - 1)
-    of_seeds = math.sqrt(max(0.0, 1.0 - of_images / spread))
-    shares = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds - 1 / seeds
-    return stretch(seeds, confidence) * of_seeds * (shares @ by_seed)
-
-
-def stretch(seeds: int, confidence: float) -> float:
-    """By how much the spread of drawn seeds is widened; see `difference`.
-
-    Example:
-        >>> [round(stretch(seeds, 0.95), 2) for seeds in (2, 3, 5, 10)]
-        [9.17, 2.69, 1.58, 1.22]
-    """
-    from scipy.stats import norm, t
-
-    upper = 0.5 + confidence / 2
-    wider = t.ppf(upper, seeds - 1) / norm.ppf(upper)
-    return float(math.sqrt(seeds / (seeds - 1)) * wider)
+def _seed_weights(rng: np.random.Generator, seeds: int, resamples: int) -> np.ndarray:
+    """Weights of the seeds in each resample, shape `(seeds, resamples)`, that sum to one."""
+    if seeds == 1:
+        return np.ones((1, resamples))
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T / seeds
+    return 1 / seeds + math.sqrt(seeds / (seeds - 1)) * (drawn - 1 / seeds)

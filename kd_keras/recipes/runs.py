@@ -28,6 +28,7 @@ EARLIER = "earlier.json"
 # else has put there, and it stays, whatever becomes of the run.
 OURS = (
     *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
+    "predictions.npz",
     *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
     *("trials.csv", "search", "tensorboard", "workers"),
 )
