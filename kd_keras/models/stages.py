@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras import layers
 
 from kd_keras import calls
+from kd_keras.graphs import own_graph
 
 # these change nothing outside training: a stage is what enters them
 _DRAWING = (
@@ -116,8 +117,8 @@ def _ends(step: _Step) -> bool:
 
 def _in_graph(model: keras.Model) -> list[_Step] | None:
     """The steps of a functional or sequential model, in order; None for a model without a graph."""
-    graph = getattr(model, "_functional", model)
-    if not hasattr(graph, "_nodes_by_depth"):
+    graph = own_graph(model)
+    if graph is None:
         return None
     depths = sorted(graph._nodes_by_depth, reverse=True)
     nodes = [node for depth in depths for node in graph._nodes_by_depth[depth]]

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from kd_keras import models
-from kd_keras.models.taps import TapView, symbolic
+from kd_keras.models.taps import TapView, probe_of
 
 X = np.zeros((1, 8, 8, 1), "float32")
 
@@ -122,7 +122,7 @@ def test_every_model_answers(make, want, signs):
         sides = layer if isinstance(layer, tuple) else model.get_layer(layer).output.shape[1:]
         assert view.shapes[tap] == (None, *sides)
         if isinstance(layer, str):
-            assert symbolic(model, tap) is model.get_layer(layer).output
+            assert probe_of(model, tap).layer is model.get_layer(layer)
     assert view.shapes["last"] == view.shapes[numbered[-1]]
     assert [view.rectified(tap) for tap in numbered] == signs
     assert view.rectified("last") == signs[-1]
