@@ -19,6 +19,7 @@ def test_a_shape_says_what_is_wrong_and_where():
         ({"x": {"b": 1}, "y": {"b": 2}}, {str: {"b": int}}, None),
         ({}, {str: int}, None),
         ([], dict, "the whole is '[]', and must be an object"),
+        ([], {"a": int}, "the whole is '[]', and must be an object"),
         ({}, {"a": int}, "'a' is missing"),
         ({"a": True}, {"a": int}, "'a' is 'True', and must be a whole number"),
         ({"a": 1.0}, {"a": int}, "'a' is '1.0', and must be a whole number"),

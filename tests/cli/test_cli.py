@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 import pytest
+import tensorflow as tf
 from command_line import ROOT, kd_keras
 
 from kd_keras import cli, export, interrupts
@@ -426,12 +427,8 @@ def test_a_signal_that_a_destructor_drops_ends_the_run_all_the_same(main, tmp_pa
     before = {number: signal.getsignal(number) for number in interrupts.KINDS}
     words = ["train", "--model", "mlp", "--limit", "64", "--epochs", "50", "--seeds", "0"]
     for number, code, said in (
-        (signal.SIGINT, 130, "kd-keras: interrupted; the same command goes on from here"),
-        (
-            signal.SIGTERM,
-            143,
-            "kd-keras: terminated by SIGTERM; the same command goes on from here",
-        ),
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated by SIGTERM"),
     ):
 
         class Sends:
@@ -451,6 +448,17 @@ def test_a_signal_that_a_destructor_drops_ends_the_run_all_the_same(main, tmp_pa
         assert dropped.pop().exc_type is interrupts.KINDS[number]
         signal.signal(signal.SIGINT, before[signal.SIGINT])
     assert {number: signal.getsignal(number) for number in interrupts.KINDS} == before
+
+
+def test_an_error_of_tensorflow_is_one_sentence(main, monkeypatch):
+    said = "Input is empty.\n\t [[{{node decode}}]] [Op:DecodePng]"
+    error = tf.errors.InvalidArgumentError(None, None, said)
+    monkeypatch.setattr(cli.files.List, "__call__", lambda self: (_ for _ in ()).throw(error))
+    code, _, err = main("list")
+    assert (code, err) == (
+        1,
+        "kd-keras: TensorFlow failed with InvalidArgumentError: Input is empty.\n",
+    )
 
 
 # Sends Ctrl-C to itself when a module is about to be imported.

@@ -74,7 +74,7 @@ def run(root, plan=None, every=0.0):
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), str(every), json.dumps(plan), *SETTINGS]
     done = subprocess.run(
-        [*command, *folders(root)], env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        [*command, *folders(root)], env=ENVIRONMENT, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == (0 if plan is None else -signal.SIGKILL), done.stderr
     return done.stderr

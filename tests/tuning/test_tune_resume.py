@@ -68,7 +68,7 @@ def search(folder, words, place="nowhere", left=0):
     command = [sys.executable, "-c", SCRIPT, place, str(left), *SETTINGS, *words]
     done = subprocess.run(
         [*command, "--out", str(folder)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     if place != "nowhere":
         assert done.returncode == -signal.SIGKILL, done.stderr
