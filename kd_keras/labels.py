@@ -53,8 +53,8 @@ def as_array(given: Any, name: str, what: str) -> np.ndarray:
     if array.dtype.kind == "V" and "float" in array.dtype.name:  # bfloat16
         array = array.astype("float32")
     if array.dtype.kind not in "buif":
-        first = f", the first of them {array.flat[0]!r}" if array.size else ""
-        raise _not_numbers(name, what, f"{array.dtype}{first}")
+        received = f"{array.flat[0].item()!r}" if array.size else f"no {array.dtype.name}"
+        raise _not_numbers(name, what, received)
     if array.ndim == 0:
         raise _not_numbers(name, what, f"a single number, {array.item()}")
     return array.astype(keras.backend.floatx()) if array.dtype == np.float64 else array
@@ -126,7 +126,7 @@ def check_numbers(labels: np.ndarray, classes: int, name: str) -> None:
         raise ValueError(
             f"{name} must hold class numbers from 0 to {classes - 1}, the student's classes. "
             f"Received: {_count(bad, flat, 'labels')} that name no class, the first of them "
-            f"{flat[bad[0]]} at position {bad[0]}"
+            f"{flat[bad[0]]:g} at position {bad[0]}"
         )
 
 
@@ -173,7 +173,7 @@ def check_weights(weights: np.ndarray, name: str) -> None:
     if len(bad):
         raise ValueError(
             f"{name} must hold finite numbers that are not negative. Received: "
-            f"{_count(bad, flat, 'weights')} that are not so, the first of them {flat[bad[0]]} at "
+            f"{_count(bad, flat, 'weights')} that are not, the first of them {flat[bad[0]]:g} at "
             f"position {bad[0]}"
         )
 
