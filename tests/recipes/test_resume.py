@@ -150,7 +150,7 @@ def test_killed_from_outside_at_whatever_moment(tmp_path, whole):
     metrics = tmp_path / "run/metrics.jsonl"
     for lines in (2, 6, 10):
         process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 1200
         while time.monotonic() < deadline and process.poll() is None:
             if metrics.exists() and metrics.read_text().count("\n") >= lines:
                 process.kill()

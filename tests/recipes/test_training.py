@@ -236,6 +236,7 @@ def damage(path, place):
     path.write_bytes(data if place else data[: len(data) // 2])
 
 
+@pytest.mark.slow
 def test_a_damaged_working_file_is_named_and_that_training_begins_anew(
     tmp_path, task, checkpoints, caplog
 ):
