@@ -120,5 +120,5 @@ def test_an_ensemble_is_of_students_as_they_are():
 def test_what_is_matched_may_be_given_by_name():
     method = kd.methods.get("born_again", method="rkd", generations=1)
     assert isinstance(method.inner, kd.methods.RKD)
-    with pytest.raises(ValueError, match=r"Unknown method 'rdk'. Did you mean 'rkd'"):
-        kd.methods.get("born_again", method="rdk")
+    with pytest.raises(ValueError, match=r"Unknown method 'rkdd'. Did you mean 'rkd'"):
+        kd.methods.get("born_again", method="rkdd")
