@@ -1,15 +1,32 @@
-# The two commands of a fresh clone: `make demo` and `make test`. Both set up `.venv` first.
+# The commands of a fresh clone: `make demo`, `make test` and `make test-fast`. Each sets up `.venv` first.
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-.PHONY: demo test lint install clean
+# TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
+# every model that is trained in it. Each part of the suite has processes of its own: none passes 2 GB.
+PARTS := methods models recipes tuning rest top
+FILES_methods := tests/methods
+FILES_models := tests/models tests/data
+FILES_recipes := tests/recipes tests/cli
+FILES_tuning := tests/tuning tests/cache
+FILES_rest := tests/losses tests/evaluation
+FILES_top := $(wildcard tests/test_*.py)
+
+.PHONY: demo test test-fast $(PARTS:%=test-%) lint install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
 
-test: .venv/installed-dev lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# `make -k test` goes on with the other parts after a failure
+test: lint $(PARTS:%=test-%)
+
+$(PARTS:%=test-%): test-%: .venv/installed-dev
+	$(PYTEST) $(FILES_$*)
+
+test-fast: .venv/installed-dev
+	$(PYTEST) -m "not slow"
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
