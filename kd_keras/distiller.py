@@ -103,9 +103,9 @@ class Distiller(Mixed):
         first = own.chosen()
         self.method = first.method
         self._watch(self.method.student_taps)
-        self.teacher = first.teacher
-        # built by shapes and not by a first batch, so that checkpoints work before `fit`
         with _named(self.method):
+            self.teacher = first.teacher
+            # built by shapes and not by a first batch, so that checkpoints work before `fit`
             self.method.prepare(self._student_view.shapes, self.teacher)
         deployed = _deployed(self.method, self._student_view)
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours

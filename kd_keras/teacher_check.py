@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from kd_keras import losses
+from kd_keras.graphs import logits_in
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,8 @@ def _scale(sample: Sample) -> str | None:
     labels = sample.labels[: len(pixels)]
 
     def right(given):
-        return np.asarray(sample.teacher(given, training=False)).argmax(axis=1) == labels
+        logits = logits_in(sample.teacher(given, training=False), sample.teacher)
+        return np.asarray(logits).argmax(axis=1) == labels
 
     as_given = right(pixels)
     found = {name: right(change(pixels)) for name, change in SCALES.items()}

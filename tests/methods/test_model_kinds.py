@@ -1,4 +1,7 @@
-"""Every method of the registry trains students and teachers of every kind."""
+"""Every method of the registry trains students and teachers of every kind.
+
+Models are made once: what a test has trained of them is nothing to another.
+"""
 
 import functools
 
@@ -12,7 +15,7 @@ import kd_keras as kd
 from kd_keras.methods import METHODS
 from kd_keras.models.tapped import Tapped
 
-X = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1)).astype("float32")
+X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype("float32")
 Y = np.array([0, 1, 2, 1])
 SETTINGS = {"subclass": {"subclasses": 2}, "byot": {"deployed": "stage2"}}
 LOGITS = {"subclass": 6}
@@ -20,10 +23,10 @@ LOGITS = {"subclass": 6}
 
 def parts(width, logits):
     return [
-        layers.Conv2D(width, 3, strides=2, padding="same", activation="relu", name="stage1"),
-        layers.Conv2D(width + 1, 3, padding="same", activation="relu", name="stage2"),
+        layers.Conv2D(width, 3, strides=2, padding="same", activation="tanh", name="stage1"),
+        layers.Conv2D(width + 1, 3, padding="same", activation="tanh", name="stage2"),
         layers.GlobalAveragePooling2D(name="pool"),
-        layers.Dense(width + 2, activation="relu", name="embedding"),
+        layers.Dense(width + 2, activation="tanh", name="embedding"),
         layers.Dense(logits, name="logits"),
     ]
 
@@ -52,26 +55,21 @@ class Written(Own):
         return {**super().get_config(), **self.settings}
 
 
-def functional(width, logits):
-    x = inputs = keras.Input((8, 8, 1))
-    for part in parts(width, logits):
-        x = part(x)
-    return keras.Model(inputs, x)
-
-
+@functools.cache
 def sequential(width, logits):
     return keras.Sequential([keras.Input((8, 8, 1)), *parts(width, logits)])
 
 
+@functools.cache
 def subclassed(width, logits, first="keras", kind=Own):
     model = kind(width, logits, first)
     model(X)
     return model
 
 
-def of_tensors(width, logits):
+def of_tensors(width, logits, kind=Own):
     """Of more than Keras' layers and operations."""
-    return subclassed(width, logits, "tensorflow")
+    return subclassed(width, logits, "tensorflow", kind)
 
 
 def distiller_of(name, make, taught_by=None, **knobs):
@@ -134,14 +132,15 @@ def test_methods_act_on_taps_of_nested_models():
     train(distiller_of("sftn", nested, **taps))
 
 
-# methods that make new models of the student's or the teacher's architecture: of code of one's own
-# that takes a graph or a configuration
-ANEW = ("born_again", "sftn", "subclass_baseline", "dml")
+# methods that make models of the student's or the teacher's layers: of code of one's own that takes
+# a configuration, or a `call` of which a graph can be made
+ANEW = ("born_again", "sftn", "subclass_baseline", "simkd", "dml")
 
 
-def test_code_that_cannot_be_made_anew_is_refused_before_training():
+def test_code_of_which_no_model_can_be_made_is_refused_before_training():
     for name in ANEW:
-        with pytest.raises(ValueError, match=r"`call` of model .* must be made of Keras' layers"):
+        kind = METHODS[name].__name__
+        with pytest.raises(ValueError, match=rf"^{kind} makes.*`call` of .* Keras' layers and"):
             distiller_of(name, of_tensors)
-    written = functools.partial(subclassed, first="tensorflow", kind=Written)
-    train(distiller_of("born_again", written))
+    train(distiller_of("simkd", of_tensors, sequential))  # of the student nothing is made
+    train(distiller_of("born_again", functools.partial(of_tensors, kind=Written)))
