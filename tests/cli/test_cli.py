@@ -55,10 +55,12 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
         assert re.search(rf"^{row}", done.stdout, re.M)
     assert "which knows nothing of the spread over seeds." in lines[-1]
     logged = done.stderr.splitlines()
-    # a line of how it is run and one of how it went, and nothing of TensorFlow's greetings
-    said = [re.fullmatch(r"\d\d:\d\d:\d\d (seed 0: )?(\w+)[:,] .*", line) for line in logged]
-    words = [found and found[2] for found in said]
-    assert words == ["cnn", "teacher", "mlp", "alone", "mlp", "distilled"]
+    # a line of how it is run and one of how it went, what the teacher knows after one epoch, and
+    # nothing of TensorFlow's greetings
+    line_of = re.compile(r"\d\d:\d\d:\d\d (?:seed 0: |WARNING, seed 0: )?([Tt]he teacher|\w+)\b.*")
+    words = [found and found[1] for found in map(line_of.fullmatch, logged)]
+    taught = ["the teacher", "The teacher"]
+    assert words == ["cnn", "teacher", *taught, "mlp", "alone", "mlp", "distilled"]
 
 
 @pytest.mark.slow
@@ -340,7 +342,7 @@ def test_mnist_without_files_exits_2_in_time(tmp_path):
         pytest.skip(f"{builtin.MNIST_HOST} can be reached: TFDS would download MNIST")
     start = time.monotonic()
     done = kd_keras("distill", "--preset", "mnist-kd", "--data-dir", "absent", cwd=tmp_path)
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 120  # TFDS would try for 200 s
     assert (done.returncode, done.stdout) == (2, "")
     assert "MNIST is not prepared in absent" in done.stderr
     assert "tfds.load('mnist'" in done.stderr

@@ -230,16 +230,20 @@ def test_only_one_method_may_decide_on_what_is_deployed():
         kd.methods.Sum(two)
 
 
-def test_a_student_of_which_nothing_can_be_made_is_refused():
-    inner = networks()["student"]
+def test_a_tap_inside_a_nested_student_is_deployed_from():
+    """A backbone inside a model is how transfer learning is written."""
+    both = networks()
     inputs = keras.Input((8, 8, 1))
-    nested = keras.Model(inputs, inner(inputs))
-    with pytest.raises(ValueError, match="No other model can be made of tap 'lenet5/embedding'"):
-        kd.Distiller(
-            student=nested,
-            teacher=networks()["teacher"],
-            method=kd.methods.CID("lenet5/embedding"),
-        )
+    nested = keras.Model(inputs, both["student"](inputs))
+    distiller = kd.Distiller(
+        student=nested, teacher=both["teacher"], method=kd.methods.CID("lenet5/embedding")
+    )
+    distiller.compile(run_eagerly=True)
+    x, y = images()
+    distiller.fit(x[:8], y[:8], batch_size=4, verbose=0)
+    np.testing.assert_allclose(
+        distiller.deployed(x[:8]), distiller.predict(x[:8], verbose=0), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("bad", [0, 2.0, True, "2"])

@@ -18,30 +18,23 @@ def pixels(model):
     return rng.integers(0, 256, size=(2, *model.input_shape[1:]), dtype=np.uint8)
 
 
-def test_takes_uint8_pixels_and_gives_logits(built, model_name):
+def test_takes_uint8_or_float_pixels_and_gives_logits_of_its_embedding(built, model_name):
     model = built(model_name)
-    logits = model(pixels(model))
+    head = model.get_layer("logits")
+    both = keras.Model(model.input, [head.input, head.output])
+    images = pixels(model)
+    embedding, logits = both(images)
     assert tuple(logits.shape) == (2, 3)
     assert logits.dtype == "float32"
     assert np.isfinite(logits).all()
     assert not np.allclose(np.sum(logits, axis=-1), 1.0)
-    assert model.get_layer("logits").activation is keras.activations.linear
-    assert model.get_layer("logits").output is model.output
-
-
-def test_uint8_and_float_pixels_are_the_same(built, model_name):
-    model = built(model_name)
-    images = pixels(model)
-    np.testing.assert_array_equal(model(images), model(images.astype("float32")))
-
-
-def test_embedding_enters_the_logits(built, model_name):
-    model = built(model_name)
-    embedding = keras.Model(model.input, model.get_layer("embedding").output)
-    images = pixels(model)
-    kernel, bias = model.get_layer("logits").get_weights()
-    want = model(images)
-    np.testing.assert_allclose(embedding(images) @ kernel + bias, want, rtol=1e-4, atol=1e-5)
+    assert head.activation is keras.activations.linear
+    assert head.output is model.output
+    kernel, bias = head.get_weights()
+    np.testing.assert_allclose(embedding @ kernel + bias, logits, rtol=1e-4, atol=1e-5)
+    entering = model.get_layer("embedding").output
+    assert head.input is entering or model.get_layer("embedding_dropout").input is entering
+    np.testing.assert_array_equal(model(images.astype("float32")), logits)
 
 
 def test_is_flat_and_carries_its_name(built, model_name):

@@ -351,7 +351,10 @@ def lambda_file(path):
         (softmax_file, "must return logits, .* To mend it"),
         (damaged_file, "cannot be loaded as a Keras model"),
         (lambda_file, "cannot be loaded as a Keras model: .*Lambda"),
-        (lambda path: path.write_text("no model"), "cannot be loaded as a Keras model"),
+        (
+            lambda path: path.write_text("no model"),
+            r"A whole Keras model is needed, .* is neither\.",
+        ),
     ],
 )
 def test_a_file_that_cannot_teach_is_refused_before_anything_is_written(tmp_path, write, said):
