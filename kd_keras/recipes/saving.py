@@ -62,7 +62,13 @@ def read_model(path: str | Path) -> keras.Model:
             f"or export its student: `keras.models.load_model({str(path)!r}).student.save(...)`, "
             "or `.deployed` where its method deploys another model."
         )
-    heads.refuse_probabilities(str(path), model)
+    try:
+        heads.refuse_probabilities(str(path), model)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} There `model` is `keras.models.load_model({str(path)!r})`, to be saved again "
+            "with `model.save`"
+        ) from error
     return model
 
 
