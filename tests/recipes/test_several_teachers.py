@@ -51,7 +51,7 @@ def test_files_teach_beside_each_other_and_are_part_of_the_run(tmp_path):
     [
         (("cnm",), {}, "Did you mean 'cnn'"),
         (("cnn:widht=2",), {}, "Did you mean 'width'"),
-        (("absent.keras",), {}, "absent.keras, which is not there"),
+        (("absent.keras",), {}, "There is no model file absent.keras"),
         (("cnn",), {"teacher_mean": "arithmetical"}, "Did you mean 'arithmetic'"),
         (("lenet5",), {"method": "rkd"}, "none of them is its head"),
     ],
