@@ -63,7 +63,7 @@ def symbolic(model: keras.Model, taps: Iterable[str]) -> tuple[keras.Model, dict
         >>> model = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
         >>> twin, tensors = symbolic(model, ["stage2", "logits"])
         >>> keras.Model(twin.input, tensors["stage2"]).output_shape
-        (None, 8, 8, 16)
+        (None, 4, 4, 16)
     """
     taps = tuple(taps)
     try:
