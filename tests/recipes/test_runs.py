@@ -238,6 +238,7 @@ def test_a_damaged_line_of_an_epoch_is_set_aside_and_the_sound_ones_are_kept(out
     assert f"{path} is damaged: line 2: 'epoch' is '2', and must be a whole number" in caplog.text
     assert (out / "metrics.jsonl.damaged").exists()
     assert run.holds(seed=0, model="alone", epochs=1)
+    assert not run.holds(seed=1, model="alone", epochs=1)
     assert not run.holds(seed=0, model="teacher", epochs=2)
 
 
