@@ -71,13 +71,14 @@ class Supervised(Entrance):
 
     def _check_strategy(self, role: str, model: keras.Model) -> None:
         """Raise `ValueError` for a model that lies on other devices than this trainer's steps."""
-        theirs, ours = (each.distribute_strategy for each in (model, self))
-        if theirs is not ours and max(theirs.num_replicas_in_sync, ours.num_replicas_in_sync) > 1:
+        # where a model was made under none, `distribute_strategy` is the one of this moment
+        theirs, ours = (each._distribute_strategy for each in (model, self))
+        count, wanted = (1 if s is None else s.num_replicas_in_sync for s in (theirs, ours))
+        if theirs is not ours and max(count, wanted) > 1:
             raise ValueError(
                 f"`{role}` and the {type(self).__name__} must be made under the same distribution "
                 "strategy: make both within `with strategy.scope():`. Received: a student of "
-                f"{theirs.num_replicas_in_sync} replicas for a training on "
-                f"{ours.num_replicas_in_sync}"
+                f"{count} replicas for a training on {wanted}"
             )
 
     @property
