@@ -8,6 +8,7 @@ next writing under that name removes it. Nothing that is named otherwise is ever
 import contextlib
 import ctypes
 import errno
+import fcntl
 import fnmatch
 import functools
 import hashlib
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 MARK = ".kd_keras."  # how the name of every working folder begins
 LOCK = ".lock"  # inside it
 REPLACED = "replaced"  # inside it: what had the target's name before
+GONE = ".gone"  # what its name ends with while it is removed
 LONGEST = 200  # bytes of a target's name that its working folder repeats; the system allows 255
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
@@ -150,12 +151,28 @@ def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
         return
     for path in [Path(entry.path) for entry in os.scandir(folder)]:
         # the eight characters that `mkdtemp` draws
-        named = path.name.startswith(begin) and re.search(r"\.[a-z0-9_]{8}$", path.name)
-        if named and path.is_dir() and not path.is_symlink() and os.access(path, os.W_OK):
-            with _held(path) as held:
-                if held:
-                    _bring_back(path)
-                    shutil.rmtree(path)
+        named = path.name.startswith(begin) and re.search(rf"\.[a-z0-9_]{{8}}({GONE})?$", path.name)
+        if not (named and path.is_dir() and not path.is_symlink() and os.access(path, os.W_OK)):
+            continue
+        if path.name.endswith(GONE):
+            shutil.rmtree(path, ignore_errors=True)  # others may be at it too
+            continue
+        with _held(path) as held:
+            if held:
+                _bring_back(path)
+                _remove(path)
+
+
+def _remove(working: Path) -> None:
+    """Remove a working folder whose lock is held.
+
+    It loses its name together with the lock in it: nobody can make a new lock in its remains and
+    take them for a folder that is whole.
+    """
+    gone = working.with_name(working.name + GONE)
+    with contextlib.suppress(FileNotFoundError):  # somebody has removed it by hand
+        working.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def discard(paths: Iterable[Path]) -> None:
@@ -195,23 +212,42 @@ def _working_folder(target: Path) -> Iterator[Path]:
             try:
                 yield working
             finally:
-                shutil.rmtree(working, ignore_errors=True)
+                _remove(working)
         return
 
 
 @contextlib.contextmanager
 def _held(working: Path) -> Iterator[bool]:
-    """Hold the lock of a working folder if that can be had at once; says whether it is held."""
-    lock = FileLock(working / LOCK)
+    """Hold the lock of a working folder if that can be had at once; says whether it is held.
+
+    Nothing is made but the lock file, while `filelock` would make the folder anew that another
+    process has just removed.
+    """
     try:
-        lock.acquire(timeout=0)
-    except (Timeout, FileNotFoundError):
+        descriptor = os.open(working / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
         yield False
         return
     try:
-        yield (working / LOCK).exists()  # else whoever had the lock before has removed the folder
+        yield _locked(descriptor) and _is(descriptor, working / LOCK)
     finally:
-        lock.release()
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether an open file still has this name: whoever had its lock may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _stem(name: str) -> str:

@@ -116,8 +116,8 @@ def test_rows_on_disk_are_for_any_process(tmp_path):
         )
         assert done.returncode == 0, done.stderr[-3000:]
         said.append(done.stdout.split())
-    assert int(said[0][0]) == 600
-    assert int(said[1][0]) < 100
+    assert int(said[0][0]) == 600 + ASKED_TWICE  # what was stored is asked about again
+    assert int(said[1][0]) == 4
     assert said[0][1:] == said[1][1:]
 
 

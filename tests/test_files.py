@@ -161,7 +161,7 @@ def test_a_kill_between_two_renamings_is_mended(tmp_path):
 def test_several_that_write_one_folder_at_once_all_succeed(tmp_path, monkeypatch, exchange):
     if not exchange:
         monkeypatch.setattr(files, "_renameat2", lambda: None)
-    target, gate, failed = tmp_path / "student", threading.Barrier(4), []
+    target, gate, failed = tmp_path / "student", threading.Barrier(8), []
 
     def write(number):
         try:
@@ -175,7 +175,7 @@ def test_several_that_write_one_folder_at_once_all_succeed(tmp_path, monkeypatch
             gate.abort()
             raise
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for writer in writers:
         writer.start()
     for writer in writers:
