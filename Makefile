@@ -2,19 +2,22 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 # TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
 # every model that is trained in it. Each part of the suite has processes of its own: none passes 2 GB.
-PARTS := methods models recipes tuning rest top
-FILES_methods := tests/methods
+# Files of few long tests stand first, so that no process is left alone with one at the end.
+PARTS := contract methods models recipes commands tuning docs top
+FILES_contract := $(wildcard tests/methods/test_*_contract.py tests/methods/test_stored_*.py)
+FILES_methods := $(filter-out $(FILES_contract),$(wildcard tests/methods/test_*.py)) tests/losses tests/evaluation
 FILES_models := tests/models tests/data
-FILES_recipes := tests/recipes tests/cli
-FILES_tuning := tests/tuning tests/cache
-FILES_rest := tests/losses tests/evaluation
-FILES_top := $(wildcard tests/test_*.py)
+FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
+FILES_commands := tests/cli tests/cache
+FILES_tuning := tests/tuning
+FILES_docs := $(wildcard tests/test_benchmarks.py tests/test_doc*.py tests/test_export*.py tests/test_report*.py)
+FILES_top := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py))
 
-.PHONY: demo test test-fast $(PARTS:%=test-%) lint install clean
+.PHONY: demo test test-fast $(PARTS:%=test-%) test-files lint install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
@@ -24,6 +27,9 @@ test: lint $(PARTS:%=test-%)
 
 $(PARTS:%=test-%): test-%: .venv/installed-dev
 	$(PYTEST) $(FILES_$*)
+
+test-files:
+	@echo $(foreach part,$(PARTS),$(FILES_$(part)))
 
 test-fast: .venv/installed-dev
 	$(PYTEST) -m "not slow"

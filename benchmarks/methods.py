@@ -19,6 +19,7 @@ from kd_keras.supervised import Supervised
 
 ALONE = "student alone"
 SEVERAL = ("born_again", "born_again_labels", "dml")  # of trainings, of models
+QUICK = ("kd", "hint", "rkd", "byot")  # one of each family
 SHAPE, CLASSES, BATCH, WIDTH = (28, 28, 1), 10, 128, 0.5
 
 
@@ -69,7 +70,8 @@ def measure(settings: Settings) -> results.Case:
     count = 3 * BATCH if settings.quick else settings.examples
     x = rng.integers(0, 256, (count, *SHAPE), dtype="uint8")
     y = rng.integers(0, CLASSES, count, dtype="int32")
-    models: dict[str, Any] = {ALONE: alone(), **{name: distilled(name) for name in timed()}}
+    names = QUICK if settings.quick else timed()
+    models: dict[str, Any] = {ALONE: alone(), **{name: distilled(name) for name in names}}
     sides = {
         name: timing.steady_epochs(model, x, y, batch_size=BATCH) for name, model in models.items()
     }

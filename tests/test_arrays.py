@@ -58,6 +58,7 @@ def same(left, right):
         np.testing.assert_allclose(mine, yours, rtol=1e-4, atol=1e-5, err_msg=mine.path)
 
 
+@pytest.mark.slow
 def test_rows_on_disk_are_for_any_teacher_of_the_same_weights(examples, mlp, tmp_path, seen):
     kept, model = Cache(tmp_path), mlp(1)
     first = train(mlp(0), Counted(model), examples, kept)
@@ -131,6 +132,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_rows_too_large_for_memory_are_read_by_index(examples, mlp, tmp_path, settings, seen):
     kept = Cache(tmp_path, memory_share=0.0)
@@ -175,6 +177,7 @@ def test_what_is_read_by_index_is_of_the_last_fit(examples, mlp, tmp_path):
     same((distiller, history), (runs[1][0], want))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["float16", "top2"])
 def test_the_storage_is_what_the_student_learns_from(examples, mlp, tmp_path, storage):
     kept = Cache(tmp_path, storage=storage, memory_share=0.0)

@@ -45,6 +45,7 @@ def same(one, other):
     return all(np.array_equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
 
 
+@pytest.mark.slow
 def test_fitnets_is_its_stages_trained_by_hand(data):
     whole = distiller_of(kd.methods.FitNets(hint_epochs=3))
     student, teacher = built("lenet5"), built("cnn", 9, width=0.25)
@@ -91,6 +92,7 @@ def test_assistants_may_be_models_of_ones_own(data):
     assert again.count_params() == mine.count_params()
 
 
+@pytest.mark.slow
 def test_an_assistant_is_chosen_by_its_accuracy(data):
     x, y = data
     method = kd.methods.TAKD(assistants="mlp(hidden=16,),lenet5", choose="accuracy")
@@ -116,6 +118,7 @@ def test_what_is_chosen_on_validation_asks_for_it_before_anything_is_trained(dat
     assert all(map(np.array_equal, new, weights(distiller.before[0].student)))
 
 
+@pytest.mark.slow
 def test_a_friendly_teacher_is_a_new_one(data):
     teacher = built("cnn", 9, width=0.25)
     kept = weights(teacher)
@@ -126,6 +129,7 @@ def test_a_friendly_teacher_is_a_new_one(data):
     assert all(map(np.array_equal, kept, weights(teacher)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [kd.methods.Subclass(3), kd.methods.SubclassBaseline(3)])
 def test_a_teacher_of_classes_is_followed_by_one_that_finds_subclasses(data, method):
     student = built("lenet5", classes=method.logits(10))
@@ -134,6 +138,7 @@ def test_a_teacher_of_classes_is_followed_by_one_that_finds_subclasses(data, met
     assert distiller.deployed.output_shape == (None, 10)
 
 
+@pytest.mark.slow
 def test_generations_are_born_again_from_each_other(data):
     distiller = trained(distiller_of("born_again"), *data)
     first, second = distiller.before
@@ -165,6 +170,7 @@ def test_all_are_compiled_alike_and_callbacks_are_the_students(data):
     assert seen == [2, 3]
 
 
+@pytest.mark.slow
 def test_alpha_is_that_of_every_stage_without_its_own(data):
     distiller = distiller_of(kd.methods.TAKD(kd.methods.FitNets(), assistants="lenet5"))
     distiller.alpha = 0.75
@@ -181,6 +187,7 @@ def test_no_labels_are_needed_where_nobody_asks_for_them(data):
         trained(distiller_of(kd.methods.TAKD(assistants="lenet5")), data[0])
 
 
+@pytest.mark.slow
 def test_what_keras_prints_has_a_name(data, capsys):
     trained(distiller_of("fitnets"), *data)
     assert capsys.readouterr().out == ""
@@ -197,6 +204,7 @@ def test_they_are_trained_once(data):
     assert distiller.histories == {"hint": done}
 
 
+@pytest.mark.slow
 def test_one_that_was_interrupted_goes_on_with_what_is_left(data, monkeypatch):
     distiller = distiller_of(kd.methods.TAKD(assistants="mlp(hidden=16,),lenet5"))
     (_, first), (_, second) = distiller._earlier._waiting
@@ -211,6 +219,7 @@ def test_one_that_was_interrupted_goes_on_with_what_is_left(data, monkeypatch):
     assert distiller._earlier.waiting == 0
 
 
+@pytest.mark.slow
 def test_one_that_is_not_trained_yet_is_not_saved_and_one_that_is_goes_on(data, tmp_path):
     path = tmp_path / "distiller.keras"
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"))
@@ -237,6 +246,7 @@ def test_a_pipeline_trains_all_of_them_unless_it_holds_answers_of_one(data):
         trained(distiller, batches, batch_size=None)
 
 
+@pytest.mark.slow
 def test_stored_answers_lack_what_an_earlier_training_asks_for(data):
     teacher = built("cnn", 9, width=0.25)
     pairs = tf.data.Dataset.from_tensor_slices(data)
@@ -263,6 +273,7 @@ def test_stages_of_ones_own_come_before(data):
     assert len(distiller.histories["warm"]["loss"]) == 1
 
 
+@pytest.mark.slow
 def test_answers_are_kept_as_the_distiller_is_told(data, tmp_path):
     kept = cache.Cache(tmp_path)
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"), teacher_cache=kept)

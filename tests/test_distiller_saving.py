@@ -31,6 +31,7 @@ def same_variables(left, right):
         np.testing.assert_array_equal(mine, yours, err_msg=mine.path)
 
 
+@pytest.mark.slow
 def test_training_goes_on_after_a_file_as_it_would_have(examples, mlp, forgetful, tmp_path):
     """With batch statistics, the state of Adam and two schedules on the way.
 

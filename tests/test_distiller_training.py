@@ -41,6 +41,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_cached_and_live_are_the_same_training(examples, mlp, settings):
     runs = [
@@ -95,6 +96,7 @@ def generator(x, y, weight):
             yield tuple(part[4 * k : 4 * k + 4] for part in (x, y, weight))
 
 
+@pytest.mark.slow
 def test_every_kind_of_input_is_the_same_training(examples, mlp):
     x, y = examples
     weight = np.linspace(0.0, 2.0, 16).astype("float32")
@@ -130,6 +132,7 @@ def test_every_kind_of_input_is_the_same_training(examples, mlp):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiled", "mode"),
     [

@@ -63,6 +63,7 @@ def same_weights(model, other, rtol=1e-5, atol=1e-6):
         np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol, err_msg=ours.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_a_step_is_the_step_by_hand(examples, alpha, temperature, linear_teacher):

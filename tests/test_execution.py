@@ -58,6 +58,7 @@ def same(ours, theirs, **tolerance):
         np.testing.assert_allclose(mine, yours, **tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("steps", [1, 4])
 def test_fused_batch_normalisation_is_keras_own(settings, steps):

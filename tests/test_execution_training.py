@@ -63,6 +63,7 @@ def same(left, right, rtol=1e-3, atol=1e-4):
         np.testing.assert_allclose(mine, yours, rtol=rtol, atol=atol, err_msg=mine.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS.values(), ids=WAYS)
 def test_every_way_is_the_same_training_of_dense_layers(many, mlp, how):
     same(train(mlp(0), mlp(1), many, how), train(mlp(0), mlp(1), many, KERAS))
@@ -90,6 +91,7 @@ ADAMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ADAMS.values(), ids=ADAMS)
 def test_a_fused_update_is_keras_own(many, mlp, make):
     runs = [train(mlp(0), mlp(1), many, how, make()) for how in (FUSED, KERAS)]
@@ -134,6 +136,7 @@ def test_what_was_chosen_is_logged_and_what_runs(many, mlp, caplog):
     assert caplog.text.count(str(chosen)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "steps", "jit"),
     [
@@ -165,6 +168,7 @@ def test_a_callback_of_single_batches_is_called_for_every_batch(many, mlp):
     assert seen == list(range(51))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [False, True])
 def test_lengths_that_are_no_multiple_after_several_steps_at_once(many, mlp, before):
     x, y = many
@@ -204,6 +208,7 @@ def test_as_many_steps_are_taken_as_were_asked_for(many, mlp):
     assert [history["val_loss"][-1], history["val_accuracy"][-1]] == pytest.approx(by_steps)
 
 
+@pytest.mark.slow
 def test_two_models_trained_in_turn_do_not_meet(many, mlp):
     """Replaced calls and updates are put back after each step that is traced."""
     alone = train(mlp(0), mlp(1), many, FUSED)

@@ -79,6 +79,7 @@ def pixels(n, seed=0):
     return np.random.default_rng(seed).integers(0, 256, size=(n, *SHAPE)).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_record_says_what_was_written_and_compared(made):
     record = dataclasses.asdict(made)
     assert json.loads(json.dumps(record)) == record
@@ -100,6 +101,7 @@ def test_each_weight_is_stored_once(made, model):
     assert weights <= os.path.getsize(os.path.join(made.path, "variables", data[0])) < 1.1 * weights
 
 
+@pytest.mark.slow
 def test_a_stranger_gets_the_answers_of_the_model(made, model, tmp_path):
     """Another folder, an import path without this library, TensorFlow alone."""
     images = pixels(5, seed=1)
@@ -131,6 +133,7 @@ def test_predict_answers_many_images_by_the_default_signature(made, model):
     np.testing.assert_allclose(answers["probabilities"].sum(axis=1), 1.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced(model, tmp_path):
     path = tmp_path / "student"
     small = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(2)])
@@ -146,6 +149,7 @@ def test_an_earlier_export_is_replaced(model, tmp_path):
     assert set(tf.saved_model.load(str(path)).signatures) == {"grade", "serving_default"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_a_16_bit_model_answers_in_32_bits(dtype, tmp_path):
     made = export.saved_model(build(dtype=dtype), tmp_path / "half")
@@ -178,6 +182,7 @@ class Noise(layers.Layer):
         return x + tf.random.normal(tf.shape(x))
 
 
+@pytest.mark.slow
 def test_an_export_that_answers_otherwise_takes_no_name(tmp_path, model):
     kept = tmp_path / "kept"
     kept.mkdir()
@@ -189,6 +194,7 @@ def test_an_export_that_answers_otherwise_takes_no_name(tmp_path, model):
     assert (kept / "saved_model.pb").read_text() == "an earlier export"
 
 
+@pytest.mark.slow
 def test_an_export_that_cannot_be_loaded_takes_no_name(tmp_path):
     """The graph calls back into the Python process that wrote it."""
 
@@ -221,6 +227,7 @@ def test_a_table_that_no_layer_holds_is_said_to_be_so(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_logits_that_are_not_numbers_are_refused(tmp_path):
     net = build()
     net.layers[-1].bias.assign([np.nan, 0.0, 0.0, 0.0])

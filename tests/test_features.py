@@ -81,6 +81,7 @@ def check(model):
     return halves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenetv2", "mobilenetv3small"])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_frozen_backbone_ends_in_its_embedding(name, dropout):

@@ -109,6 +109,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -126,6 +127,7 @@ def test_stored_and_ordinary_are_the_same_training(data, kind, settings):
         assert (np.abs(np.asarray(ours) - np.asarray(theirs)).max() > 0) == moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["distiller", "supervised"])
 def test_the_backbone_sees_every_image_once(data, kind):
     x, y = data
@@ -146,6 +148,7 @@ def test_the_backbone_sees_every_image_once(data, kind):
     assert SEEN["live"].numpy() == 120
 
 
+@pytest.mark.slow
 def test_after_thawing_the_whole_student_is_trained(data):
     runs = []
     for mode in ("auto", "off"):
@@ -160,6 +163,7 @@ def test_after_thawing_the_whole_student_is_trained(data):
     same(*runs)
 
 
+@pytest.mark.slow
 def test_frozen_again_after_it_learned_the_features_are_new(data):
     model = student()
     train(model, "auto", data)
@@ -171,6 +175,7 @@ def test_frozen_again_after_it_learned_the_features_are_new(data):
     same(train(model, "auto", data), train(twin, "off", data))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tap", "images"),
     [

@@ -61,6 +61,7 @@ def bad(examples):
     return y
 
 
+@pytest.mark.slow
 def test_a_bad_label_is_refused_however_it_comes(examples, mlp, bad):
     """By `evaluate`, by `fit`, and in what `fit` validates on."""
     x, y = examples
@@ -84,6 +85,7 @@ def test_a_bad_label_is_refused_however_it_comes(examples, mlp, bad):
         distiller.fit(x, y, validation_data=[x, bad], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"steps_per_execution": 3}, {"jit_compile": True}])
 def test_a_pipeline_is_refused_at_the_batch_whatever_runs_the_steps(examples, mlp, bad, settings):
     """And nothing is traced anew for looking at the labels."""
@@ -147,6 +149,7 @@ def test_arrays_are_refused_before_the_first_step(examples, mlp, given, message)
     assert distiller.optimizer.iterations == 0
 
 
+@pytest.mark.slow
 def test_each_batch_says_what_its_labels_are(examples, mlp):
     """Class numbers to train on and distributions to validate on, and the reverse."""
     x, y = examples
@@ -181,6 +184,7 @@ def on_batch(trainer, x, y):
     return found
 
 
+@pytest.mark.slow
 def test_single_batches_before_and_after_fit(examples, mlp):
     """After `fit` of arrays too, which counts the steps of an epoch in calls of several."""
     x, y = examples
@@ -228,6 +232,7 @@ def two_inputs(names, by_name, seed=0):
     return keras.Model(dict(zip(names, inputs, strict=True)) if by_name else inputs, answer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_name", [True, False])
 def test_the_names_of_inputs_are_the_users(examples, by_name):
     """`image` and `index` among them: the loss is that of the same model under other names."""

@@ -55,6 +55,7 @@ def test_of_three_peers_each_learns_from_the_mean_of_the_others():
     np.testing.assert_allclose(found["loss"], total, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda: keras.optimizers.SGD(0.1), keras.optimizers.Adam])
 def test_a_step_is_that_of_a_distiller_for_each(mlp, examples, make):
     together = mutual(mlp(0), mlp(1, width=7), optimizer=make())
@@ -94,6 +95,7 @@ def test_each_student_runs_once_a_step(examples):
     assert [layer.count for layer in counted] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_weight_of_zero_takes_an_example_out_for_all(mlp, examples):
     x, y = examples
     weight = np.where(np.arange(16) % 4 == 0, 0.0, 1.0)
@@ -107,6 +109,7 @@ def test_a_weight_of_zero_takes_an_example_out_for_all(mlp, examples):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -150,6 +153,7 @@ def test_students_and_not_only_the_first_learn_and_are_judged(mlp, examples):
     np.testing.assert_allclose(trainer.predict(x, verbose=0), trainer.students[0](x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_it_goes_on_as_if_it_had_not_been(forgetful, examples, tmp_path):
     x, y = examples
     trainer = mutual(forgetful(0), forgetful(1), optimizer=keras.optimizers.Adam(0.02))

@@ -124,6 +124,7 @@ def test_the_page_needs_nothing_else_and_text_cannot_become_markup(html):
     assert "&lt;/pre&gt;&lt;script&gt;" in html
 
 
+@pytest.mark.slow
 def test_several_runs_make_one_page(run, tmp_path):
     other = write_run(tmp_path / "digits", classes=10, seeds=1, beats=False)
     single = write_run(tmp_path / "train", single=True)

@@ -106,6 +106,7 @@ def write_search(folder, search):
 # --- the page ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("search", "plots"),
     [(of_kd(), {"search", "surface", "parallel"}), (of_methods(), {"search", "parallel"})],
@@ -135,6 +136,7 @@ def test_the_curves_are_those_of_the_search_and_of_its_best_trial(tmp_path):
     assert tuned == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_the_report_of_a_search_is_drawn_again_from_its_folder(tmp_path):
     run = write_search(tmp_path / "tune", of_kd())
     first = report.build([run], run / "report").read_text()

@@ -52,6 +52,7 @@ def same(ours, theirs):
         np.testing.assert_allclose(mine, yours, rtol=1e-5, atol=1e-6, err_msg=mine.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_restarted_one_is_a_new_one(examples, make):
     used = Supervised(student=student())
@@ -100,6 +101,7 @@ def test_nothing_is_traced_again(examples, mlp):
     assert TRACES == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["supervised", "distiller"])
 @pytest.mark.parametrize("length", [16, 14])
 def test_a_first_fit_is_traced_once(examples, mlp, kind, length):

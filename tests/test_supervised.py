@@ -27,6 +27,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_it_is_keras_own_fit_of_the_student(examples, forgetful, settings):
     """With dropout and batch normalisation, and a last batch that is smaller than the others.
@@ -109,6 +110,7 @@ def test_a_wholly_frozen_student_and_a_loss_on_probabilities_are_refused(example
         train(student, examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -26,6 +26,7 @@ def pipeline(pictures, slices):
     return slices(pictures)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_every_example_carries_the_live_answer(form, where, pipeline, cnn, same_answers, on_disk):
@@ -78,6 +79,7 @@ def test_an_ensemble(pipeline, cnn, same_answers):
     assert same_answers(attached, lambda images: ensemble({"image": images})["logits"]) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augmentation",
     ["shift", "symmetries", lambda image, key: tf.image.stateless_random_flip_up_down(image, key)],
@@ -104,6 +106,7 @@ def test_a_view_is_that_of_the_example_and_not_of_the_order(pipeline, cnn):
     assert once != views(pipeline, seed=1)
 
 
+@pytest.mark.slow
 def test_other_augmentations_seeds_and_views_are_other_rows(pipeline, cnn, on_disk):
     settings = [
         {"augmentation": "shift", "views": 2},

@@ -27,6 +27,7 @@ def opened(request, mlp, x, on_disk):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", STORAGES, ids=str)
 def test_rows_are_gathered_in_any_order_inside_a_pipeline(opened, storage):
     stored, order = opened(storage), [3, 3, 15, 0, 7]

@@ -55,6 +55,7 @@ def test_arrays_can_be_taken_up_anywhere(x, start):
     np.testing.assert_array_equal(np.concatenate([*Arrays(x, 4).batches(start), x[:0]]), x[start:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["shift", "symmetries"])
 @pytest.mark.parametrize("where", ["split", "filed"])
 def test_the_views_of_a_split_are_the_pixels_of_its_epochs(where, augmentation, request):

@@ -64,28 +64,29 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
 
 
 @pytest.mark.slow
-def test_json_is_the_results_and_nothing_else(tmp_path):
-    done = kd_keras("distill", "--smoke", "--json", "--out", "run", "--export", "e", cwd=tmp_path)
+def test_json_is_the_results_and_nothing_else(smoke):
+    """A finished run is shown again, and not trained anew."""
+    folder, _ = smoke
+    done = kd_keras("distill", "--smoke", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    kept = json.loads((tmp_path / "run/results.json").read_text())
-    assert found == kept
+    assert found == json.loads((folder / "runs/digits-kd/results.json").read_text())
     assert set(found["models"]) == {"teacher", "alone", "distilled"}
-    assert found["export"]["path"] == "e"
+    assert found["export"]["path"] == "saved_models/digits-kd"
 
 
 @pytest.mark.slow
-def test_other_settings_in_a_finished_folder_are_refused_and_overwrite_replaces(smoke, tmp_path):
+def test_other_settings_in_a_finished_folder_are_refused_and_overwrite_replaces(
+    smoke, main, tmp_path
+):
     folder, _ = smoke
     again = ("distill", "--smoke", "--export", tmp_path / "e", "--alpha", "0.5")
     refused = kd_keras(*again, cwd=folder)
     assert refused.returncode == 2
     assert re.search(r"run of other settings \(alpha\).*--overwrite", refused.stderr)
     out = tmp_path / "run"
-    first = kd_keras("train", *QUICK, "--out", out, cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
-    second = kd_keras("train", *QUICK, "--epochs", "2", "--out", out, "--overwrite", cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
+    assert main("train", *QUICK, "--out", out)[0] == 0
+    assert main("train", *QUICK, "--epochs", "2", "--out", out, "--overwrite")[0] == 0
     assert json.loads((out / "config.json").read_text())["epochs"] == 2
     assert (out / "metrics.jsonl").read_text().count("\n") == 2
 

@@ -8,6 +8,7 @@ import pytest
 QUICK = ("--smoke", "--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,")
 
 
+@pytest.mark.slow
 def test_study_prints_its_grid_the_table_and_the_choice(main, tmp_path):
     code, out, err = main("study", *QUICK, "--seeds", "0", "1")
     assert code == 0
@@ -27,6 +28,7 @@ def test_study_prints_its_grid_the_table_and_the_choice(main, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_shown_again_and_not_trained(main, tmp_path):
     first = main("study", *QUICK)
     report = tmp_path / "runs/digits-study/report/index.html"

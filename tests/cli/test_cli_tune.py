@@ -13,6 +13,7 @@ WORKERS = "kd_keras.cli.workers:TuneByWorkers"
 QUICK = ("--smoke", "--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,")
 
 
+@pytest.mark.slow
 def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_path):
     code, out, err = main("tune", *QUICK, "--trials", "2")
     assert code == 0

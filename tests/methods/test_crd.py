@@ -185,6 +185,7 @@ def images(n=48):
     return rng.integers(0, 256, (n, 8, 8, 1)).astype("uint8"), np.arange(n) % 10
 
 
+@pytest.mark.slow
 def test_arrays_tell_it_how_many_examples_there_are_and_of_which_class():
     trained, (x, y) = distiller(), images()
     found = trained.fit(x, y, batch_size=16, epochs=8, validation_split=0.25, verbose=0).history
@@ -201,6 +202,7 @@ def test_more_examples_than_there_is_room_for_are_refused_before_training():
         trained.fit(x, y, verbose=0)
 
 
+@pytest.mark.slow
 def test_an_index_beyond_the_room_stops_the_training():
     trained, (x, y) = distiller(examples=40), images()
     data = tf.data.Dataset.from_tensor_slices(({"image": x, "index": np.arange(48)}, y)).batch(16)

@@ -121,6 +121,7 @@ def test_subclass_gives_the_numbers_of_the_sheet():
     np.testing.assert_allclose(np.mean(hard), 0.30138160, atol=5e-9)
 
 
+@pytest.mark.slow
 def test_a_teacher_is_trained_to_use_its_subclasses(tmp_path):
     """With the auxiliary loss the logits of a class's subclasses part; without, they need not."""
     spreads = []
@@ -170,6 +171,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_is_deployed_answers_as_the_method_and_is_judged(name):
     distiller = SETTINGS[name]()

@@ -145,6 +145,7 @@ def distiller(method=None, **settings):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deployed", [None, "stage1"])
 def test_a_student_teaches_itself_and_every_exit_learns(deployed):
     made = distiller(BYOT(deployed=deployed))
@@ -177,6 +178,7 @@ def test_an_exit_is_a_plain_and_smaller_model(tmp_path):
     assert again.count_params() < made.student.count_params()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_given_is_not_run():
     calls = []
 
@@ -197,6 +199,7 @@ def test_a_teacher_that_is_given_is_not_run():
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 def test_it_goes_on_after_loading_without_a_teacher(tmp_path):
     made = distiller()
     x, y = images()

@@ -175,6 +175,7 @@ def test_a_wrong_tap_is_refused_before_training(method, message):
         kd.Distiller(student=small(), teacher=teacher, method=method)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "tolerance"),
     [
@@ -194,6 +195,7 @@ def test_training_on_features_lowers_their_loss(method, tolerance):
     assert losses_by_epoch[-1] < tolerance * losses_by_epoch[0]
 
 
+@pytest.mark.slow
 def test_a_tap_may_be_a_path_into_a_nested_model():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((8, 8, 1))

@@ -40,12 +40,14 @@ def losses(name, x, y):
     return distiller.fit(x, y, batch_size=COUNT // 2, verbose=0).history["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_equal_data_give_equal_losses(name):
     kind = KINDS[list(METHODS).index(name) % len(KINDS)]
     assert losses(name, *kind) == losses(name, X, Y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", range(len(KINDS)))
 def test_equal_labels_are_met_alike(kind):
     """By a method that looks at the labels before the training begins."""

@@ -88,6 +88,7 @@ def test_one_float32_number_an_example_that_the_student_can_lower(name):
     assert any(gradient.any() for gradient in gradients.values())
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_batch_is_the_same_in_a_graph(name):
     method = built(name)
     student, teacher, known = random_batch(method)
@@ -133,6 +134,7 @@ def test_a_method_comes_back_from_its_configuration(name):
     )
 
 
+@pytest.mark.slow
 def test_the_teacher_gets_no_gradient(name):
     method = made(name)
     keras.utils.set_random_seed(0)
@@ -173,6 +175,7 @@ def test_the_same_seed_gives_the_same_loss(name):
     np.testing.assert_array_equal(*losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 8])
 @pytest.mark.parametrize(
     "value",
@@ -196,6 +199,7 @@ def test_collapsed_views_are_finite_in_value_and_gradient(name, value, n):
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_loss_is_float32_under_mixed_precision(name, dtype, mixed_float16):
     method = built(name)
@@ -228,6 +232,7 @@ def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name
     assert [v.path for v in distiller.student.weights] == weights
 
 
+@pytest.mark.slow
 def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
     method = built(name)
     student, teacher, known = random_batch(method)
@@ -272,6 +277,7 @@ def test_it_is_written_about(name):
     assert f"]({page.name})" in grid
 
 
+@pytest.mark.slow
 def test_a_weight_of_zero_takes_an_example_out_of_the_others_losses_too(name):
     method = built(name)
     student, teacher, known = random_batch(method)

@@ -99,6 +99,7 @@ def check_deployed(distiller):
     return want
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_of_every_kind(name):
     """Functional models train in every other test of a method."""
@@ -108,6 +109,7 @@ def test_of_every_kind(name):
             check_deployed(distiller)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cid", "subclass", "byot"])
 def test_what_is_deployed_is_made_of_layers_or_holds_the_model(name, tmp_path):
     path = tmp_path / "model.keras"
@@ -137,6 +139,7 @@ def test_methods_act_on_taps_of_nested_models():
 ANEW = ("born_again", "sftn", "subclass_baseline", "simkd", "dml")
 
 
+@pytest.mark.slow
 def test_code_of_which_no_model_can_be_made_is_refused_before_training():
     for name in ANEW:
         kind = METHODS[name].__name__

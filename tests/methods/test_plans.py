@@ -297,6 +297,7 @@ def test_the_first_training_is_the_loss_of_the_formula_halved():
     assert logs["loss"][0] == pytest.approx(want, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_branches_shape_the_teacher_and_are_left_behind(tmp_path):
     """Without weight on the labels, only a branch can have moved the teacher's first layers."""
     _, first = branches()

@@ -60,6 +60,7 @@ def test_features_of_unknown_size_are_refused_with_both_shapes():
     assert "(None, 5) of the teacher" in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sp", "pkt", "rkd"])
 def test_an_example_of_weight_zero_leaves_training_as_it_is(name):
     """In training by hand: the weights after a step are those without the example."""

@@ -57,6 +57,7 @@ def test_stored_predictions_train_as_the_teacher_does(name):
     assert_alike(history((x, y), x, name), live, "in memory")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kd", pytest.param("crd", marks=pytest.mark.slow)])
 def test_wherever_they_are_stored(name, tmp_path):
     """Where rows lie is of no account to a method: one without and one with an index stand here."""

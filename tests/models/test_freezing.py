@@ -140,6 +140,7 @@ def test_first_phase_changes_the_head_alone(settled):
     assert changed(model, before) == {"logits"}
 
 
+@pytest.mark.slow
 def test_fine_tuning_changes_the_last_blocks_and_no_statistics(settled):
     model = settled(narrow())
     freezing.freeze(model)

@@ -18,6 +18,7 @@ def pixels(model):
     return rng.integers(0, 256, size=(2, *model.input_shape[1:]), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_takes_uint8_or_float_pixels_and_gives_logits_of_its_embedding(built, model_name):
     model = built(model_name)
     head = model.get_layer("logits")
@@ -50,6 +51,7 @@ def test_every_row_of_taps_names_layers(built, backbone_name):
         assert model.get_layer(layer) in model.layers
 
 
+@pytest.mark.slow
 def test_saved_file_is_plain_keras_and_gives_the_same(built, model_name, tmp_path):
     model = built(model_name)
     path = tmp_path / "model.keras"

@@ -43,6 +43,7 @@ def pixels(size=96, channels=3):
     return rng.integers(0, 256, size=(2, size, size, channels)).astype("float32")
 
 
+@pytest.mark.slow
 def test_same_numbers_as_the_stock_model(built, backbone_name):
     model, original = built(backbone_name), stock(backbone_name)
     original.set_weights(model.get_weights()[:-2])
@@ -78,6 +79,7 @@ def test_stages_lie_at_strides_4_to_32(built, backbone_name):
     )
 
 
+@pytest.mark.slow
 def test_a_stage_has_negative_numbers_unless_it_has_passed_a_relu(built, backbone_name):
     view = TapView(built(backbone_name), ("stages", "embedding"))
     assert view.taps == ("stage1", "stage2", "stage3", "stage4", "embedding")
@@ -139,6 +141,7 @@ def save_as_published(model, path):
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
 
 
+@pytest.mark.slow
 def test_published_format_is_loaded(backbone_name, tmp_path):
     original, path = stock(backbone_name), tmp_path / "notop.h5"
     save_as_published(original, path)

@@ -154,6 +154,7 @@ def test_alone_and_distilled_start_from_the_same_weights(finished):
     assert not same_weights(starts[0], starts[1])
 
 
+@pytest.mark.slow
 def test_with_the_labels_alone_the_distilled_student_is_the_student_alone(tmp_path):
     # the same start, the same batches in the same order, the same budget: alpha=1 leaves nothing
     # that could differ but the way the same loss is computed
@@ -163,6 +164,7 @@ def test_with_the_labels_alone_the_distilled_student_is_the_student_alone(tmp_pa
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augmentation", ["none", "shift"])
 def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation):
     """A student that is its teacher, and hardly moves, has a distillation loss of zero."""
@@ -216,6 +218,7 @@ def test_files_read_lazily_and_pixels_in_memory_give_the_same_run(tmp_path, draw
 # --- schedules ---
 
 
+@pytest.mark.slow
 def test_alpha_and_temperature_move_linearly_over_all_epochs(tmp_path):
     config = tiny(
         tmp_path,
@@ -302,6 +305,7 @@ def teacher_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_teacher_from_a_file_is_used_as_it_is(tmp_path, teacher_file):
     config = tiny(tmp_path, teacher=str(teacher_file), teacher_knobs=())
     done, watcher = trial(config)

@@ -14,6 +14,7 @@ def compare(**changes):
     return CompareConfig(**{"methods": ("all",), **settings, **changes})
 
 
+@pytest.mark.slow
 def test_all_is_each_method_once_and_what_was_named_beside_it():
     config, task = fitting.opened(compare(methods=("all", "kd:temperature=2", "kd")))
     assert task.name == "digits"
@@ -23,6 +24,7 @@ def test_all_is_each_method_once_and_what_was_named_beside_it():
     assert [METHODS[name] for name in every] == list(dict.fromkeys(METHODS.values()))
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said(caplog):
     with caplog.at_level(logging.WARNING, "kd_keras"):
         config, _ = fitting.opened(compare(students=("mlp:hidden=8,",)))

@@ -16,6 +16,7 @@ def matching(folder, **changes):
     return tiny(folder, method="function_matching", epochs=2, teacher_epochs=1, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [None, 2])
 @pytest.mark.parametrize("augmentation", ["none", "shift"])
 def test_both_see_the_same_mixed_images_live_and_stored(tmp_path, augmentation, views):
@@ -82,6 +83,7 @@ def test_views_without_anything_that_changes_are_refused(tmp_path):
         setup.check(tiny(tmp_path, views=2))
 
 
+@pytest.mark.slow
 def test_methods_side_by_side_see_each_what_is_theirs(tmp_path):
     config = tiny(tmp_path, epochs=1, limit=48)
     names = {field.name for field in dataclasses.fields(CompareConfig)}

@@ -47,6 +47,7 @@ class Stopper(Watcher):
         return contextlib.nullcontext(InterruptAfter(self._epoch))
 
 
+@pytest.mark.slow
 def test_generations_are_trained_in_a_row_and_their_ensemble_is_deployed(tmp_path):
     config = generations(tmp_path, "ensemble=True")
     done, _ = trial(config)

@@ -15,6 +15,7 @@ def several(folder, *more, **changes):
     return tiny(folder, epochs=1, limit=60, more_teachers=more, **changes)
 
 
+@pytest.mark.slow
 def test_each_teacher_is_trained_and_the_student_learns_from_their_mean(tmp_path):
     config = several(tmp_path, "cnn:width=0.25", "lenet5", teacher_mean="arithmetic")
     done, _ = trial(config)

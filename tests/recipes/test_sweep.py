@@ -50,6 +50,7 @@ def compare(folder, **changes):
 # --- one trace ---
 
 
+@pytest.mark.slow
 def test_six_settings_trace_no_more_than_one(tmp_path, counted):
     counts = []
     for name, temperatures, alphas in (("one", (1.0,), (0.1,)), ("six", (1.0, 2.0, 4.0), (0, 0.5))):
@@ -77,6 +78,7 @@ class CountedDense(keras.layers.Dense):
         return super().call(inputs, training=training)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head_epochs", [0, 1])
 def test_the_student_is_traced_in_the_first_training_alone(tmp_path, head_epochs):
     """Each phase of it, and validation."""
@@ -106,6 +108,7 @@ def test_the_student_is_traced_in_the_first_training_alone(tmp_path, head_epochs
 # --- the same training ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", ["mlp", "dropout"])
 def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_path, student):
     config = study(tmp_path, epochs=3)
@@ -138,6 +141,7 @@ def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_p
             assert same_weights(one[0], fresh[0])
 
 
+@pytest.mark.slow
 def test_a_setting_of_a_study_ends_as_a_run_of_distill_with_its_teacher(tmp_path):
     config = study(tmp_path)
     found = sweep.run(config)
@@ -164,6 +168,7 @@ def test_a_setting_of_a_study_ends_as_a_run_of_distill_with_its_teacher(tmp_path
 # --- one teacher, answered once ---
 
 
+@pytest.mark.slow
 def test_the_teacher_answers_once_for_all(tmp_path, monkeypatch):
     opened = []
     fetch = cache.Cache.open
@@ -179,6 +184,7 @@ def test_the_teacher_answers_once_for_all(tmp_path, monkeypatch):
     assert len({id(stored) for stored in opened}) == 1
 
 
+@pytest.mark.slow
 def test_augmented_views_are_stored_once_for_all_seeds(tmp_path):
     config = study(
         tmp_path,
@@ -211,6 +217,7 @@ def compared(tmp_path_factory):
     return config, sweep.run(config)
 
 
+@pytest.mark.slow
 def test_a_study_shows_validation_and_judges_the_chosen_on_test(studied):
     config, found, _ = studied
     assert json.loads((config.folder / "results.json").read_text()) == found
@@ -277,6 +284,7 @@ def test_the_saved_student_is_the_chosen_one_of_its_best_seed(studied):
     assert judged == best["test"]
 
 
+@pytest.mark.slow
 def test_test_labels_do_not_choose(studied, tmp_path, monkeypatch):
     config, found, _ = studied
     again = dataclasses.replace(config, out=tmp_path / "run")
@@ -292,6 +300,7 @@ def test_test_labels_do_not_choose(studied, tmp_path, monkeypatch):
     assert other["models"]["distilled"]["seeds"] != found["models"]["distilled"]["seeds"]
 
 
+@pytest.mark.slow
 def test_a_comparison_judges_every_row_on_test_beside_its_student_alone(compared):
     config, found = compared
     assert list(predictions.read(config.folder)[1]) == list(found["models"])
@@ -316,6 +325,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_and_repeats_nothing(studied, tmp_path, monkeypatch):
     whole, found, _ = studied
     config = dataclasses.replace(whole, out=tmp_path / "run")
@@ -360,6 +370,7 @@ def test_answers_beyond_the_limit_are_refused_before_anything_is_trained(tmp_pat
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_plans_of_several_stages_train_each_in_its_own_distiller(tmp_path, monkeypatch):
     class Twice(KD):
         """Learns from the teacher, and then once more."""
@@ -378,6 +389,7 @@ def test_plans_of_several_stages_train_each_in_its_own_distiller(tmp_path, monke
     ]
 
 
+@pytest.mark.slow
 def test_a_teacher_from_a_file_teaches_all(tmp_path):
     config = study(tmp_path, teacher=str(tmp_path / "t.keras"), teacher_knobs=(), epochs=1)
     task = setup.load_task(config)

@@ -160,6 +160,7 @@ def test_the_journal_tells_loss_validation_and_time(tmp_path, task):
     assert entry["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path, task):
     knobs = {"model": "cnn", "model_knobs": ("width=0.25",), "epochs": 2}
     one, two, other = (
@@ -189,6 +190,7 @@ def checkpoints(monkeypatch):
     monkeypatch.setattr(training, "Checkpoint", functools.partial(Checkpoint, every=0.0))
 
 
+@pytest.mark.slow
 def test_interrupted_after_an_epoch_it_ends_as_if_it_had_not_been(tmp_path, task, checkpoints):
     """With dropout and Adam's moments: between the phases, and within one."""
     knobs = {"model": "cnn", "model_knobs": ("width=0.25",), "learning_rate": 3e-3}

@@ -32,6 +32,7 @@ def compressed(folder, **changes):
     return tiny(folder, method="compression", epochs=2, teacher_epochs=1, **changes)
 
 
+@pytest.mark.slow
 def test_the_distilled_student_learns_on_made_up_images_and_the_others_on_labels(tmp_path):
     config = compressed(tmp_path, munge=2, limit=40)
     task = setup.open_task(config)
@@ -75,6 +76,7 @@ def test_a_folder_without_labels_is_learned_from(tmp_path, unlabelled):
         distill.run(config)
 
 
+@pytest.mark.slow
 def test_a_study_without_labels(tmp_path):
     config = tiny(tmp_path, munge=1, limit=40, epochs=1)
     names = {field.name for field in dataclasses.fields(StudyConfig)}

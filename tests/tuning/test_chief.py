@@ -111,6 +111,7 @@ def beat(desk, tuner, trial, session="s", joins=False):
 # --- after a kill ---
 
 
+@pytest.mark.slow
 @GAUSSIAN
 @pytest.mark.parametrize("name", ORACLES)
 def test_an_oracle_that_hears_its_calls_again_goes_on_as_if_it_had_never_stopped(desk, name):
@@ -160,6 +161,7 @@ def test_calls_that_the_oracle_would_not_be_asked_are_refused(desk):
         other.open()
 
 
+@pytest.mark.slow
 @GAUSSIAN
 def test_a_search_goes_on_from_before_an_outcome_that_is_gone(desk, caplog):
     one, whole = desk("bayesian"), desk("bayesian")

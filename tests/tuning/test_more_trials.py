@@ -54,6 +54,7 @@ def a_copy(config, path, **changes):
     return dataclasses.replace(config, out=path, **changes)
 
 
+@pytest.mark.slow
 def test_a_finished_search_goes_on_and_trains_nothing_again_that_it_has(searches, tmp_path):
     few, wanted = searches
     config = a_copy(few, tmp_path / "run", trials=6)

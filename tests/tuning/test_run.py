@@ -58,6 +58,7 @@ def searched(tmp_path_factory):
 # --- what comes out ---
 
 
+@pytest.mark.slow
 def test_the_results_hold_every_trial_and_the_best(searched):
     config, found = searched
     assert json.loads((config.folder / "results.json").read_text()) == found
@@ -172,6 +173,7 @@ def test_the_text_shows_the_best_and_what_tuning_was_worth(searched):
 # --- one teacher ---
 
 
+@pytest.mark.slow
 def test_the_teacher_answers_once_for_all_trials_on_disk(tmp_path, monkeypatch):
     built = []
     build = cache.build._build
@@ -207,18 +209,6 @@ def test_a_teacher_from_a_file_is_not_trained(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_same_search_twice_says_the_same_to_the_last_bit(tmp_path):
-    """So do grid and Gaussian process: `test_resume.py` compares searches of several processes."""
-    words = {"oracle": "hyperband", "epochs": 4, "factor": 2, "seeds": (0,), "limit": 64, "seed": 1}
-    found = [run(make(tmp_path / name, **words)) for name in ("one", "two")]
-    trials = found[0]["search"]["trials"]
-    assert len(trials) == 15
-    assert {row["status"] for row in trials} == {"COMPLETED"}
-    assert untimed(found[0]) == untimed(found[1])
-    first = [json.dumps(row["values"]) for row in trials if row["epochs"] == 1]
-    assert len(set(first)) == len(first) == 4
-
-
 def test_a_grid_ends_where_it_is_through(tmp_path):
     config = make(tmp_path, oracle="grid", epochs=1, seeds=(0,))
     found = run(config, space=lambda hp: {"alpha": hp.Choice("alpha", [0.1, 0.5, 0.9])})
@@ -239,9 +229,15 @@ def test_another_objective_chooses_epochs_and_trials(tmp_path):
     assert found["search"]["trials"][0]["score"]["mean"] == max(line["auc"] for line in lines)
 
 
-def test_hyperband_promotes_by_going_on(tmp_path):
-    config = make(tmp_path, oracle="hyperband", epochs=2, factor=2, seeds=(0,), seed=1)
+@pytest.mark.slow
+def test_hyperband_promotes_by_going_on_and_the_same_search_twice_is_the_same_to_the_last_bit(
+    tmp_path,
+):
+    """`test_tune_resume.py` compares searches of several processes, by the other oracles."""
+    words = {"oracle": "hyperband", "epochs": 2, "factor": 2, "seeds": (0,), "limit": 64, "seed": 1}
+    config = make(tmp_path / "one", **words)
     found = run(config)
+    assert untimed(found) == untimed(run(make(tmp_path / "two", **words)))
     values = {
         path.parent.name: json.loads(path.read_text())["values"]
         for path in config.folder.glob("search/*/outcome.json")
@@ -257,6 +253,7 @@ def test_hyperband_promotes_by_going_on(tmp_path):
     assert {row["status"] for row in rows.values()} == {"COMPLETED"}
 
 
+@pytest.mark.slow
 def test_the_best_models_are_models_of_their_own(tmp_path, monkeypatch):
     search, kept = Tuner.search, []
 
@@ -286,6 +283,7 @@ def half_bad(hp):
     return {"learning_rate": rate}
 
 
+@pytest.mark.slow
 def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplog):
     config = make(tmp_path, oracle="grid", epochs=1, seeds=(0,), student="lenet5", student_knobs=())
     with caplog.at_level("INFO", logger="kd_keras.tuning"):
@@ -332,6 +330,7 @@ def test_a_finished_search_is_not_repeated_and_other_settings_are_refused(search
         run(config, space=lambda hp: {"alpha": hp.Float("alpha", 0.0, 0.5)})
 
 
+@pytest.mark.slow
 def test_the_same_hyper_parameters_that_mean_something_else_are_another_space(tmp_path):
     path, config = tmp_path / "mine.py", make(tmp_path, trials=1, epochs=1, seeds=(0,))
     config = dataclasses.replace(config, space=f"{path}:space")
@@ -341,15 +340,6 @@ def test_the_same_hyper_parameters_that_mean_something_else_are_another_space(tm
     path.write_text(text.replace("1.0", "2.0"))
     with pytest.raises(FileExistsError, match=r"run of other settings \(digest of space\)"):
         run(config)
-
-
-@pytest.mark.slow
-def test_overwrite_replaces(tmp_path):
-    config = make(tmp_path, trials=1, epochs=1, seeds=(0,))
-    first = run(config)
-    again = run(dataclasses.replace(config, trials=2, overwrite=True))
-    assert len(first["search"]["trials"]) == 1
-    assert len(again["search"]["trials"]) == 2
 
 
 # --- train and validation ---

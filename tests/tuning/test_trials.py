@@ -37,6 +37,7 @@ def untimed(outcome):
     return dataclasses.replace(outcome, seconds=0.0)
 
 
+@pytest.mark.slow
 def test_temperature_alpha_and_rate_trace_nothing_and_change_what_they_should(
     tiny, taught, tmp_path, counted
 ):
@@ -68,6 +69,7 @@ def test_temperature_alpha_and_rate_trace_nothing_and_change_what_they_should(
         assert any(not np.array_equal(end[name], ends[0][name]) for name in end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [0, 1])
 def test_a_training_that_is_taken_further_ends_as_one_that_never_stopped(
     tiny, taught, tmp_path, head
@@ -114,6 +116,7 @@ def test_a_training_that_is_taken_further_does_not_begin_anew(tiny, taught, tmp_
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_no_more_distillers_are_kept_than_is_said(tiny, taught, tmp_path):
     config = tiny(epochs=1)
     trainer = Trainer(config, *taught(config), Progress(show=False))
