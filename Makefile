@@ -7,15 +7,16 @@ PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadsc
 # TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
 # every model that is trained in it. Each part of the suite has processes of its own: none passes 2 GB.
 # Files of few long tests stand first, so that no process is left alone with one at the end.
-PARTS := contract methods models recipes commands tuning docs top
+PARTS := contract methods models training recipes commands tuning docs rest
 FILES_contract := $(wildcard tests/methods/test_*_contract.py tests/methods/test_stored_*.py)
 FILES_methods := $(filter-out $(FILES_contract),$(wildcard tests/methods/test_*.py)) tests/losses tests/evaluation
 FILES_models := tests/models tests/data
 FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
 FILES_commands := tests/cli tests/cache
 FILES_tuning := tests/tuning
-FILES_docs := $(wildcard tests/test_benchmarks.py tests/test_doc*.py tests/test_export*.py tests/test_report*.py)
-FILES_top := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py))
+FILES_docs := tests/test_benchmarks.py tests/test_docs.py tests/test_docstrings.py
+FILES_training := tests/training tests/runtime
+FILES_rest := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py)) tests/export tests/report tests/utils
 
 .PHONY: demo test test-fast $(PARTS:%=test-%) test-files lint install clean
 

@@ -15,7 +15,7 @@ import tyro
 import kd_keras as kd
 from benchmarks import plots, results, timing
 from kd_keras.methods import METHODS, Method
-from kd_keras.supervised import Supervised
+from kd_keras.training.supervised import Supervised
 
 ALONE = "student alone"
 SEVERAL = ("born_again", "born_again_labels", "dml")  # of trainings, of models

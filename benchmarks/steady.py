@@ -8,7 +8,7 @@ import tyro
 import kd_keras as kd
 from benchmarks import plots, results, timing
 from benchmarks.workloads import PAIRS, Name, Pair, cross_entropy
-from kd_keras.supervised import Supervised
+from kd_keras.training.supervised import Supervised
 
 KERAS = "student alone, plain Keras"
 CHOSEN = "student alone, the Distiller's execution"

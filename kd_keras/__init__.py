@@ -22,9 +22,9 @@ _MODULES = (
     "teachers",
 )
 _NAMES = {
-    "Distiller": "distiller",
-    "MutualDistiller": "mutual",
-    "Diverged": "divergence",
+    "Distiller": "training.distiller",
+    "MutualDistiller": "training.mutual",
+    "Diverged": "training.divergence",
     "CachedTeacher": "teachers",
     "EnsembleTeacher": "teachers",
     "LiveTeacher": "teachers",

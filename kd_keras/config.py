@@ -7,9 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from kd_keras.checks import positive, within
-from kd_keras.values import as_dict as as_dict
-from kd_keras.values import parse_knobs as parse_knobs
+from kd_keras.utils.checks import positive, within
+from kd_keras.utils.specs import as_dict as as_dict
+from kd_keras.utils.specs import parse_knobs as parse_knobs
 
 # methods that every pair of models can be compared by: they look at logits alone
 ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")

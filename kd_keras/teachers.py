@@ -14,16 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kd_keras import labels
-from kd_keras.checks import lookup
-from kd_keras.files import fingerprint
-from kd_keras.kernels import leaves
+from kd_keras.data import labels
 from kd_keras.methods.views import found
 from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.precision import check, computing
 from kd_keras.models.several import MEANS
 from kd_keras.models.tails import behind
 from kd_keras.models.taps import TapView, output_shape
-from kd_keras.precision import check, computing
+from kd_keras.runtime.kernels import leaves
+from kd_keras.utils.checks import lookup
+from kd_keras.utils.files import fingerprint
 
 # ResNet50V2 with random weights, 64 images in a graph against 4 without one, on a CPU: 5e-7 in
 # float32, 4e-3 in bfloat16. A GPU may multiply float32 with 11 significant bits.
@@ -97,7 +97,7 @@ class LiveTeacher(TeacherSource):
         model: a built Keras model that returns logits, or a dict that holds them as `logits`.
         taps: the taps to give.
         precision: `"float32"`, the layers' own; or `"bfloat16"`, which rounds what they multiply
-            (`kd_keras.precision.measure` says what that costs and gains here).
+            (`kd_keras.models.precision.measure` says what that costs and gains here).
 
     Raises:
         ValueError: where the model ends in softmax, returns several tensors, or has no such tap; an

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from kd_keras import files, methods, teachers
+from kd_keras import methods, teachers
 from kd_keras.methods import KD
+from kd_keras.utils import files
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial
 
 from kd_keras.recipes import results
-from kd_keras.table import spread
-from tuning.calls import Calls
+from kd_keras.report.tables import spread
+from tuning.oracle_log import Calls
 from tuning.outcome import COMPLETED
 from tuning.place import LOCAL
 from tuning.trials import Trials

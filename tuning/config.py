@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from kd_keras.checks import positive, within
 from kd_keras.config import (
     BudgetConfig,
     CacheConfig,
@@ -14,6 +13,7 @@ from kd_keras.config import (
     TeacherConfig,
     check_budget,
 )
+from kd_keras.utils.checks import positive, within
 
 TRIALS = 20  # of an oracle that would go on for ever
 

@@ -9,8 +9,8 @@ import keras_tuner
 from keras_tuner import oracles
 
 from kd_keras.data.task import Task
-from kd_keras.distiller import Distiller
 from kd_keras.recipes import grid, setup
+from kd_keras.training.distiller import Distiller
 from tuning import space as spaces
 from tuning.config import TuneConfig
 from tuning.oracles import objective

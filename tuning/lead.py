@@ -10,9 +10,9 @@ from keras_tuner.src import protos
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
 
 from kd_keras.recipes.runs import RunFolder
-from tuning.calls import Calls
 from tuning.chief import Chief
-from tuning.crew import Crew
+from tuning.oracle_log import Calls
+from tuning.pool import Crew
 from tuning.trials import Trials
 from tuning.wire import Server
 

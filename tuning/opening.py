@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.data.task import Task
-from kd_keras.files import fingerprint
 from kd_keras.recipes import setup
+from kd_keras.utils.files import fingerprint
 from tuning import oracles
 from tuning import space as spaces
 from tuning.config import TuneConfig

@@ -7,9 +7,9 @@ from typing import Any
 import keras_tuner
 from keras_tuner import oracles
 
-from kd_keras.checks import lookup
 from kd_keras.evaluation.quality import METRICS
 from kd_keras.recipes.runs import NOT_COMPARED
+from kd_keras.utils.checks import lookup
 from tuning.config import TRIALS, TuneConfig
 
 LOWER_IS_BETTER = ("nll", "ece")

@@ -7,9 +7,9 @@ from typing import Any
 import keras_tuner
 import pandas as pd
 
-from kd_keras import records
-from kd_keras.files import whole_file
 from kd_keras.recipes import results
+from kd_keras.utils import records
+from kd_keras.utils.files import whole_file
 from tuning.trials import Trials
 from tuning.values import own
 

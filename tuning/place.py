@@ -5,7 +5,7 @@ import os
 import re
 import socket
 
-from kd_keras.checks import within
+from kd_keras.utils.checks import within
 
 TUNER, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 CHIEF = "chief"

@@ -13,7 +13,7 @@ from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, train
-from tuning import board, oracles, outcome, place
+from tuning import oracles, outcome, place, tensorboard
 from tuning import space as spaces
 from tuning.config import TuneConfig
 from tuning.final import Final, verdict
@@ -80,7 +80,7 @@ def run(
         if folder.results is not None:
             return folder.results
         search = _Search(here, folder, progress or Progress(show=False), lead)
-        board.experiment(folder.path, here.varied, here.task.metric)
+        tensorboard.experiment(folder.path, here.varied, here.task.metric)
         found = search.run(here.varied)
         folder.finish(found)
     return found

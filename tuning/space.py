@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_keras.checks import lookup, positive, unknown, within
 from kd_keras.config import ON_ANSWERS
 from kd_keras.methods import METHODS
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
+from kd_keras.utils.checks import lookup, positive, unknown, within
 from tuning.config import TuneConfig
 from tuning.knobs import KNOBS, TEMPERATURE
 

@@ -11,9 +11,7 @@ from typing import Any
 
 import keras
 
-from kd_keras import files, records
 from kd_keras.data.task import Task
-from kd_keras.files import whole_folder, write_json
 from kd_keras.methods import Method, Stage
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec
@@ -21,7 +19,9 @@ from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, length, train
-from tuning import board
+from kd_keras.utils import files, records
+from kd_keras.utils.files import whole_folder, write_json
+from tuning import tensorboard
 from tuning.config import TuneConfig
 from tuning.space import Setting
 
@@ -187,7 +187,7 @@ class Trials:
         """
         journal = self.journal(trial)
         known = journal.work / "values.json"
-        old = [journal.path / "metrics.jsonl", self.run / board.FOLDER / trial]
+        old = [journal.path / "metrics.jsonl", self.run / tensorboard.FOLDER / trial]
         try:
             there = records.read_json(known) if known.exists() else None
         except records.DamagedFile as error:
@@ -223,7 +223,7 @@ class Trials:
         Nothing is read from KerasTuner's own: the oracle is run again from its seed, and gets the
         outcomes that are there, so that it says what it has said.
         """
-        for folder in (self.search, *self.search.glob("trial_*"), self.run / board.FOLDER):
+        for folder in (self.search, *self.search.glob("trial_*"), self.run / tensorboard.FOLDER):
             files.clear(folder)  # of writings that were never to be seen
         for path in sorted([*self.search.glob("*.json"), *self.search.glob("trial_*/*.json")]):
             try:

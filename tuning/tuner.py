@@ -10,8 +10,8 @@ from keras_tuner.engine.trial import Trial
 
 from kd_keras.recipes import results
 from kd_keras.recipes.training import WEIGHTS, folder_of
-from kd_keras.table import spread
-from tuning import board
+from kd_keras.report.tables import spread
+from tuning import tensorboard
 from tuning.config import TuneConfig
 from tuning.hypermodel import DistillationModel
 from tuning.trials import ROLE, Trainer, Trials
@@ -68,10 +68,10 @@ class Tuner(keras_tuner.Tuner):
             executions = self._trained(trial)
             self._trials.keep(number, values, executions)
         self._scores[number] = [execution["score"] for execution in executions]
-        if not board.written(self._trials.run, number):
+        if not tensorboard.written(self._trials.run, number):
             lines = self._trials.journal(number).lines()
             curves = [line for line in lines if line["model"] == ROLE]
-            board.write(self._trials.run, number, own(values), curves, executions)
+            tensorboard.write(self._trials.run, number, own(values), curves, executions)
         return [{self.oracle.objective.name: score} for score in self._scores[number]]
 
     def _trained(self, trial: Trial) -> list[dict[str, Any]]:

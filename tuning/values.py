@@ -5,7 +5,7 @@ from typing import Any
 
 import keras_tuner
 
-from kd_keras import trial_table
+from kd_keras.report import trial_tables
 
 
 def own(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def in_words(values: Mapping[str, Any]) -> str:
         >>> in_words({"temperature": 2.66913, "method": "kd"})
         'temperature=2.669, method=kd'
     """
-    return ", ".join(f"{name}={trial_table.value(value)}" for name, value in values.items())
+    return ", ".join(f"{name}={trial_tables.value(value)}" for name, value in values.items())
 
 
 def standing_at(values: Mapping[str, Any]) -> keras_tuner.HyperParameters:

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kd_keras import table, trial_table
+from kd_keras.report import tables, trial_tables
 
 HERE = Path(__file__).parent
 PAGE = HERE / "mnist-tuning.md"
@@ -53,8 +53,8 @@ def judged(runs):
         if any(theirs[role]["summary"] != model["summary"] for role, model in models.items()):
             raise ValueError(f"{name}: another teacher, default setting or student alone.")
     models |= {name: run["models"]["tuned"] for name, run in runs.items()}
-    kept = ("", "seeds", *table.QUALITY.values())
-    return markdown([line for line in table.lines({"models": models}) if line[0] in kept])
+    kept = ("", "seeds", *tables.QUALITY.values())
+    return markdown([line for line in tables.lines({"models": models}) if line[0] in kept])
 
 
 def chosen(runs):
@@ -64,8 +64,8 @@ def chosen(runs):
         search = run["search"]
         best = next(row for row in search["trials"] if row["trial"] == search["best"])
         after = 1 + [row["trial"] for row in search["trials"]].index(search["best"])
-        values = [trial_table.value(best["values"][knob]) for knob in ("temperature", "alpha")]
-        score = table.spread(best["score"])
+        values = [trial_tables.value(best["values"][knob]) for knob in ("temperature", "alpha")]
+        score = tables.spread(best["score"])
         count = f"{after} of {len(search['trials'])}"
         lines.append([name, *values, score, count])
     return markdown(lines)
@@ -84,7 +84,7 @@ def references(runs):
     """The scores on validation that both searches stand beside."""
     search = next(iter(runs.values()))["search"]
     roles = ("teacher", "default", "alone")
-    cells = [table.spread(search[role]["score"]) for role in roles]
+    cells = [tables.spread(search[role]["score"]) for role in roles]
     return markdown([["", *roles], ["validation accuracy", *cells]])
 
 
@@ -92,7 +92,7 @@ def trials(runs):
     """The best trials of each search."""
     parts = []
     for name, run in runs.items():
-        parts += [f"{name}:", "", markdown(trial_table.lines(run)), ""]
+        parts += [f"{name}:", "", markdown(trial_tables.lines(run)), ""]
     return "\n".join(parts).rstrip()
 
 

@@ -5,6 +5,8 @@ in memory or on disk; `join` finds rows by index in the library's own pipelines.
 """
 
 from kd_keras.cache.disk import DamagedCache
+from kd_keras.cache.encoding import Float16, Float32, Storage, TopK, as_storage
+from kd_keras.cache.inventory import Entry, entries, prune, verify
 from kd_keras.cache.join import attach, join
 from kd_keras.cache.policy import (
     MEMORY_SHARE,
@@ -16,9 +18,7 @@ from kd_keras.cache.policy import (
     rows,
 )
 from kd_keras.cache.probe import ChangingTeacher
-from kd_keras.cache.shelf import Entry, entries, prune, verify
-from kd_keras.cache.storage import Float16, Float32, Storage, TopK, as_storage
-from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.rows import InMemory, Stored
 from kd_keras.cache.stream import Stream
 from kd_keras.cache.transfer import Arrays, SplitViews, TransferSet, pixel_fingerprints
 from kd_keras.teachers import CachedTeacher

@@ -7,14 +7,14 @@ import os
 import shutil
 from pathlib import Path
 
-from kd_keras import interrupts
 from kd_keras.cache import disk
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.probe import probe, probe_unfinished, refuse_changing
 from kd_keras.cache.request import Request
-from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.rows import InMemory, Stored
 from kd_keras.cache.stream import ChangedImages
 from kd_keras.cache.writers import DiskWriter, MemoryWriter
+from kd_keras.utils import interrupts
 
 log = logging.getLogger(__name__)
 

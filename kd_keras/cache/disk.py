@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from kd_keras import records
+from kd_keras.cache.encoding import Part
 from kd_keras.cache.request import PIXELS, VERSION, Request
-from kd_keras.cache.storage import Part
-from kd_keras.cache.store import InMemory, Mapped, Stored
-from kd_keras.files import discard, fingerprint
+from kd_keras.cache.rows import InMemory, Mapped, Stored
+from kd_keras.utils import records
+from kd_keras.utils.files import discard, fingerprint
 
 log = logging.getLogger(__name__)
 

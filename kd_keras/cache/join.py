@@ -7,14 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.cache.policy import Cache
-from kd_keras.cache.store import Stored, of_arrays
+from kd_keras.cache.rows import Stored, of_arrays
 from kd_keras.cache.stream import Stream
 from kd_keras.cache.transfer import BATCH, check_views, pixel_fingerprints
-from kd_keras.checks import lookup
 from kd_keras.data.augmentation import AUGMENTATIONS, MIXUP, Augmentation
-from kd_keras.files import fingerprint as fingerprint_of
 from kd_keras.models.taps import input_spec
 from kd_keras.teachers import TeacherSource, as_source
+from kd_keras.utils.checks import lookup
+from kd_keras.utils.files import fingerprint as fingerprint_of
 
 
 def join(

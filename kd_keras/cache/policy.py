@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from kd_keras.cache import build
+from kd_keras.cache.encoding import Storage, as_storage
 from kd_keras.cache.request import Request, make_request
-from kd_keras.cache.storage import Storage, as_storage
-from kd_keras.cache.store import InMemory, Stored
+from kd_keras.cache.rows import InMemory, Stored
 from kd_keras.cache.transfer import Arrays, TransferSet
-from kd_keras.checks import positive, unknown, within
-from kd_keras.machine import available_memory
+from kd_keras.runtime.machine import available_memory
 from kd_keras.teachers import CachedTeacher, TeacherSource
+from kd_keras.utils.checks import positive, unknown, within
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.request import Request
-from kd_keras.cache.store import Stored
+from kd_keras.cache.rows import Stored
 from kd_keras.cache.transfer import pixel_fingerprints
 
 PROBED = 4

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.cache.storage import Float32, Part, Storage, TopK, as_storage
+from kd_keras.cache.encoding import Float32, Part, Storage, TopK, as_storage
 from kd_keras.cache.transfer import TransferSet
-from kd_keras.files import fingerprint
 from kd_keras.teachers import CachedTeacher, TeacherSource
+from kd_keras.utils.files import fingerprint
 
 VERSION = 1  # of the rows' format; part of the key
 PIXELS = Part("int64", ())

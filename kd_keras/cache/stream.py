@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.cache.transfer import Batch, TransferSet, pixel_fingerprints
-from kd_keras.files import fingerprint
+from kd_keras.utils.files import fingerprint
 
 CHANGED = (
     "An image of the pipeline is not among those that the teacher answered: the pipeline has "

@@ -13,9 +13,9 @@ import tensorflow as tf
 from kd_keras.data import images as files_of_images
 from kd_keras.data.augmentation import joined
 from kd_keras.data.mixing import viewer
+from kd_keras.data.pipeline import untuned
 from kd_keras.data.task import Split
-from kd_keras.files import fingerprint
-from kd_keras.pipes import untuned
+from kd_keras.utils.files import fingerprint
 
 BATCH = 64  # images a forward pass: large ones fit into memory too
 

@@ -11,8 +11,8 @@ import numpy as np
 from kd_keras.cache import disk
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.request import Request
-from kd_keras.cache.store import InMemory, Mapped
-from kd_keras.files import clear, naming, write_json
+from kd_keras.cache.rows import InMemory, Mapped
+from kd_keras.utils.files import clear, naming, write_json
 
 CHUNK_BYTES = 4 * 2**20
 FLUSH_SECONDS = 10.0  # what a kill may cost

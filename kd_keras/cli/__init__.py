@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from kd_keras import interrupts
+from kd_keras.utils import interrupts
 
 __all__ = ["COMMANDS", "door", "main"]
 

@@ -9,7 +9,7 @@ import tyro
 
 from kd_keras.cli.output import config_of, print_json
 from kd_keras.config import DataConfig
-from kd_keras.table import aligned, byte_count
+from kd_keras.report.tables import aligned, byte_count
 
 GIGABYTE = 10**9
 DAY = 24 * 60 * 60
@@ -34,9 +34,9 @@ class ListStored(_OnDisk):
     """List what is stored, the last used first. Nothing is read but names and sizes."""
 
     def __call__(self) -> int:
-        from kd_keras.cache import shelf
+        from kd_keras.cache import inventory
 
-        _show(shelf.entries(self.directory), self.directory, self.json)
+        _show(inventory.entries(self.directory), self.directory, self.json)
         return 0
 
 
@@ -91,9 +91,9 @@ class Verify(_OnDisk):
     """Of what to check; everything where not given."""
 
     def __call__(self) -> int:
-        from kd_keras.cache import shelf
+        from kd_keras.cache import inventory
 
-        found = shelf.verify(self.directory, self.key)
+        found = inventory.verify(self.directory, self.key)
         _show(found, self.directory, self.json)
         return int(any(entry.state == "damaged" for entry in found))
 
@@ -108,16 +108,18 @@ class Prune(_OnDisk):
     """Also the least recently used, until no more than this is taken."""
 
     def __call__(self) -> int:
-        from kd_keras.cache import shelf
+        from kd_keras.cache import inventory
 
         kept = None if self.keep_gb is None else int(self.keep_gb * GIGABYTE)
-        removed = shelf.prune(self.directory, older_than_days=self.older_than_days, keep_bytes=kept)
+        removed = inventory.prune(
+            self.directory, older_than_days=self.older_than_days, keep_bytes=kept
+        )
         if self.json:
             print_json([_plain(entry) for entry in removed])
             return 0
         for entry in removed:
             print(f"removed {entry.key} ({_state(entry)}), {byte_count(entry.bytes)}")
-        left = shelf.entries(self.directory)
+        left = inventory.entries(self.directory)
         freed, taken = (byte_count(sum(entry.bytes for entry in some)) for some in (removed, left))
         print(f"{len(removed)} removed, {freed} freed; {len(left)} left, {taken}")
         return 0

@@ -15,8 +15,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from kd_keras import interrupts
-from kd_keras.checks import lookup
 from kd_keras.cli.benchmark import Benchmark
 from kd_keras.cli.cache import Cache
 from kd_keras.cli.files import Evaluate, Export, List, Report
@@ -25,6 +23,8 @@ from kd_keras.cli.training import Distill, Train
 from kd_keras.cli.tuning import Tune
 from kd_keras.config import DistillConfig
 from kd_keras.recipes.presets import PRESETS, as_compare, as_study
+from kd_keras.utils import interrupts
+from kd_keras.utils.checks import lookup
 from tuning.config import from_preset
 
 log = logging.getLogger("kd_keras")

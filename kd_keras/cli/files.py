@@ -6,10 +6,10 @@ from typing import Annotated
 
 import tyro
 
-from kd_keras.checks import lookup
 from kd_keras.cli.output import print_json
 from kd_keras.config import TrainConfig
 from kd_keras.recipes.presets import PRESETS
+from kd_keras.utils.checks import lookup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,12 @@ class Evaluate:
     """Print the results as JSON."""
 
     def __call__(self) -> None:
-        from kd_keras import table
         from kd_keras.recipes import supervised
+        from kd_keras.report import tables
 
         data = TrainConfig(task=self.task, data_dir=self.data_dir, image_size=self.image_size)
         results = supervised.judge(self.model, data, teacher=self.teacher)
-        print_json(results) if self.json else print(table.as_text(results))
+        print_json(results) if self.json else print(tables.as_text(results))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -40,9 +40,10 @@ class Compare(CompareConfig):
 
 
 def _run(config: StudyConfig | CompareConfig, *, as_json: bool) -> None:
-    from kd_keras import report, table
+    from kd_keras import report
     from kd_keras.recipes import sweep
     from kd_keras.recipes.progress import Progress
+    from kd_keras.report import tables
 
     results = sweep.run(config, Progress())
     page = report.build([config.folder], config.folder / "report")
@@ -51,4 +52,4 @@ def _run(config: StudyConfig | CompareConfig, *, as_json: bool) -> None:
         return
     print(f"run in {config.folder}, report in {page}")
     print()
-    print(table.as_text(results))
+    print(tables.as_text(results))

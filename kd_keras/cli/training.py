@@ -21,9 +21,10 @@ class Distill(DistillConfig):
     """Print the results as JSON."""
 
     def __call__(self) -> None:
-        from kd_keras import report, table
+        from kd_keras import report
         from kd_keras.recipes import distill
         from kd_keras.recipes.progress import Progress
+        from kd_keras.report import tables
 
         config = config_of(DistillConfig, self)
         results = distill.run(config, Progress())
@@ -34,7 +35,7 @@ class Distill(DistillConfig):
         print(f"student exported to {config.export_folder}")
         print(f"run in {config.folder}, report in {page}")
         print()
-        print(table.as_text(results))
+        print(tables.as_text(results))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,9 +46,10 @@ class Train(TrainConfig):
     """Print the results as JSON."""
 
     def __call__(self) -> None:
-        from kd_keras import report, table
+        from kd_keras import report
         from kd_keras.recipes import supervised
         from kd_keras.recipes.progress import Progress
+        from kd_keras.report import tables
 
         config = config_of(TrainConfig, self)
         results = supervised.run(config, Progress())
@@ -57,4 +59,4 @@ class Train(TrainConfig):
             return
         print(f"model saved to {config.folder / 'model.keras'}, report in {page}")
         print()
-        print(table.as_text(results))
+        print(tables.as_text(results))

@@ -27,8 +27,9 @@ class Tune(TuneConfig):
 
     def search(self, **how: Any) -> int:
         """Search and print; the exit code. `how` is as `tuning.run.run` takes it."""
-        from kd_keras import report, trial_table
+        from kd_keras import report
         from kd_keras.recipes.progress import Progress
+        from kd_keras.report import trial_tables
         from tuning.run import run
 
         config = config_of(TuneConfig, self)
@@ -39,5 +40,5 @@ class Tune(TuneConfig):
         else:
             print(f"run in {config.folder}, report in {page}")
             print()
-            print(trial_table.as_text(results))
+            print(trial_tables.as_text(results))
         return 1 if results["search"]["failed"] else 0

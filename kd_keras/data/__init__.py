@@ -4,9 +4,9 @@ import inspect
 import logging
 from collections.abc import Callable
 
-from kd_keras.checks import lookup, unknown
 from kd_keras.data import builtin, folder, mhist
 from kd_keras.data.task import Repeat, Split, Task
+from kd_keras.utils.checks import lookup, unknown
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 
 from kd_keras.data import images
-from kd_keras.files import whole_folder
+from kd_keras.utils.files import whole_folder
 
 
 def _of_a_mac(path: Path) -> bool:

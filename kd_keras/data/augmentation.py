@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from kd_keras.checks import lookup
+from kd_keras.utils.checks import lookup
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from kd_keras.data.repeats import with_repeats
 from kd_keras.data.task import Split, Task, cut_validation
-from kd_keras.files import fingerprint
+from kd_keras.utils.files import fingerprint
 
 MNIST_VERSION = "3.0.1"
 MNIST_HOST = "storage.googleapis.com"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kd_keras.checks import unknown
 from kd_keras.data import images, looking, repeats
 from kd_keras.data import task as tasks
 from kd_keras.data.task import Split, Task, cut_validation
-from kd_keras.files import fingerprint
+from kd_keras.utils.checks import unknown
+from kd_keras.utils.files import fingerprint
 
 METRICS = ("accuracy", "auc")
 # what the folders of the partitions are called, in upper or lower case

@@ -12,7 +12,7 @@ import numpy as np
 from kd_keras.data import reading
 from kd_keras.data.reading import SUFFIXES as SUFFIXES
 from kd_keras.data.task import Split
-from kd_keras.machine import available_memory
+from kd_keras.runtime.machine import available_memory
 
 FAULTS_SHOWN = 10
 

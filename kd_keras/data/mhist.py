@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.checks import unknown
 from kd_keras.data import images, looking, repeats
 from kd_keras.data.archives import unpack
 from kd_keras.data.task import Split, Task, balanced_class_weight, cut_validation
-from kd_keras.files import fingerprint
+from kd_keras.utils.checks import unknown
+from kd_keras.utils.files import fingerprint
 
 CLASSES = ("HP", "SSA")
 NATIVE_SIZE = 224

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kd_keras.checks import positive, within
+from kd_keras.utils.checks import positive, within
 
 # examples whose neighbours are looked for at a time: more make larger products, and more to be
 # computed again; and bytes of their distances

@@ -8,7 +8,6 @@ from kd_keras.data import images
 from kd_keras.data.augmentation import words
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
-from kd_keras.pipes import untuned
 
 
 class Epochs:
@@ -202,3 +201,14 @@ def shuffled(count: int, seed: int, epoch: int) -> tf.Tensor:
         tf.constant([seed, 1]), tf.constant(epoch, tf.int64)
     )
     return tf.random.experimental.stateless_shuffle(tf.range(count), key)
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset with as many workers as there are cores, and no thread that tunes them.
+
+    That thread sleeps ever longer, up to a minute, and is not always woken when the iterator is
+    dropped: an epoch, or a training, then takes up to twice as long (docs/notes.md).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

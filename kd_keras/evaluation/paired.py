@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.checks import lookup, positive, within
 from kd_keras.evaluation.answers import Answers, Choices
 from kd_keras.evaluation.bootstrap import AUC_WORK, LINEAR, Counted, areas, curves_of, draws
+from kd_keras.utils.checks import lookup, positive, within
 
 # metrics that the chosen classes alone decide, whatever the number of classes
 ON_CHOICES = ("accuracy", "balanced_accuracy")

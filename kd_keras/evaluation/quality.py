@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.checks import lookup, within
 from kd_keras.evaluation.answers import BINS, Answers, checked_logits
 from kd_keras.evaluation.bootstrap import bootstrap
+from kd_keras.utils.checks import lookup, within
 
 
 def _accuracy(answers: Answers) -> float:

@@ -7,7 +7,6 @@ its tests and one row in the docs.
 import inspect
 from typing import Any
 
-from kd_keras.checks import lookup, unknown
 from kd_keras.config import parse_knobs
 from kd_keras.methods.base import Method
 from kd_keras.methods.causal import CID
@@ -44,7 +43,8 @@ from kd_keras.methods.subclass import (
     SubclassTeacherLoss,
 )
 from kd_keras.methods.transformed import WTTM
-from kd_keras.words import parts_of
+from kd_keras.utils.checks import lookup, unknown
+from kd_keras.utils.specs import parts_of
 
 METHODS: dict[str, type[Method]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015

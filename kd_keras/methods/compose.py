@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import keras
 
 from kd_keras import losses, schedules
-from kd_keras.checks import positive
 from kd_keras.methods.base import RAW, Method, knob_property
 from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
+from kd_keras.utils.checks import positive
 
 
 class Composed(Method):

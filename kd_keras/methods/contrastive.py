@@ -8,10 +8,10 @@ import tensorflow as tf
 from keras import initializers, layers, ops
 
 from kd_keras import losses
-from kd_keras.checks import positive, within
 from kd_keras.losses.numeric import presence, unit
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.utils.checks import positive, within
 
 
 @keras.saving.register_keras_serializable("kd_keras")

@@ -7,11 +7,11 @@ import numpy as np
 from keras import ops
 
 from kd_keras import losses
-from kd_keras.checks import positive
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.endings import AUTO, Ending
 from kd_keras.methods.views import paired
+from kd_keras.utils.checks import positive
 
 
 @keras.saving.register_keras_serializable("kd_keras")

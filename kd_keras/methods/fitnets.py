@@ -5,12 +5,12 @@ import math
 import keras
 
 from kd_keras import losses, schedules
-from kd_keras.checks import positive, within
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.endings import AUTO
 from kd_keras.methods.feature import Hint
 from kd_keras.methods.stages import Roles, Stage
+from kd_keras.utils.checks import positive, within
 
 
 @keras.saving.register_keras_serializable("kd_keras")

@@ -6,11 +6,11 @@ import math
 import keras
 
 from kd_keras import losses
-from kd_keras.checks import positive, within
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.plans import Planned
 from kd_keras.methods.stages import Roles, Stage
+from kd_keras.utils.checks import positive, within
 
 
 def _weight(name, value):

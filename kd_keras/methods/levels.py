@@ -3,8 +3,8 @@
 import keras
 
 from kd_keras import losses
-from kd_keras.checks import positive
 from kd_keras.methods.base import RAW, Method, knob_property
+from kd_keras.utils.checks import positive
 
 _OTHERS = (2.0, 3.0, 5.0, 6.0)
 

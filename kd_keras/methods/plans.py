@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from kd_keras.checks import lookup
 from kd_keras.methods.compose import Around
 from kd_keras.methods.response import KD
 from kd_keras.methods.stages import Choice, Roles, Stage
-from kd_keras.words import outside_brackets
+from kd_keras.utils.checks import lookup
+from kd_keras.utils.specs import outside_brackets
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 import keras
 
 from kd_keras import losses
-from kd_keras.checks import lookup
 from kd_keras.methods.base import Method
+from kd_keras.utils.checks import lookup
 
 TARGETS = {
     "logits": losses.logit_regression,  # Ba and Caruana 2014

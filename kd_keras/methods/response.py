@@ -5,9 +5,9 @@ import logging
 import keras
 
 from kd_keras import losses, schedules
-from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.targets import Extracted, transform_of
+from kd_keras.utils.checks import positive
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from kd_keras.graphs import output_shape
+from kd_keras.models.graphs import output_shape
 
 
 @dataclasses.dataclass(frozen=True)

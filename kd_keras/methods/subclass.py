@@ -7,11 +7,11 @@ import keras
 from keras import layers, ops
 
 from kd_keras import losses
-from kd_keras.checks import positive
-from kd_keras.graphs import functional
 from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.response import KD
 from kd_keras.methods.stages import Roles, Stage, logits_of
+from kd_keras.models.graphs import functional
+from kd_keras.utils.checks import positive
 
 
 @keras.saving.register_keras_serializable("kd_keras")

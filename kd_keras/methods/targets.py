@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kd_keras import schedules
-from kd_keras.checks import within
+from kd_keras.utils.checks import within
 
 
 @keras.saving.register_keras_serializable("kd_keras")

@@ -3,8 +3,8 @@
 import keras
 
 from kd_keras import losses
-from kd_keras.checks import positive
 from kd_keras.methods.base import Method, knob_property
+from kd_keras.utils.checks import positive
 
 
 @keras.saving.register_keras_serializable("kd_keras")

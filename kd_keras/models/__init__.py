@@ -14,13 +14,13 @@ from typing import Any
 
 import keras
 
-from kd_keras import checks
-from kd_keras.graphs import output
 from kd_keras.models import pretrained, small
 from kd_keras.models.backbones import BACKBONES
 from kd_keras.models.copies import untrained
+from kd_keras.models.graphs import output
 from kd_keras.models.several import ensemble as ensemble
 from kd_keras.models.tails import tail
+from kd_keras.utils import checks
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "mlp": small.mlp,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kd_keras import checks
+from kd_keras.utils import checks
 
 Shape = tuple[int, int, int]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import keras
 
-from kd_keras import files
+from kd_keras.utils import files
 
 # seconds without an answer before the network counts as absent
 TIMEOUT = 10

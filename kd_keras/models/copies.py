@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd_keras import graphs
+from kd_keras.models import graphs
 from kd_keras.models.heads import head
 
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kd_keras.graphs import answer_spec, input_spec, logits_in, own_graph
+from kd_keras.models.graphs import answer_spec, input_spec, logits_in, own_graph
 
 # of Keras and TensorFlow, known by identity: what they are called proves nothing
 LINEAR = (None, keras.activations.linear, keras.activations.log_softmax)

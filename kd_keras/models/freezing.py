@@ -19,8 +19,8 @@ import re
 
 import keras
 
-from kd_keras import checks
 from kd_keras.models.backbones import BACKBONES
+from kd_keras.utils import checks
 
 HEAD = "logits"
 

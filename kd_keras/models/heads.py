@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.graphs import answer_spec, input_spec, logits_in
 from kd_keras.models import endings
+from kd_keras.models.graphs import answer_spec, input_spec, logits_in
 
 ASKED = 4  # random images
 SHIFTS = (10.0, 1e4)  # of biases

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import keras
 
-from kd_keras import checks
 from kd_keras.models import _arguments as arguments
 from kd_keras.models import _weights
 from kd_keras.models.backbones import BACKBONES, TAPS
+from kd_keras.utils import checks
 
 __all__ = [*BACKBONES, "BACKBONES", "TAPS"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import ops
 
-from kd_keras.checks import lookup
-from kd_keras.graphs import input_spec, of_logits, output_shape
+from kd_keras.models.graphs import input_spec, of_logits, output_shape
 from kd_keras.models.heads import refuse_probabilities
+from kd_keras.utils.checks import lookup
 
 
 def _geometric(logits: Sequence):

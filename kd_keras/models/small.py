@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import keras
 
-from kd_keras import checks
 from kd_keras.models import _arguments as arguments
+from kd_keras.utils import checks
 
 
 def mlp(

@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kd_keras import calls
-from kd_keras.graphs import own_graph
+from kd_keras.models.graphs import own_graph
+from kd_keras.runtime import patching
 
 # these change nothing outside training: a stage is what enters them
 _DRAWING = (
@@ -163,7 +163,7 @@ def _when_run(model: keras.Model, spec: Any) -> list[_Step]:
 
         return run
 
-    with calls.wrapped(passed, watched):
+    with patching.wrapped(passed, watched):
         tf.function(lambda x: model(x, training=False)).get_concrete_function(spec)
     return steps
 

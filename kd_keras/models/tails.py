@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from kd_keras import graphs
+from kd_keras.models import graphs
 from kd_keras.models.tapped import taken_apart
 from kd_keras.models.taps import probe_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kd_keras import graphs
+from kd_keras.models import graphs
 from kd_keras.models.taps import TapView, probe_of
 
 

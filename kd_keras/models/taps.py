@@ -19,13 +19,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kd_keras import calls
-from kd_keras.graphs import input_spec as input_spec
-from kd_keras.graphs import logits_in
-from kd_keras.graphs import output_shape as output_shape
 from kd_keras.models import signs, stages
 from kd_keras.models.backbones import RECTIFIED, TAPS
+from kd_keras.models.graphs import input_spec as input_spec
+from kd_keras.models.graphs import logits_in
+from kd_keras.models.graphs import output_shape as output_shape
 from kd_keras.models.heads import head
+from kd_keras.runtime import patching
 
 STAGES, LAST = "stages", "last"
 
@@ -207,7 +207,7 @@ def _recording(probes: Iterable[_Probe]) -> Iterator[dict[_Probe, list]]:
     outer = getattr(_threads, "seen", None)
     _threads.seen = seen
     try:
-        with calls.wrapped((probe.layer for probe in seen), _recorded):
+        with patching.wrapped((probe.layer for probe in seen), _recorded):
             yield seen
     finally:
         _threads.seen = outer

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd_keras import cache, precision
+from kd_keras import cache
 from kd_keras.cache.build import check_limit
 from kd_keras.cache.request import Request, make_request
 from kd_keras.cache.transfer import check_views
@@ -17,6 +17,7 @@ from kd_keras.config import CacheConfig
 from kd_keras.data.augmentation import joined
 from kd_keras.data.task import Task
 from kd_keras.methods import Method
+from kd_keras.models import precision
 from kd_keras.teachers import LiveTeacher, TeacherSource, as_source
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,14 @@ import keras
 import numpy as np
 
 from kd_keras import config as configs
-from kd_keras import execution, machine, models, precision
-from kd_keras.distiller import Distiller
-from kd_keras.execution import Execution
+from kd_keras import models
+from kd_keras.models import precision
 from kd_keras.recipes.benchmark_config import BenchmarkConfig
-from kd_keras.supervised import Supervised
+from kd_keras.runtime import execution, machine
+from kd_keras.runtime.execution import Execution
 from kd_keras.teachers import CachedTeacher
+from kd_keras.training.distiller import Distiller
+from kd_keras.training.supervised import Supervised
 
 KERAS = "as Keras runs it"
 SLOW_STEPS = 2  # of a way that may be many times slower than the others

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_keras.checks import positive
+from kd_keras.utils.checks import positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from kd_keras import files, interrupts, records
 from kd_keras.data.task import Split
-from kd_keras.divergence import diverged
 from kd_keras.evaluation import quality
 from kd_keras.recipes.saving import save_weights
+from kd_keras.training.divergence import diverged
+from kd_keras.utils import files, interrupts, records
 
 STATE = "state.json"
 SHAPE = {

@@ -7,7 +7,7 @@ from typing import Any
 from kd_keras import methods
 from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
 from kd_keras.methods import Method
-from kd_keras.words import parts_of
+from kd_keras.utils.specs import parts_of
 
 Sweep = StudyConfig | CompareConfig
 

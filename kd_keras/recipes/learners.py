@@ -9,18 +9,19 @@ from typing import Any
 
 import keras
 
-from kd_keras import cache, features, models
+from kd_keras import cache, models
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task
-from kd_keras.distiller import Distiller
 from kd_keras.evaluation import quality
 from kd_keras.methods import Method, Stage
-from kd_keras.mutual import MutualDistiller
-from kd_keras.objective import FEATURES
 from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
-from kd_keras.supervised import Supervised
+from kd_keras.training import features
+from kd_keras.training.distiller import Distiller
+from kd_keras.training.mutual import MutualDistiller
+from kd_keras.training.objective import FEATURES
+from kd_keras.training.supervised import Supervised
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,11 @@
 import numpy as np
 import tensorflow as tf
 
-from kd_keras import cache, features, interrupts
+from kd_keras import cache
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split
+from kd_keras.training import features
+from kd_keras.utils import interrupts
 
 
 class Predictor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.evaluation import paired
-from kd_keras.files import whole_file
+from kd_keras.utils.files import whole_file
 
 FILE = "predictions.npz"
 

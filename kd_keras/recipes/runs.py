@@ -14,8 +14,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_keras import files, machine, records
 from kd_keras.config import as_dict
+from kd_keras.runtime import machine
+from kd_keras.utils import files, records
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from kd_keras.data.task import Task
-from kd_keras.files import check_room, whole_file
 from kd_keras.models import heads, taps
-from kd_keras.supervised import Supervised
+from kd_keras.training.supervised import Supervised
+from kd_keras.utils.files import check_room, whole_file
 
 OVERHEAD = 4096  # bytes that HDF5 takes for a variable beside its numbers, at the most
 

@@ -10,7 +10,6 @@ import keras
 
 from kd_keras import config as configs
 from kd_keras import data, methods, models, schedules
-from kd_keras.checks import lookup, unknown
 from kd_keras.data import augmentation
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
@@ -21,6 +20,7 @@ from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.saving import check_file
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
+from kd_keras.utils.checks import lookup, unknown
 
 
 def check(config: Any) -> None:

@@ -10,9 +10,9 @@ import keras
 from kd_keras.data.task import Task
 from kd_keras.methods import Method, Stage
 from kd_keras.models import freezing, taps
-from kd_keras.mutual import MutualDistiller
 from kd_keras.recipes import answers
 from kd_keras.teachers import TeacherSource, as_source
+from kd_keras.training.mutual import MutualDistiller
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from kd_keras import teacher_check
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.recipes.predict import Predictor
-from kd_keras.teacher_check import Teaching
+from kd_keras.training import teacher_check
+from kd_keras.training.teacher_check import Teaching
 
 log = logging.getLogger(__name__)
 

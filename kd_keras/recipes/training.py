@@ -9,19 +9,19 @@ from typing import Any
 
 import keras
 
-from kd_keras import interrupts, labels, records
 from kd_keras.config import BudgetConfig
-from kd_keras.data import pipeline
+from kd_keras.data import labels, pipeline
 from kd_keras.data.task import Split, Task, balanced_class_weight
-from kd_keras.divergence import DivergenceWatch
 from kd_keras.evaluation import quality
-from kd_keras.files import fingerprint
-from kd_keras.inputs import Checked
 from kd_keras.recipes.callbacks import Best, Checkpoint, Interruptible, Last, Validation
 from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.saving import save_weights
+from kd_keras.training.divergence import DivergenceWatch
+from kd_keras.training.inputs import Checked
+from kd_keras.utils import interrupts, records
+from kd_keras.utils.files import fingerprint
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once

@@ -1,8 +1,16 @@
 """A report from run folders alone: one HTML page, and its plots as PNG files beside it.
 
-Text tables come from `kd_keras.table`, so that printing one does not load matplotlib.
+Text tables come from `kd_keras.report.tables`, which loads neither matplotlib nor TensorFlow.
 """
 
-from kd_keras.report.pages import build
+from typing import Any
 
 __all__ = ["build"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":
+        from kd_keras.report.pages import build
+
+        return build
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from kd_keras import records
 from kd_keras.recipes.runs import LINE, RESULTS
+from kd_keras.utils import records
 
 Run = dict[str, Any]
 History = list[dict[str, Any]]

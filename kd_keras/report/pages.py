@@ -7,12 +7,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from kd_keras import page, trial_table
-from kd_keras.files import is_ours, whole_folder
 from kd_keras.recipes.runs import REPORT
-from kd_keras.report import plots, searches, sweeps
+from kd_keras.report import html, plots, searches, sweeps, trial_tables
 from kd_keras.report.folders import History, Run, load
-from kd_keras.table import (
+from kd_keras.report.tables import (
     CHOSEN,
     QUALITY,
     baselines,
@@ -23,6 +21,7 @@ from kd_keras.table import (
     study_lines,
     verdict,
 )
+from kd_keras.utils.files import is_ours, whole_folder
 
 
 def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -> Path:
@@ -57,13 +56,13 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
         raise FileExistsError(f"`out` is a file, and a folder is to be written: {target}")
     with whole_folder(target, ours=REPORT) as folder:
         title = _title(loaded[0]) if len(loaded) == 1 else f"{len(loaded)} runs"
-        sections = [page.heading(title, level=1)]
+        sections = [html.heading(title, level=1)]
         for number, run in enumerate(loaded, start=1):
             prefix = f"{number}-" if len(loaded) > 1 else ""
             if prefix:
-                sections.append(page.heading(f"{run['name']}: {_title(run)}", level=2))
+                sections.append(html.heading(f"{run['name']}: {_title(run)}", level=2))
             sections += _section(run, folder, prefix)
-        (folder / "index.html").write_text(page.document(title, sections), encoding="utf-8")
+        (folder / "index.html").write_text(html.document(title, sections), encoding="utf-8")
     return target / "index.html"
 
 
@@ -71,7 +70,7 @@ def _is_report(folder: Path) -> bool:
     """Whether a folder holds nothing that is seen, or a page of ours."""
     path = folder / "index.html"
     if path.is_file():
-        return page.MADE_BY in path.read_text(encoding="utf-8", errors="replace")
+        return html.MADE_BY in path.read_text(encoding="utf-8", errors="replace")
     return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
@@ -80,51 +79,51 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
     results = run["results"]
     found = results.get("verdict")
     parts = [
-        page.paragraph(_about(run), "about"),
-        *(page.paragraph(f"Data: {line}", "about") for line in _repeats(results)),
-        page.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
+        html.paragraph(_about(run), "about"),
+        *(html.paragraph(f"Data: {line}", "about") for line in _repeats(results)),
+        html.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
         *_tables(results),
     ]
     for name, heading, caption, figure in _figures(run):
         path = folder / f"{prefix}{name}.png"
         assert is_ours(path.name, REPORT), f"{name} must be in `runs.PLOTS`: else it stays for ever"
         figure.savefig(path, dpi=130, bbox_inches="tight")
-        parts += [page.heading(heading), page.image(path, caption)]
+        parts += [html.heading(heading), html.image(path, caption)]
     parts += [
-        page.heading("How it was made"),
-        page.folded("Configuration", run["config"]),
-        page.folded("Environment", run["environment"]),
-        page.folded("Export", results.get("export")),
+        html.heading("How it was made"),
+        html.folded("Configuration", run["config"]),
+        html.folded("Environment", run["environment"]),
+        html.folded("Export", results.get("export")),
     ]
     return [part for part in parts if part]
 
 
 def _tables(results: dict[str, Any]) -> list[str]:
-    found, test = results.get("sweep"), page.heading("Comparison on the test split")
+    found, test = results.get("sweep"), html.heading("Comparison on the test split")
     if results.get("search") is not None:
         return [
-            page.heading("Trials on validation"),
-            page.table(trial_table.lines(results)),
-            page.paragraph(trial_table.baselines(results), "about"),
+            html.heading("Trials on validation"),
+            html.table(trial_tables.lines(results)),
+            html.paragraph(trial_tables.baselines(results), "about"),
             test,
-            page.table(lines(results)),
-            page.paragraph(trial_table.JUDGED, "about"),
+            html.table(lines(results)),
+            html.paragraph(trial_tables.JUDGED, "about"),
         ]
     if found is None:
-        return [test, page.table(lines(results))]
+        return [test, html.table(lines(results))]
     if _is_comparison(results):
         return [
             test,
-            page.table(comparison_lines(results)),
-            page.paragraph(compared(results), "about"),
+            html.table(comparison_lines(results)),
+            html.paragraph(compared(results), "about"),
         ]
     return [
-        page.heading("Every setting on validation"),
-        page.table(study_lines(results)),
-        page.paragraph(baselines(results), "about"),
-        page.heading("The chosen setting on the test split"),
-        page.table(lines(results)),
-        page.paragraph(CHOSEN, "about"),
+        html.heading("Every setting on validation"),
+        html.table(study_lines(results)),
+        html.paragraph(baselines(results), "about"),
+        html.heading("The chosen setting on the test split"),
+        html.table(lines(results)),
+        html.paragraph(CHOSEN, "about"),
     ]
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kd_keras.report.folders import History
-from kd_keras.table import QUALITY, count
+from kd_keras.report.tables import QUALITY, count
 
 # colours that the colour-blind can tell apart (Okabe and Ito), and shades of grey too
 COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "model": "#0072b2"}

@@ -14,8 +14,8 @@ from matplotlib.tri import Triangulation
 from numpy.typing import ArrayLike
 
 from kd_keras.report.plots import COLOURS, new_figure
-from kd_keras.table import QUALITY
-from kd_keras.trial_table import completed
+from kd_keras.report.tables import QUALITY
+from kd_keras.report.trial_tables import completed
 
 Search = dict[str, Any]
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from kd_keras.report.plots import COLOURS, new_figure
-from kd_keras.table import QUALITY, rows
+from kd_keras.report.tables import QUALITY, rows
 
 # one a line, dark to light, with a mark of its own: alphas have an order
 LINES = ("#08306b", "#2171b5", "#6baed6", "#41ab5d", "#a1d99b", "#cc79a7")

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kd_keras as kd
-from kd_keras.cache import Arrays, Stream, TransferSet, shelf, writers
+from kd_keras.cache import Arrays, Stream, TransferSet, inventory, writers
 from kd_keras.cache.request import make_request
 
 BUILDER = Path(__file__).with_name("builder.py")
@@ -57,7 +57,7 @@ def test_two_processes_build_one_key_once(tmp_path):
     log = "".join(err for _, err in outcomes)
     assert log.count("Computing the teacher's answers") == 1
     assert log.count("Opened the teacher's answers") == 1
-    (entry,) = shelf.verify(tmp_path / "cache")
+    (entry,) = inventory.verify(tmp_path / "cache")
     assert (entry.state, entry.rows) == ("whole", 40)
 
 
@@ -71,7 +71,7 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (entry,) = shelf.entries(tmp_path / "cache")
+    (entry,) = inventory.entries(tmp_path / "cache")
     assert entry.state == "unfinished"
     asked = journal.read_text().split()
     rows = json.loads((entry.folder / "progress.json").read_text())["rows"]
@@ -102,7 +102,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing_under_the_name(tmp_
     os.close(reader)
     assert process.returncode == 1
     assert "while the teacher's answers were written. Make room and try again" in err
-    (entry,) = shelf.entries(tmp_path / "cache")
+    (entry,) = inventory.entries(tmp_path / "cache")
     assert entry.state == "unfinished"
     out, err = finished(start(tmp_path / "cache", journal, 100))
     assert "done 100" in out
@@ -259,7 +259,7 @@ def test_a_set_that_is_shorter_than_it_says_is_refused(teacher, x, on_disk):
     images.count = 20
     with pytest.raises(ValueError, match="was to hold 20 images and gave 16"):
         on_disk().open(teacher, images)
-    assert [entry.state for entry in shelf.entries(on_disk().directory)] == ["unfinished"]
+    assert [entry.state for entry in inventory.entries(on_disk().directory)] == ["unfinished"]
 
 
 class Generated(TransferSet):

@@ -11,7 +11,7 @@ import pytest
 import kd_keras as kd
 from kd_keras import cache, teachers
 from kd_keras.cache import policy
-from kd_keras.cache.store import InMemory, Mapped
+from kd_keras.cache.rows import InMemory, Mapped
 
 
 class Counted(kd.LiveTeacher):

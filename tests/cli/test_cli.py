@@ -16,12 +16,13 @@ import pytest
 import tensorflow as tf
 from command_line import ROOT, kd_keras
 
-from kd_keras import cli, export, interrupts
+from kd_keras import cli, export
 from kd_keras.cli import entry
 from kd_keras.cli.output import config_of
 from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
 from kd_keras.recipes import PRESETS
 from kd_keras.recipes.runs import RunFolder
+from kd_keras.utils import interrupts
 
 # --- distill ---
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kd_keras import data
 from kd_keras.data import folder, images
-from kd_keras.files import fingerprint
+from kd_keras.utils.files import fingerprint
 
 
 def draw(path, colour, size=(8, 8)):

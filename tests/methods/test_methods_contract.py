@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import methods, models
-from kd_keras.distiller import Distiller
 from kd_keras.methods import METHODS
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import LiveTeacher
+from kd_keras.training.distiller import Distiller
 
 # under which nothing is left to chance, which XLA draws otherwise
 NO_DRAWS = {"crd": {"examples": 16}}

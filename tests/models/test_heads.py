@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from kd_keras import graphs
-from kd_keras.models import heads
+from kd_keras.models import graphs, heads
 
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 

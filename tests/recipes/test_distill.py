@@ -10,13 +10,13 @@ from tiny_runs import Watcher, lines, same_weights, tiny, trial, without_times
 
 from kd_keras import export
 from kd_keras.data.images import in_memory
-from kd_keras.divergence import Diverged
 from kd_keras.evaluation import cost, quality
-from kd_keras.files import is_ours
 from kd_keras.recipes import distill, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import OURS, RunFolder
 from kd_keras.recipes.training import Outcome
+from kd_keras.training.divergence import Diverged
+from kd_keras.utils.files import is_ours
 
 ROLES = ["teacher", "alone", "distilled"]
 

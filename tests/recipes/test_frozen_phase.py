@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_runs import lines, trial
 
-from kd_keras import features
 from kd_keras.config import DistillConfig
+from kd_keras.training import features
 
 CONFIG = {
     "task": "digits",

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tiny_runs import InterruptAfter, Interrupted, lines, same_weights, tiny, trial, without_times
 
-from kd_keras import table
 from kd_keras.config import BudgetConfig, CompareConfig, TrainConfig
 from kd_keras.recipes import distill, setup, sweep, training
 from kd_keras.recipes.callbacks import Checkpoint
 from kd_keras.recipes.phases import learning_rate
 from kd_keras.recipes.runs import RunFolder
+from kd_keras.report import tables
 
 # what each trains between teacher and student, and for how many epochs
 RUNS = {
@@ -135,7 +135,7 @@ def test_a_comparison_holds_plans_beside_other_methods(tmp_path):
     assert {"teacher-1", f"{rows[2]} assistant cnn(width=0.125)"} < roles
     assert found["models"]["teacher-1"]["seeds"][0]["epochs"] == 1
     assert [row["label"] for row in found["sweep"]["teachers"]] == ["teacher-1"]
-    assert "\nteacher-1 " in table.as_text(found)
+    assert "\nteacher-1 " in tables.as_text(found)
     assert all("test" in row for row in found["sweep"]["settings"])
 
 

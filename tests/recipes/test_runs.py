@@ -11,7 +11,7 @@ import pytest
 from kd_keras.config import DistillConfig, TrainConfig, as_dict
 from kd_keras.recipes import setup
 from kd_keras.recipes.runs import NOT_COMPARED, RunFolder
-from kd_keras.records import DamagedFile
+from kd_keras.utils.records import DamagedFile
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from keras import layers
 import kd_keras as kd
 from kd_keras.config import CompareConfig, DistillConfig, TrainConfig
 from kd_keras.recipes import saving, setup
-from kd_keras.supervised import Supervised
+from kd_keras.training.supervised import Supervised
 
 
 def test_a_whole_model_is_read_from_either_format_in_safe_mode(mlp, tmp_path):

@@ -11,7 +11,6 @@ from tiny_runs import Watcher, lines, same_weights, without_times
 
 from kd_keras import cache, methods
 from kd_keras.config import CompareConfig, StudyConfig
-from kd_keras.divergence import Diverged
 from kd_keras.evaluation import quality
 from kd_keras.methods import KD
 from kd_keras.recipes import distill, grid, learners, predictions, setup, sweep
@@ -19,6 +18,7 @@ from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import train
+from kd_keras.training.divergence import Diverged
 
 
 def tiny_sweep(kind, folder, **changes):

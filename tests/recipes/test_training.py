@@ -20,7 +20,6 @@ from tiny_runs import (
 from kd_keras.config import TrainConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import balanced_class_weight
-from kd_keras.divergence import Diverged
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
 from kd_keras.recipes.callbacks import Best, Checkpoint, Validation
@@ -28,6 +27,7 @@ from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import phases, train
+from kd_keras.training.divergence import Diverged
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from tuning import oracles, wire
 from tuning import space as spaces
-from tuning.calls import Calls
 from tuning.chief import LEASE, TRIES, Chief
 from tuning.config import TuneConfig
 from tuning.lead import Service
+from tuning.oracle_log import Calls
 from tuning.place import Place
 from tuning.trials import Trials
 from tuning.values import own

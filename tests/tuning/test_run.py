@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from kd_keras import cache, trial_table
+from kd_keras import cache
 from kd_keras.data.task import without_validation
 from kd_keras.evaluation import quality
-from kd_keras.files import is_ours
 from kd_keras.recipes import setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import OURS
+from kd_keras.report import trial_tables
+from kd_keras.utils.files import is_ours
 from tuning.outcome import frame, read
 from tuning.run import run
 from tuning.tuner import Tuner
@@ -161,7 +162,7 @@ def test_test_labels_choose_nothing(searched, tmp_path, monkeypatch):
 
 def test_the_text_shows_the_best_and_what_tuning_was_worth(searched):
     _, found = searched
-    text = trial_table.as_text(found)
+    text = trial_tables.as_text(found)
     lines = text.splitlines()
     assert lines[0].split() == ["trial", "score", "epochs", "temperature", "alpha", "learning_rate"]
     assert lines[2].startswith(f"{found['search']['best']} * ")
@@ -297,7 +298,7 @@ def test_a_failing_trial_is_reported_with_its_values_and_counted(tmp_path, caplo
     failed = next(k for k, text in enumerate(said) if "failed" in text)
     assert said[failed].startswith("trial 0001 failed, with learning_rate=3e+38\nTraceback")
     assert said[failed + 1].startswith("trial 0002: ")  # said when it failed, not at the end
-    assert "3 trials, 1 of them failed" in trial_table.as_text(found)
+    assert "3 trials, 1 of them failed" in trial_tables.as_text(found)
     table = frame(rows)
     assert math.isnan(table["score"][1])
     assert table["status"].tolist() == ["COMPLETED", "FAILED", "COMPLETED"]

@@ -12,7 +12,7 @@ from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import WEIGHTS, folder_of
 from tuning import space as spaces
-from tuning.calls import Calls
+from tuning.oracle_log import Calls
 from tuning.trials import BENCHES, ROLE, Trainer, Trials
 
 

@@ -1,0 +1,282 @@
+"""Exported models: written whole, and only after a new process gave the same answers."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.evaluation.cost import file_bytes
+from kd_keras.models.heads import refuse_probabilities
+from kd_keras.utils.files import whole_folder
+
+BATCH = 64
+# the names that a SavedModel has in its folder
+OURS = (
+    *("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"),
+    *("variables", "assets", "assets.extra"),
+)
+RELOAD_SECONDS = 600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """An export that was loaded back and compared. `dataclasses.asdict` gives plain JSON values.
+
+    Attributes:
+        path: where it lies.
+        format: the name in `FORMATS`.
+        bytes: size of all its files.
+        signature: name of the function to call.
+        examples: how many images were compared.
+        sample: `"given"` by the caller, or `"drawn"` at random.
+        max_abs_difference: largest difference between a logit of the model and of the export.
+        same_predictions: whether both chose the same class for every image.
+    """
+
+    path: str
+    format: str
+    bytes: int
+    signature: str
+    examples: int
+    sample: str
+    max_abs_difference: float
+    same_predictions: bool
+
+
+def saved_model(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    sample: Any = None,
+    class_names: Sequence[str] | None = None,
+    signature: str = "classify",
+    tolerance: float | None = None,
+) -> Export:
+    """Write `model` as a TensorFlow SavedModel that needs neither Keras nor this library.
+
+    Its signature, also there as `"serving_default"`, takes `image`, float32 of shape
+    `(n, height, width, channels)`, raw pixels in 0..255, and answers with `logits` and
+    `probabilities`, both float32 of shape `(n, classes)`, whatever precision the model computes
+    in. Each weight is stored once.
+
+    The files are written beside `path`, loaded in a new process that imports TensorFlow alone,
+    and compared with the model on the sample; both compute on the CPU, so that the rounding of
+    an accelerator is not taken for a fault. Only then do they take the name `path`.
+
+    Args:
+        model: a model of one image that returns logits.
+        path: the folder; an earlier SavedModel there is replaced. What else lies in it stays.
+        sample: images to compare on, shape `(n, height, width, channels)`, raw pixels, any
+            number type; by default 16 images drawn with a fixed seed.
+        class_names: kept in `assets.extra/class_names.json`, one name a class.
+        signature: the name to call the function by.
+        tolerance: the largest difference of a logit, as a share of the largest logit or of one,
+            whichever is more; by default 1e-4, or 2e-2 for a model that computes in 16 bits.
+
+    Raises:
+        TypeError: `model` is not a Keras model.
+        ValueError: a model without one input and one output of shape `(batch, classes)`, one
+            that ends in softmax, a sample of another shape, or a wrong number of class names.
+        FileExistsError: a file, or a folder that is no SavedModel, lies at `path`.
+        NotADirectoryError, PermissionError: no folder can be made there.
+        OSError: the disk is full; it names `path`. Nothing is left.
+        RuntimeError: the export could not be loaded, or answered otherwise. Nothing is left.
+
+    Example:
+        ```python
+        made = saved_model(student, "saved_models/student", sample=x_test[:100])
+        loaded = tf.saved_model.load(made.path)
+        loaded.signatures["classify"](image=images)["probabilities"]
+        ```
+    """
+    target = Path(path)
+    _check_model(model)
+    images = _checked_sample(model.input_shape, sample)
+    if class_names is not None and len(class_names) != model.output_shape[-1]:
+        raise ValueError(
+            f"`class_names` must name the {model.output_shape[-1]} classes of `model`. "
+            f"Received: {list(class_names)!r}"
+        )
+    if tolerance is None:
+        tolerance = _tolerance(model)
+    check_target(target)
+    with whole_folder(target, ours=OURS) as folder:
+        _write(model, folder, signature, class_names)
+        want = _answers_of(model, images)
+        got = _answers_of_export(folder, signature, images)
+        difference = _compare(want, got, tolerance)
+        size = file_bytes(folder)
+    return Export(
+        path=str(target),
+        format="saved_model",
+        bytes=size,
+        signature=signature,
+        examples=len(images),
+        sample="drawn" if sample is None else "given",
+        max_abs_difference=difference,
+        same_predictions=bool((want.argmax(axis=1) == got.argmax(axis=1)).all()),
+    )
+
+
+FORMATS: dict[str, Callable[..., Export]] = {"saved_model": saved_model}
+
+
+def predict(path: str | os.PathLike[str], images: Any) -> dict[str, np.ndarray]:
+    """The answers of an exported SavedModel.
+
+    Args:
+        path: the folder.
+        images: shape `(n, height, width, channels)`, raw pixels in 0..255.
+
+    Returns:
+        `{"logits", "probabilities"}`, float32 of shape `(n, classes)`.
+    """
+    loaded = tf.saved_model.load(os.fspath(path))
+    function = loaded.signatures["serving_default"]
+    images = np.asarray(images, np.float32)
+    starts = range(0, len(images), BATCH)
+    parts = [function(image=tf.constant(images[i : i + BATCH])) for i in starts]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _write(
+    model: keras.Model, folder: Path, signature: str, class_names: Sequence[str] | None
+) -> None:
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), name="image")])
+    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = tf.cast(model(image, training=False), tf.float32)
+        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+
+    function = classify.get_concrete_function()
+    # a module of what the function uses: Keras' own tracking would store every weight a second time
+    module = tf.Module()
+    module.weights = list(function.variables)
+    module.resources = _resources(model)
+    signatures = {signature: function, "serving_default": function}
+    try:
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+    except AssertionError as error:  # TensorFlow's, for what is used and not found
+        raise RuntimeError(
+            f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
+            f"it an attribute of the layer that uses it, such as `self.table`. TensorFlow says: "
+            f"{error}"
+        ) from error
+    if class_names is not None:
+        extra = folder / "assets.extra"
+        extra.mkdir()
+        names = [str(name) for name in class_names]
+        (extra / "class_names.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
+
+
+def _resources(model: keras.Model) -> list[Any]:
+    """What a model's layers hold beside variables, such as lookup tables, at any depth."""
+    resource = tf.saved_model.experimental.TrackableResource
+    return [held for held in _Held(model).descendants() if isinstance(held, resource)]
+
+
+class _Held(tf.train.TrackableView):
+    """What a SavedModel would hold of a model. TensorFlow's own view is of a checkpoint."""
+
+    @classmethod
+    def children(cls, obj, save_type="savedmodel", **kwargs):
+        return super().children(obj, save_type, **kwargs)
+
+
+def _answers_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    with tf.device("/CPU:0"):
+        starts = range(0, len(images), BATCH)
+        parts = [model(tf.constant(images[i : i + BATCH]), training=False) for i in starts]
+    return np.concatenate([tf.cast(part, tf.float32) for part in parts])
+
+
+def _answers_of_export(folder: Path, signature: str, images: np.ndarray) -> np.ndarray:
+    """Logits of the export, computed on the CPU by a new process."""
+    script = Path(__file__).with_name("verification.py")
+    # an accelerator's memory may be all in use by this process
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryDirectory() as scratch:
+        inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "logits.npy")
+        np.save(inputs, images)
+        # -P keeps the script's own folder, this library, out of the import path
+        command = [sys.executable, "-P", *map(str, (script, folder, signature, inputs, outputs))]
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=RELOAD_SECONDS
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"The export did not answer within {RELOAD_SECONDS:g} s in a new process."
+            ) from error
+        if done.returncode:
+            raise RuntimeError(f"The export failed in a new process:\n{done.stderr[-2000:]}")
+        return np.load(outputs)
+
+
+def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
+    """The largest difference, if it is small enough."""
+    difference = float(np.abs(want - got).max())
+    allowed = tolerance * max(1.0, float(np.abs(want).max()))
+    if not difference <= allowed:  # a NaN is not small enough
+        raise RuntimeError(
+            f"The export does not answer as the model does: logits differ by {difference:g} over "
+            f"{len(want)} images, where {allowed:g} is allowed. Nothing was written."
+        )
+    return difference
+
+
+def _tolerance(model: keras.Model) -> float:
+    """What rounding may do to a logit, as a share of the largest."""
+    in_32_bits = all(layer.compute_dtype == "float32" for layer in (model, *model.layers))
+    return 1e-4 if in_32_bits else 2e-2
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a Keras model. Received: {type(model).__name__}")
+    shape = getattr(model, "input_shape", None)  # a subclassed model has none
+    output = getattr(model, "output_shape", None)
+    if not (isinstance(shape, tuple) and len(shape) > 1 and None not in shape[1:]):
+        raise ValueError(
+            f"`model` must take one image of known size, (batch, height, width, channels). "
+            f"Received: input of shape {shape}"
+        )
+    if not (isinstance(output, tuple) and len(output) == 2):
+        raise ValueError(f"`model` must return logits, (batch, classes). Received: {output}")
+    refuse_probabilities("model", model)
+
+
+def _checked_sample(shape: tuple, sample: Any) -> np.ndarray:
+    """Images as float32, those of the caller or drawn ones."""
+    if sample is None:
+        drawn = np.random.default_rng(0).integers(0, 256, size=(16, *shape[1:]))
+        return drawn.astype(np.float32)
+    images = np.asarray(sample, np.float32)
+    if images.shape[1:] != shape[1:] or not len(images):
+        raise ValueError(
+            f"`sample` must have shape (n, {', '.join(map(str, shape[1:]))}), the images of "
+            f"`model`, n at least 1. Received: shape {images.shape}"
+        )
+    return images
+
+
+def check_target(target: Path) -> None:
+    """Refuse before anything heavy what could not be written, or would be lost."""
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")
+    seen = target.exists() and any(not path.name.startswith(".") for path in target.iterdir())
+    if seen and not (target / "saved_model.pb").exists():
+        raise FileExistsError(f"`path` is a folder that holds something else: {target}")
+    existing = next(parent for parent in target.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"`path` lies under a file: {existing}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"`path` lies in a folder that cannot be written to: {existing}")

@@ -1,0 +1,63 @@
+"""A search as a table: its best trials on validation, and what was judged on test."""
+
+from typing import Any
+
+from kd_keras.report import tables
+from kd_keras.report.tables import Results
+
+SHOWN = 10  # trials
+JUDGED = (
+    "Test was looked at once. Students were trained anew on train and validation, for the epochs "
+    "that were best in the search."
+)
+
+
+def completed(search: dict[str, Any]) -> list[dict[str, Any]]:
+    """The trials that have a score."""
+    return [row for row in search["trials"] if "score" in row]
+
+
+def lines(results: Results) -> list[list[str]]:
+    """The best trials, a line each after the heading; * is the chosen."""
+    search = results["search"]
+    names = list(dict.fromkeys(name for row in search["trials"] for name in row["values"]))
+    found = [["trial", "score", "epochs", *names]]
+    for row in sorted(completed(search), key=lambda row: -row["score"]["mean"])[:SHOWN]:
+        mark = " *" if row["trial"] == search["best"] else ""
+        cells = [value(row["values"].get(name, "-")) for name in names]
+        score = tables.spread(row["score"])
+        found.append([row["trial"] + mark, score, str(row["epochs"]), *cells])
+    return found
+
+
+def baselines(results: Results) -> str:
+    """How many trials there were, and what they stand beside."""
+    search = results["search"]
+    metric, count = tables.QUALITY.get(search["metric"], search["metric"]), len(search["trials"])
+    shown = f"the best {SHOWN} of {count} trials" if count > SHOWN else f"{count} trials"
+    failed = f", {search['failed']} of them failed" if search["failed"] else ""
+    default, alone = (tables.spread(search[role]["score"]) for role in ("default", "alone"))
+    beside = f"Default setting {default}, student alone {alone}."
+    return f"Validation {metric}; {shown}{failed}. * is best. {beside}"
+
+
+def as_text(results: Results) -> str:
+    """What `kd-keras tune` prints: the best trials, test, and what tuning was worth."""
+    parts = [
+        tables.aligned(lines(results)),
+        baselines(results),
+        tables.aligned(tables.lines(results)),
+        JUDGED,
+        tables.verdict(results),
+    ]
+    return "\n\n".join(parts)
+
+
+def value(given: Any) -> str:
+    """A hyper-parameter in short.
+
+    Example:
+        >>> value(2.66913), value("kd")
+        ('2.669', 'kd')
+    """
+    return f"{given:.4g}" if isinstance(given, float) else str(given)

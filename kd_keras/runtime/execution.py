@@ -1,0 +1,200 @@
+"""How a training step is run on this machine: chosen from what was measured, and logged.
+
+On a CPU, two things that Keras 3 spells out in elementary operations, each a pass over memory, are
+run by TensorFlow's fused kernels: batch normalisation in training, forward and backward, and
+Adam's update. XLA is not chosen there. For convolutions it is several times slower than oneDNN's
+kernels; for dense layers it gains a few hundredths over the fused update on an idle machine, and
+loses far more than that on a busy one. On a GPU, and with several replicas, the choice is Keras'.
+`kd-keras benchmark --explain` measures the alternatives on the machine at hand.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kd_keras.runtime import patching
+from kd_keras.runtime.kernels import (
+    fused_batch_norm,
+    fused_update,
+    fusible,
+    has_fused_update,
+    leaves,
+    nested,
+)
+
+LOOP = 16  # steps a call of TensorFlow, where a step is short
+SMALL_IMAGE = 32 * 32
+# matrix products and element-wise operations: steps are short, and XLA compiles them without loss
+DENSE_LAYERS = (
+    "Activation",
+    "Add",
+    "BatchNormalization",
+    "Concatenate",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "InputLayer",
+    "LayerNormalization",
+    "Normalization",
+    "ReLU",
+    "Rescaling",
+    "Reshape",
+)
+# Keras' own callbacks that lose nothing where several steps are one call
+COARSE_CALLBACKS = (keras.callbacks.ProgbarLogger, keras.callbacks.TerminateOnNaN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a training step is run.
+
+    Attributes:
+        xla: compile the student's forward and backward pass and the optimizer's update with XLA;
+            the teacher, where it runs at all, stays outside.
+        fused_batch_norm: TensorFlow's kernel for batch normalisation in training.
+        fused_update: TensorFlow's kernel for Adam.
+        steps_per_execution: training steps a call of TensorFlow.
+        reason: why, in a sentence.
+    """
+
+    xla: bool = False
+    fused_batch_norm: bool = False
+    fused_update: bool = False
+    steps_per_execution: int = 1
+    reason: str = "as given"
+
+    def __post_init__(self) -> None:
+        if type(self.steps_per_execution) is not int or self.steps_per_execution < 1:
+            raise ValueError(
+                "`steps_per_execution` must be a positive whole number. "
+                f"Received: {self.steps_per_execution!r}"
+            )
+
+    def __str__(self) -> str:
+        loop = self.steps_per_execution
+        return f"{self.reason}; {loop} step{'s' if loop > 1 else ''} a call"
+
+    def compiled(self, step: Callable) -> Callable:
+        """`step`, as a function that XLA compiles where it is to."""
+        return tf.function(step, jit_compile=True) if self.xla else step
+
+    @contextlib.contextmanager
+    def running(self, model: keras.Model, optimizer: Any = None) -> Iterator[None]:
+        """A block in which `model` in training, and the optimizer, run as chosen."""
+        layers = fusible(model) if self.fused_batch_norm and not self.xla else []
+        with patching.wrapped(layers, fused_batch_norm):
+            if self.fused_update and not self.xla and has_fused_update(optimizer):
+                with fused_update(optimizer):
+                    yield
+            else:
+                yield
+
+
+KERAS = Execution(reason="as Keras runs it by itself")
+
+
+def with_words(
+    chosen: Execution,
+    *,
+    steps: int | None,
+    jit: bool | str | None,
+    all: Execution | None,
+    eager: bool = False,
+) -> Execution:
+    """What was chosen, but for what the user asked for in `compile`.
+
+    Args:
+        chosen: by `choose`.
+        steps: `steps_per_execution` as given, or None.
+        jit: `jit_compile` as given, or None; then Keras compiles the whole step, or nothing.
+        all: an `Execution`, which is taken as it is, or None.
+        eager: whether steps are run without a graph.
+    """
+    if all is not None:
+        return all
+    if eager:
+        chosen = Execution(reason="eagerly, as asked for")
+    elif jit is not None:
+        if jit is True:  # Keras compiles the whole step
+            chosen = Execution(steps_per_execution=chosen.steps_per_execution)
+        chosen = dataclasses.replace(chosen, xla=False, reason=f"jit_compile={jit!r}")
+    if steps is not None:
+        chosen = dataclasses.replace(chosen, steps_per_execution=steps)
+    return chosen
+
+
+def choose(
+    model: keras.Model,
+    optimizer: Any = None,
+    *,
+    steps: int | None = None,
+    callbacks: Sequence[Any] = (),
+    replicas: int = 1,
+    one_by_one: bool = False,
+) -> Execution:
+    """What is fastest for `model` here.
+
+    Args:
+        model: the model that is trained.
+        optimizer: what trains it.
+        steps: training steps that are ahead; None where not known.
+        callbacks: those of `fit`; one that acts on single batches is called for each of them.
+        replicas: of the distribution strategy.
+        one_by_one: whether steps are counted by Keras, which does not stop within a call of
+            several.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> student = kd.models.build("mlp", input_shape=(28, 28, 1), classes=10)
+        >>> chosen = choose(student, steps=2_500)  # on a machine without a GPU:
+        >>> chosen.xla, chosen.steps_per_execution  # doctest: +SKIP
+        (False, 16)
+    """
+    if replicas > 1 or tf.config.list_physical_devices("GPU"):
+        where = "several replicas" if replicas > 1 else "a GPU"
+        return Execution(reason=f"Keras' choice, with {where}")
+    fused = {"fused_batch_norm": bool(fusible(model)), "fused_update": has_fused_update(optimizer)}
+    short = is_dense(model) or _sees_small_images(model)
+    few = steps is not None and steps < 2 * LOOP
+    if not short or few or one_by_one or _watching(callbacks):
+        return Execution(**fused, reason="fused kernels on a CPU")
+    return Execution(
+        **fused, steps_per_execution=LOOP, reason="fused kernels and short steps on a CPU"
+    )
+
+
+def _sees_small_images(model: keras.Model) -> bool:
+    shape = getattr(model, "input_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        return False
+    _, height, width, _ = shape
+    return None not in (height, width) and height * width <= SMALL_IMAGE
+
+
+def is_dense(model: keras.Model) -> bool:
+    """Whether every layer is a matrix product or element-wise, in float32."""
+    if not all(type(x).call.__module__.startswith("keras.") for x in (model, *nested(model))):
+        return False  # code of one's own, which XLA may not know how to compile
+    return bool(model.layers) and all(
+        type(x).__name__ in DENSE_LAYERS
+        and type(x).__module__.startswith("keras.")
+        and getattr(x, "compute_dtype", "float32") == "float32"
+        for x in leaves(model)
+    )
+
+
+def _watching(callbacks: Sequence[Any]) -> bool:
+    """Whether a callback acts on single batches."""
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    return any(
+        getattr(callback, hook).__func__ is not getattr(keras.callbacks.Callback, hook)
+        if hasattr(getattr(callback, hook), "__func__")
+        else True  # a function that was put on the instance
+        for callback in callbacks
+        if not isinstance(callback, COARSE_CALLBACKS) and not getattr(callback, "coarse", False)
+        for hook in hooks
+    )

@@ -1,0 +1,1 @@
+"""Training: trainers, their objectives, and what they make of what `fit` is given."""

@@ -1,0 +1,177 @@
+"""What a Distiller trains before its student: the stages of a method's plan but for the last."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from kd_keras import models
+from kd_keras.methods import Choice, Roles, Stage
+from kd_keras.models.shared import refuse_shared
+from kd_keras.models.taps import input_spec, output_shape
+from kd_keras.teachers import as_source, models_of
+from kd_keras.training import objective
+from kd_keras.training.supervised import Supervised
+from kd_keras.utils.specs import parse_knobs, parts_of
+
+log = logging.getLogger(__name__)
+
+
+def plan_of(whole: Stage) -> tuple[list[Stage], Stage]:
+    """The trainings that a method puts before the student's, and what is left for that one.
+
+    Args:
+        whole: of a Distiller: its student, teacher and method.
+
+    Raises:
+        ValueError: no teacher, where one is needed; a plan that does not end in a training of this
+            student, or in which models learn from each other.
+    """
+    method = whole.method
+    if whole.teacher is None:
+        as_source(None, method.teacher_taps)
+    *before, last = method.plan(_roles(whole.student, whole.teacher))
+    if last.peers and not before:  # a MutualDistiller's; here the teacher does not learn
+        return [], whole
+    mutual = any(stage.peers for stage in (*before, last))
+    choosing = any(isinstance(stage.student, Choice) for stage in (*before, last))
+    if mutual or choosing or last.student is not whole.student or last.method is None:
+        raise ValueError(
+            "A Distiller trains one student, after all that has to be trained before. Received: "
+            f"method={type(method).__name__}, which with these knobs chooses among students, joins "
+            "several, or lets them learn from each other. `kd-keras distill` and "
+            "`kd_keras.recipes.distill.run` do that."
+        )
+    return before, last
+
+
+def _roles(student: keras.Model, teacher: Any) -> Roles:
+    """Who takes part, where nothing but the models themselves is known."""
+
+    def build(words: str | None) -> keras.Model:
+        if words is None:
+            return models.untrained(student)
+        name, *knobs = parts_of(words)
+        return models.build(
+            name,
+            input_shape=tuple(input_spec(student).shape[1:]),
+            classes=int(output_shape(student)[-1] or 0),
+            **parse_knobs("assistants", tuple(knobs)),
+        )
+
+    copied = isinstance(teacher, keras.Model)
+    return Roles(
+        student,
+        teacher,
+        build,
+        build_teacher=(lambda logits: models.untrained(teacher, logits)) if copied else None,
+        tail=lambda tap: models.tail(student, tap),
+        join=lambda several: models.ensemble(several, "arithmetic"),
+    )
+
+
+class Earlier:
+    """Trainings, one after the other, and who teaches after them.
+
+    Args:
+        stages: what is trained.
+        last: the stage that follows.
+        teacher: whom the first learn from.
+        trainer_of: makes a Distiller or a `Supervised` for a stage.
+
+    Attributes:
+        histories: what `fit` logged of those that are done, by stage.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        last: Stage,
+        teacher: Any,
+        trainer_of: Callable[[Stage], Supervised],
+    ):
+        self.stages, self._last, self._teacher = tuple(stages), last, teacher
+        self.histories: dict[str, dict[str, list[float]]] = {}
+        self._scores: dict[str, float] = {}
+        _refuse_shared([*self.stages, last], teacher)
+        # all of them now, so that what does not fit together shows before anything is trained
+        self._waiting: list[tuple[Stage, Any]] = [(s, trainer_of(s.chosen())) for s in stages]
+
+    @property
+    def waiting(self) -> int:
+        """How many have yet to be trained."""
+        return len(self._waiting)
+
+    def check(self, x: Any, options: dict[str, Any]) -> None:
+        """Raise `ValueError` for what cannot be trained with what was given to `fit`."""
+        if self.chooses:
+            given = options.get("validation_data")
+            if given is None or not isinstance(self._teacher, keras.Model):
+                raise ValueError(
+                    "The teacher of the student is chosen by accuracy: `teacher` must be a Keras "
+                    "model, and `validation_data` must be given to fit. Received: "
+                    f"{type(self._teacher).__name__}, validation_data={given!r}"
+                )
+        taught = [stage.teacher for stage in (*self.stages, self._last) if stage.method]
+        alone = all(each is self._teacher for each in taught)
+        if not alone and "teacher" in objective.names_in(x):
+            raise ValueError(
+                "The dataset holds stored answers of `teacher`, which is not the only one that "
+                "teaches here. Give a dataset without them, or arrays."
+            )
+
+    @property
+    def chooses(self) -> bool:
+        """Whether scores decide on who teaches."""
+        return any(isinstance(stage.teacher, Choice) for stage in (*self.stages, self._last))
+
+    def train(self, like: Supervised, alpha: Any, x, y, options: dict[str, Any]) -> Any:
+        """Train all that have not been; the teacher of the stage that follows.
+
+        Args:
+            like: says how they are compiled.
+            alpha: the weight of the labels, where a stage has none of its own.
+            x, y, options: as given to `fit`.
+        """
+        if self.chooses:
+            self._scores["teacher"] = _accuracy(self._teacher, options["validation_data"])
+        while self._waiting:
+            stage, trainer = self._waiting[0]
+            if isinstance(stage.teacher, Choice):
+                trainer.teacher = stage.chosen(self._scores).teacher
+            trainer.teacher_cache = like.teacher_cache
+            with trainer.distribute_strategy.scope():
+                trainer.compile_like(like, metrics=["accuracy"])
+            if stage.method is not None:
+                trainer.alpha = alpha if stage.alpha is None else stage.alpha
+            epochs = stage.epochs or options["epochs"]
+            said = f"{stage.name}: {trainer.student.name} is trained for {epochs} epochs"
+            log.info(said)
+            if options.get("verbose"):  # Keras is going to print its epochs
+                print(said)
+            found = trainer.fit(x, y, **{**options, "epochs": epochs}).history
+            self.histories[stage.name] = found
+            self._scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]
+            self._waiting.pop(0)  # and with it all that is stored for it
+        return self._last.chosen(self._scores).teacher
+
+
+def _refuse_shared(stages: Sequence[Stage], teacher: Any) -> None:
+    """Raise where a training changes the run's teacher, or what an earlier one has trained."""
+    others = models_of(teacher)
+    for stage in stages:
+        learner = stage.chosen().student
+        apart = {role: model for role, model in others.items() if model is not learner}
+        refuse_shared("student" if stage is stages[-1] else stage.name, learner, apart)
+        others[stage.name] = learner
+
+
+def _accuracy(model: keras.Model, validation_data: Any) -> float:
+    judge = Supervised(student=model)
+    judge.compile(metrics=["accuracy"])
+    parts = validation_data if isinstance(validation_data, tuple) else (validation_data,)
+    names = ("x", "y", "sample_weight")
+    given = dict(zip(names, parts, strict=False))
+    return judge.evaluate(**given, verbose=0, return_dict=True)["accuracy"]

@@ -1,0 +1,158 @@
+"""What is frozen is computed once: a model's frozen part, and the rest that is trained.
+
+In the first phase of transfer learning the backbone stays as it is, so that its pooled features of
+an image never change. They are kept like a teacher's answers, and only what comes after them runs.
+"""
+
+import dataclasses
+import functools
+import types
+import weakref
+
+import keras
+
+from kd_keras.models import taps
+from kd_keras.models.shared import moves_though_frozen
+from kd_keras.teachers import LiveTeacher
+from kd_keras.training.objective import FEATURES
+
+# layers of Keras' own that run code from elsewhere
+FOREIGN = tuple(
+    getattr(keras.layers, name)
+    for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
+)
+FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+
+# by model, and by the tensor where it is cut: building a half again would add to the layers' graph
+_halves: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenPart:
+    """A model cut in two where its frozen part ends. Both halves are made of its own layers.
+
+    Attributes:
+        trunk: from images to features, shape `(batch, ...)`: what training leaves as it is.
+        head: from features to logits: what is trained.
+    """
+
+    trunk: keras.Model
+    head: keras.Model
+
+    @functools.cached_property
+    def source(self) -> "FeatureSource":
+        """The trunk as a source of stored answers; traced once, whatever its weights become."""
+        return FeatureSource(self.trunk)
+
+
+class FeatureSource(LiveTeacher):
+    """A trunk as a source of stored answers, under one tap, `FEATURES`."""
+
+    def __init__(self, trunk: keras.Model):
+        def view(images, training):
+            return {FEATURES: trunk(images, training=training)}
+
+        self._set(trunk, view, {FEATURES: taps.output_shape(trunk)}, "float32")
+
+
+def cut(model: keras.Model) -> FrozenPart | None:
+    """The model in two parts, where its frozen part ends in a single tensor; else None.
+
+    A layer is of the frozen part where training neither changes it nor makes it act otherwise: it
+    is one of Keras' own, its `trainable` is off or it has no weights, it draws no random numbers,
+    and all that enters it is frozen. A layer of one's own is not: nobody can see what it does.
+
+    Args:
+        model: functional or sequential, each layer used once; others are not cut.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> model = kd.models.build("mobilenetv2", input_shape=(32, 32, 3), classes=10)
+        >>> cut(model) is None
+        True
+        >>> from kd_keras.models import freezing
+        >>> freezing.freeze(model)
+        >>> cut(model).trunk.output_shape
+        (None, 1280)
+    """
+    graph = getattr(model, "_functional", model)
+    if graph is None or not hasattr(graph, "_nodes_by_depth"):
+        return None
+    if sum(map(len, graph._nodes_by_depth.values())) != len(graph.operations):
+        return None  # a layer that is used twice has no one place
+    edge = _edge(graph)
+    if edge is None:
+        return None
+    known = _halves.setdefault(model, {})
+    if id(edge) not in known:
+        trunk = keras.Model(graph.input, edge, name=f"{model.name}_trunk")
+        known[id(edge)] = FrozenPart(trunk, keras.Model(edge, graph.output, name=model.name))
+    return known[id(edge)]
+
+
+def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None:
+    """A student's frozen part as a source of features, and the view of what is trained.
+
+    None where there is no frozen part, or where a tap that is asked for lies in it.
+    """
+    frozen = cut(student.model)
+    if frozen is None:
+        return None
+    view = student.behind(frozen.head)
+    return None if view is None else (frozen.source, view)
+
+
+def _edge(graph) -> keras.KerasTensor | None:
+    """The one tensor that leaves the frozen part, if that has weights."""
+    frozen = {id(tensor) for tensor in graph.inputs}
+    weighted, leaving = False, {}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):  # from input to output
+        for node in graph._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            inputs, layer = node.input_tensors, node.operation
+            if is_frozen(layer) and all(id(x) in frozen for x in inputs):
+                frozen.update(id(x) for x in node.output_tensors)
+                weighted = weighted or bool(getattr(layer, "weights", ()))
+            else:
+                leaving.update({id(x): x for x in inputs if id(x) in frozen})
+    if any(id(x) in frozen for x in graph.outputs):
+        return None  # it leaves the model too
+    return next(iter(leaving.values())) if weighted and len(leaving) == 1 else None
+
+
+def is_frozen(layer) -> bool:
+    """Whether training neither changes a layer nor makes it act otherwise, as far as is known: code
+    of one's own, in a layer, a model or an activation, may hold any randomness and does not count.
+    """
+    if not all(map(_is_known, [layer, *_inside(layer)])):
+        return False
+    if isinstance(layer, keras.Model):
+        inner = [x for x in layer.layers if not isinstance(x, keras.layers.InputLayer)]
+        return all(map(is_frozen, inner))
+    if not isinstance(layer, keras.layers.Layer):
+        return True  # an operation, such as `x + 3`
+    random = any("seed_generator" in variable.path for variable in layer.variables)
+    regularised = getattr(layer, "activity_regularizer", None) is not None
+    if random or regularised or any(map(moves_though_frozen, [layer, *_inside(layer)])):
+        return False
+    return not layer.weights or not layer.trainable or isinstance(layer, keras.layers.Normalization)
+
+
+def _inside(layer) -> list[keras.layers.Layer]:
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    return list(layer._flatten_layers(include_self=False))
+
+
+def _is_known(step) -> bool:
+    """Whether a layer or operation runs Keras' own code alone."""
+    if isinstance(step, FOREIGN) or not type(step).__module__.startswith("keras."):
+        return False
+    # such as an activation, or what `ops.map` runs
+    functions = [value for value in vars(step).values() if isinstance(value, FUNCTIONS)]
+    return all(_module(function).startswith(("keras.", "tensorflow.")) for function in functions)
+
+
+def _module(function) -> str:
+    return getattr(function, "__module__", None) or ""

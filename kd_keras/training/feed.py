@@ -1,0 +1,92 @@
+"""Arrays as an endless pipeline of batches: begun once, not at every epoch.
+
+Keras makes the iterator of an array, with all its threads and functions, twice an epoch. For a
+small student on a few thousand images that is a third of the time. Here the epochs follow each
+other inside one pipeline, and `fit` counts the steps.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kd_keras.data.pipeline import untuned
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """Batches of arrays, epoch after epoch, the last batch of an epoch as small as it comes out.
+
+    Attributes:
+        dataset: yields what `fit` takes: `x`, `(x, y)` or `(x, y, sample_weight)`. It has no end.
+        steps: batches an epoch.
+    """
+
+    dataset: tf.data.Dataset
+    steps: int
+
+    @classmethod
+    def of(cls, x: dict, y: Any, weight: Any, *, batch_size: int, shuffle: bool) -> "Feed":
+        """A feed of arrays of equal length.
+
+        Args:
+            x: dict of arrays, or of such dicts.
+            y, weight: an array, or None.
+            batch_size: examples a batch.
+            shuffle: whether the order is drawn, as Keras draws it: anew every epoch, or, where
+                TensorFlow's global seed is set, once for all epochs.
+
+        Raises:
+            ValueError: for lengths that differ.
+        """
+        known = (x, y, weight) if weight is not None else (x,) if y is None else (x, y)
+        lengths = {len(array) for array in keras.tree.flatten(known) if array is not None}
+        if len(lengths) > 1:
+            raise ValueError(
+                "`x`, `y` and `sample_weight` must have one entry an example. Received: "
+                f"arrays of {' and '.join(map(str, sorted(lengths)))} entries"
+            )
+        arrays, (count,) = keras.tree.map_structure(_tensor, known), lengths
+        steps = -(-count // batch_size)
+
+        def order(_):
+            indices = tf.range(count)
+            return tf.random.shuffle(indices) if shuffle else indices
+
+        def batches(order):
+            places = tf.data.Dataset.range(steps)
+            return places.map(lambda i: order[i * batch_size : (i + 1) * batch_size])
+
+        def gathered(index):
+            return keras.tree.map_structure(lambda array: tf.gather(array, index), arrays)
+
+        drawn = tf.data.Dataset.range(1).map(order)
+        once, again = next(iter(drawn)), next(iter(drawn))
+        if tf.reduce_all(once == again):  # under a seed, what Keras begins anew is the same again
+            drawn = tf.data.Dataset.from_tensors(once)
+
+        # one order ahead: it is drawn while the epoch before it is trained on
+        orders = drawn.repeat().prefetch(1)
+        dataset = orders.flat_map(batches).map(gathered)
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        dataset = untuned(dataset.prefetch(8).apply(endless))
+        return cls(dataset.with_options(_options()), steps)
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    # rewriting the pipeline would copy it with the arrays it holds, for no gain
+    options.experimental_optimization.apply_default_optimizations = False
+    options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
+    return options
+
+
+def _tensor(array):
+    if array is None:
+        return None
+    if isinstance(array, np.ndarray) and array.dtype == np.float64:
+        array = array.astype(keras.backend.floatx())  # as Keras does
+    with tf.device("CPU"):  # where the pipeline runs; a GPU's memory is for the models
+        return tf.convert_to_tensor(array)

@@ -1,0 +1,1 @@
+"""What needs nothing of the rest: checks, files and their records, specs, signals."""
