@@ -120,7 +120,7 @@ def test_killed_in_every_role_at_every_place(tmp_path, whole):
         (0.0, "best weights", "alone", 4),
         (0.0, "state of a checkpoint, half", "distilled", 1),
         (0.0, "weights of a checkpoint", "distilled", 3),
-        (0.0, "exporting", "distilled", 0),
+        (0.0, "exporting", "distilled", 4),
     ):
         run(tmp_path, {"place": place, "role": role, "epoch": epoch}, every)
         seen = [(line["model"], line["epoch"]) for line in entries(tmp_path)]
