@@ -53,7 +53,7 @@ def ours(pair: Pair, x, y, settings: Settings) -> None:
     distiller.compile(optimizer="adam", metrics=["accuracy"])
     distiller.fit(x, y, batch_size=pair.batch_size, epochs=settings.epochs, verbose=0)
     for temperature in others:
-        distiller.restart(like=pair.build_student(), method=kd.methods.KD(temperature))
+        distiller.reset(like=pair.build_student(), method=kd.methods.KD(temperature))
         distiller.fit(x, y, batch_size=pair.batch_size, epochs=settings.epochs, verbose=0)
 
 

@@ -80,7 +80,7 @@ def alone(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[st
     distiller.compile(optimizer=keras.optimizers.Adam(), metrics=["accuracy"])
     for values in drawn:
         method = kd.methods.KD(values["temperature"])
-        distiller.restart(like=pair.build_student(), method=method)
+        distiller.reset(like=pair.build_student(), method=method)
         distiller.alpha = values["alpha"]
         distiller.optimizer.learning_rate = values["learning_rate"]
         fit(distiller, task, config)

@@ -21,8 +21,8 @@ class Method(keras.layers.Layer):
     dtype is.
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, of the labels `meet`, trainings before or between are
-    `plan`, what of the student is deployed is `answer` and `deploy`, what of the teacher is
+    statistics of the teacher are `adapt`, of the labels `adapt_labels`, trainings before or between
+    are `plan`, what of the student is deployed is `answer` and `deploy`, what of the teacher is
     deployed with it is `adopt`; which logits learn the labels is `labelled`.
 
     Attributes:
@@ -93,7 +93,7 @@ class Method(keras.layers.Layer):
     def adapt(self, views):
         """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
 
-    def meet(self, labels: np.ndarray) -> None:
+    def adapt_labels(self, labels: np.ndarray) -> None:
         """Look at the classes of the training examples before training, where they are known.
 
         Args:
@@ -208,11 +208,11 @@ class Method(keras.layers.Layer):
     def get_config(self):
         return {**super().get_config(), **{name: self.knob_value(name) for name in self._knobs}}
 
-    def anew(self) -> "Method":
+    def clone(self) -> "Method":
         """A method of the same settings, down to its parts, for which nothing is built yet."""
         return type(self).from_config(_unbuilt(self.get_config()))
 
-    def take(self, other: "Method") -> None:
+    def copy_state(self, other: "Method") -> None:
         """Take over the knobs and the weights of a method of the same settings; retraces nothing.
 
         Raises:

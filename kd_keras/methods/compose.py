@@ -122,14 +122,14 @@ class Composed(Method):
         for method in self.methods.values():
             method.adapt(views)
 
-    def meet(self, labels):
+    def adapt_labels(self, labels):
         for method in self.methods.values():
-            method.meet(labels)
+            method.adapt_labels(labels)
 
-    def take(self, other):
-        super().take(other)
+    def copy_state(self, other):
+        super().copy_state(other)
         for name, method in self.methods.items():
-            method.take(other.methods[name])
+            method.copy_state(other.methods[name])
 
     def _settings(self):
         parts = {name: method._settings() for name, method in self.methods.items()}

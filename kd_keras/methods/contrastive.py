@@ -129,7 +129,7 @@ class CRD(Method):
         layer.build((None, width))
         return layer
 
-    def meet(self, labels):
+    def adapt_labels(self, labels):
         most = self.settings["examples"]
         if len(labels) > most:
             raise ValueError(

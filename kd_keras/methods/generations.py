@@ -86,7 +86,7 @@ class BornAgain(Around):
             last = number == self.generations
             # the last is the one that is deployed; all are drawn by themselves
             student = roles.student if last else roles.another()
-            method = self if last else self.anew()
+            method = self if last else self.clone()
             teacher = students[-1] if students else roles.teacher
             own = dataclasses.replace(roles, student=student, teacher=teacher)
             stages += method._generation(number, own)

@@ -197,7 +197,7 @@ class TAKD(Planned):
 
     def _hop(self, words: str, roles: Roles) -> list[Stage]:
         """From a teacher to an assistant, by a method of its own."""
-        method, name = self.inner.anew(), f"assistant {words}"
+        method, name = self.inner.clone(), f"assistant {words}"
         *before, last = method.plan(roles)
         before = [dataclasses.replace(stage, name=f"{name} {stage.name}") for stage in before]
         return [*before, dataclasses.replace(last, name=name)]

@@ -231,7 +231,7 @@ class SubclassBaseline(KD):
 
     def plan(self, roles: Roles) -> list[Stage]:
         own = {k: v for k, v in self.get_config().items() if k in ("temperature", "dtype")}
-        teaching = self.teaching.anew()
+        teaching = self.teaching.clone()
         first = teaching.training(roles, teaching.logits(logits_of(roles.student)))
         model = functional(first.student)
         classes = teaching.deploy(model, lambda tap: model.outputs[0])

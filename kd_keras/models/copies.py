@@ -73,3 +73,23 @@ def _graph_of(model: keras.Model) -> keras.Model:
             f"No new model can be made as {model.name!r} is. Give its class a `get_config` that "
             f"holds what its `__init__` takes. {reason}"
         ) from reason
+
+
+def copy_variables(source: keras.Model, target: keras.Model) -> None:
+    """Give a model the weights of another of its architecture, and what decides on its dropout.
+
+    Raises:
+        ValueError: for another architecture.
+    """
+    ours, theirs = ([*m.weights, *_seeds(m)] for m in (target, source))
+    if [v.shape for v in ours] != [v.shape for v in theirs]:
+        raise ValueError(
+            f"`like` must have the architecture of {target.name!r}. "
+            f"Received: {source.name!r}, whose weights are others."
+        )
+    for variable, value in zip(ours, theirs, strict=True):
+        variable.assign(value)
+
+
+def _seeds(model) -> list:
+    return [v for v in model.variables if v.name == "seed_generator_state"]

@@ -18,9 +18,9 @@ from kd_keras.recipes import answers, grid, setup
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.training import features
+from kd_keras.training.batches import FEATURES
 from kd_keras.training.distiller import Distiller
 from kd_keras.training.mutual import MutualDistiller
-from kd_keras.training.objective import FEATURES
 from kd_keras.training.supervised import Supervised
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Bench:
         if self._trainer is None:
             self._begin(functools.partial(Supervised, student=student))
         else:
-            self._trainer.restart(student)
+            self._trainer.reset(student)
         return self._learner(role, seed)
 
     def distilled(self, role: str, seed: int, stage: Stage, alpha: Any) -> Learner:
@@ -79,7 +79,7 @@ class Bench:
         self._config = answers.as_seen(self._config, stage.method)
         students = [stage.student, *stage.peers]
         if self._trainer is not None:
-            self._trainer.restart(students if stage.peers else stage.student, stage.method)
+            self._trainer.reset(students if stage.peers else stage.student, stage.method)
         elif stage.peers:
             self._begin(functools.partial(self._mutual, students, stage.method))
         else:
@@ -89,7 +89,7 @@ class Bench:
             self._begin(functools.partial(Distiller, **roles, before=()))
             self._stored = answers.stored(source, self._config, self._task)
         if self._task.train.labelled:
-            self._trainer.meet(self._task.train.labels)
+            self._trainer.objective.adapt_labels(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(answers.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
@@ -145,7 +145,7 @@ class Bench:
         def ready(phase, optimizer, **options):
             if phase in self._trainers:
                 trainer = self._trainers[phase]
-                trainer.restart_optimizer()
+                trainer.reset_optimizer()
                 trainer.optimizer.learning_rate = optimizer.get_config()["learning_rate"]
             else:
                 trainer = self._make() if self._trainers else first
@@ -160,7 +160,7 @@ class Bench:
             role=role,
             seed=seed,
             model=first.deployed,
-            kept=first.kept,
+            full_model=first.full_model,
             student=first.student,
             peers=first.students[1:],
             ready=ready,

@@ -18,8 +18,8 @@ from kd_keras.recipes.phases import phases
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.saving import save_weights
+from kd_keras.training.checking import Pipeline
 from kd_keras.training.divergence import DivergenceWatch
-from kd_keras.training.inputs import Checked
 from kd_keras.utils import interrupts, records
 from kd_keras.utils.files import fingerprint
 
@@ -69,8 +69,8 @@ class Learner:
         predict: runs the model over a split; a new one where it is None.
         keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
             of the `"last"`.
-        kept: the model whose weights are left so: where several learn at once, one of them all, of
-            which `model` is a part; `model` itself where it is None.
+        full_model: the model whose weights are left so: where several learn at once, one of them
+            all, of which `model` is a part; `model` itself where it is None.
         peers: the models that learn at the same time.
     """
 
@@ -85,13 +85,13 @@ class Learner:
     augmentation_seed: int | None = None
     predict: Predictor | None = None
     keep: str = "best"
-    kept: keras.Model | None = None
+    full_model: keras.Model | None = None
     peers: Sequence[keras.Model] = ()
 
     @property
     def left(self) -> keras.Model:
         """The model whose weights the training leaves as those of one epoch."""
-        return self.model if self.kept is None else self.kept
+        return self.model if self.full_model is None else self.full_model
 
 
 def length(budget: BudgetConfig, epochs: int | None) -> int:
@@ -305,7 +305,7 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
             checkpoint.restore(trainer)
         if done < phase.last_epoch:
             trainer.fit(
-                Checked(learner.join(data)),
+                Pipeline(learner.join(data)),
                 initial_epoch=max(done, phase.first_epoch),
                 epochs=phase.last_epoch,
                 callbacks=[

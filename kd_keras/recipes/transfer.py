@@ -13,7 +13,7 @@ from kd_keras.data.munge import munge
 from kd_keras.data.task import Task, unlabelled
 from kd_keras.methods import Stage
 from kd_keras.runtime.machine import available_memory
-from kd_keras.training.objective import check_unlabelled as check_stage
+from kd_keras.training.mixed import check_unlabelled as check_stage
 from kd_keras.utils.files import fingerprint, whole_file
 from kd_keras.utils.records import (
     DamagedFile,

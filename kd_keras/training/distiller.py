@@ -1,4 +1,4 @@
-"""`Distiller`: a Keras model whose training step teaches a student what a teacher answers."""
+"""`Distiller`: a Keras model whose training step teaches a student what a teacher predicts."""
 
 import contextlib
 import logging
@@ -7,18 +7,20 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
-from kd_keras import losses, methods
+from kd_keras import cache, losses, methods
 from kd_keras.methods.views import found
 from kd_keras.models.graphs import NoGraph
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.tapped import answering, symbolic
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source, models_of
-from kd_keras.training import objective, teacher_check
-from kd_keras.training.earlier import Earlier, plan_of
-from kd_keras.training.inputs import is_examples
-from kd_keras.training.mixed import Mixed
+from kd_keras.training import teacher_check
+from kd_keras.training.batches import weighted_mean
+from kd_keras.training.checking import is_examples
+from kd_keras.training.mixed import MixedObjective, check_unlabelled, known_of
+from kd_keras.training.stages import StageRunner, plan_of
 from kd_keras.training.supervised import Supervised
+from kd_keras.training.trainer import Trainer, view_of
 from kd_keras.utils.checks import lookup
 
 log = logging.getLogger(__name__)
@@ -26,8 +28,120 @@ log = logging.getLogger(__name__)
 _SHOWN = 1024  # stored rows that a method is shown before training, where memory does not hold all
 
 
+class DistillationObjective(MixedObjective):
+    """Learning from labels and from a teacher at once.
+
+    Args:
+        view: the student, with the taps that the method asks for.
+        teacher: a Keras model that returns logits, a teacher source, or None.
+        method: what the student matches of the teacher.
+        alpha: the weight of the labels, a number or a schedule.
+    """
+
+    parts = ("student_loss", "distillation_loss")
+
+    def __init__(self, view: TapView, teacher, method: methods.Method, alpha, **kwargs):
+        super().__init__(alpha, **kwargs)
+        self.method = method
+        self.view, self.teacher = view, teacher
+        # built by shapes and not by a first batch, so that checkpoints work before `fit`
+        method.prepare(view.shapes, self.teacher)
+
+    def losses_of(self, batch, student):
+        soft = self.method(student, batch["teacher"], known_of(batch), training=True)
+        alpha = self.label_weight
+        if "label" not in batch:
+            return {"loss": (1.0 - alpha) * soft, "distillation_loss": soft}
+        hard = self.label_loss(batch["label"], self.method.labelled(student))
+        mixed = losses.mixed(hard, soft, alpha=alpha)  # alpha * hard + (1 - alpha) * soft
+        return {"loss": mixed, "student_loss": hard, "distillation_loss": soft}
+
+    def logits(self, student):
+        return self.method.answer(student)
+
+    def teacher_views(self, batch) -> dict:
+        """The teacher's views of a batch: those that are stored, or else the teacher runs now.
+
+        Raises:
+            ValueError: the stored ones lack a tap that the method asks for.
+        """
+        if "teacher" not in batch:
+            return self.teacher(batch)
+        asked = [
+            name for tap in self.method.teacher_taps for name in found(tap, self.teacher.shapes)
+        ]
+        missing = [name for name in asked if name not in batch["teacher"]]
+        if missing:
+            raise ValueError(
+                f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "
+                f"{type(self.method).__name__} asks for {', '.join(missing)} too: name all in "
+                "`cache.attach(dataset, teacher, taps=...)`."
+            )
+        return batch["teacher"]
+
+    @property
+    def methods(self):
+        return (self.method,)
+
+    @property
+    def teacher(self) -> TeacherSource:
+        """The teacher source. Assigning a Keras model or another source replaces it."""
+        return self._teacher
+
+    @teacher.setter
+    def teacher(self, source: TeacherSource) -> None:
+        student = self.view.model
+        theirs, ours = source.shapes.get("logits"), self.view.shapes["logits"]
+        if theirs is not None and theirs[-1] != ours[-1]:
+            raise ValueError(
+                "The student and the teacher must have the same classes. Received: a student "
+                f"with {ours[-1]} logits and a teacher with {theirs[-1]}."
+            )
+        if getattr(source, "model", None) is student:
+            raise ValueError("`teacher` must be another model than `student`, which is trained.")
+        refuse_shared("student", student, models_of(source))
+        self.method.adopt(source.behind)
+        self._teacher = source
+
+    def __setattr__(self, name, value):
+        if name == "teacher":  # before Keras' tracking, which would adopt the model as ours
+            value = as_source(value, self.method.teacher_taps)
+        super().__setattr__(name, value)
+
+    def teachers(self):
+        return {"teacher": self.teacher} if self.teacher.shapes else {}
+
+    def check_examples(self, x, y):
+        # what was frozen before may be trained now
+        refuse_shared("student", self.view.model, models_of(self.teacher))
+        if not is_examples(x):
+            return
+        if y is None:
+            check_unlabelled(self.method, self.given_alpha)
+        if self.method.augmentation != "none":
+            log.warning(
+                "%s is made for images with %s, and arrays are trained on as they are: give a "
+                "pipeline that augments them, such as `kd_keras.data.pipeline.Epochs`.",
+                type(self.method).__name__,
+                self.method.augmentation,
+            )
+
+    def check_batch(self, batch):
+        if "label" not in batch:
+            check_unlabelled(self.method, self.given_alpha)
+        self.check_index(batch)
+
+    def adapt_predictions(self, stored):
+        rows = stored.get("teacher")
+        if isinstance(rows, cache.Stored):
+            some = rows.gather(np.arange(min(rows.count, _SHOWN)))
+            rows = {tap: np.asarray(values) for tap, values in some.items()}
+        if rows is not None:
+            self.method.adapt([rows])
+
+
 @keras.saving.register_keras_serializable("kd_keras")
-class Distiller(Mixed):
+class Distiller(Trainer):
     """Trains a student on labels and on its teacher at once.
 
     The loss of an example is `alpha * CE(label, student) + (1 - alpha) * method(student, teacher)`.
@@ -64,7 +178,7 @@ class Distiller(Mixed):
             student.
 
     Attributes:
-        method: what the student's own training is by: of a plan of several, of the last.
+        method: the method of the student's own training: of a plan of several, of the last.
         before: the stages of a plan but for the last, with their models.
         histories: what `fit` logged of each of them, by name: dicts as those of a Keras history.
 
@@ -82,7 +196,20 @@ class Distiller(Mixed):
         ['accuracy', 'distillation_loss', 'loss', 'student_loss']
     """
 
-    parts = ("student_loss", "distillation_loss")
+    def train_step(self, data):
+        batch, weight = self.unpack(data)
+        self.objective.check_batch(batch)
+        batch["teacher"] = self.objective.teacher_views(batch)
+        means, logits = self.minimise(batch, weight)
+        return self.log(means, batch, logits, weight)
+
+    def test_step(self, data):
+        """The student alone: the teacher is not run."""
+        batch, weight = self.unpack(data)
+        logits = self.test_logits(batch)
+        hard = weighted_mean(self.objective.label_loss(batch["label"], logits), weight)
+        means = {"loss": hard + self.regularisation(), "student_loss": hard}
+        return self.log(means, batch, logits, weight)
 
     def __init__(
         self,
@@ -97,28 +224,55 @@ class Distiller(Mixed):
     ):
         method = methods.as_method(method)
         given = method.default_alpha if alpha is None else alpha
-        super().__init__(student=student, alpha=given, teacher_cache=teacher_cache, name=name)
+        view_of(student)  # refuses what is no student
         own = methods.Stage("distill", student, teacher, method)
         with _named(method):
             before, own = (before, own) if before is not None else plan_of(own)
         first = own.chosen()
-        self.method = first.method
-        self._watch(self.method.student_taps)
-        with _named(self.method):
-            self.teacher = first.teacher
-            # built by shapes and not by a first batch, so that checkpoints work before `fit`
-            self.method.prepare(self._student_view.shapes, self.teacher)
-        deployed = _deployed(self.method, self._student_view)
+        view = view_of(student, first.method.student_taps)
+        with _named(first.method):
+            objective = DistillationObjective(view, first.teacher, first.method, given)
+        super().__init__(view=view, objective=objective, teacher_cache=teacher_cache, name=name)
+        deployed = _deployed(first.method, view)
         # past Keras' tracking: the layers of the one are tracked, and the others are not ours
         self.__dict__["_deployed"] = deployed
         # what is not deployed may have no say in the loss either
         kept = answering(deployed)
-        self._idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
-        self.__dict__["_earlier"] = Earlier(before, own, teacher, _trainer_of)
+        objective.idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
+        self.__dict__["_stages"] = StageRunner(before, own, teacher, _trainer_of)
 
     @property
     def deployed(self) -> keras.Model:
         return self._deployed
+
+    @property
+    def method(self) -> methods.Method:
+        """What the student matches of its teacher."""
+        return self.objective.method
+
+    @property
+    def alpha(self) -> float:
+        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
+        return self.objective.alpha
+
+    @alpha.setter
+    def alpha(self, value) -> None:
+        self.objective.alpha = value
+
+    @property
+    def teacher(self) -> TeacherSource:
+        """The teacher source. Assigning a Keras model or another source replaces it."""
+        return self.objective.teacher
+
+    @teacher.setter
+    def teacher(self, source) -> None:
+        if "_stages" in self.__dict__ and self._stages.waiting:
+            raise ValueError(
+                f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
+                "yet trained. Make a new Distiller with another one, or call `fit` first."
+            )
+        self.objective.teacher = source
+        self.train_function = None  # it holds the teacher it was traced with
 
     def __setattr__(self, name, value):
         if name == "teacher":  # before Keras' tracking, which would adopt the model as ours
@@ -126,50 +280,37 @@ class Distiller(Mixed):
         super().__setattr__(name, value)
 
     @property
-    def teacher(self):
-        """The teacher source. Assigning a Keras model or another source replaces it."""
-        return self._teacher
-
-    @teacher.setter
-    def teacher(self, source) -> None:
-        theirs = source.shapes.get("logits")
-        ours = self._student_view.shapes["logits"]
-        if theirs is not None and theirs[-1] != ours[-1]:
-            raise ValueError(
-                "The student and the teacher must have the same classes. Received: a student "
-                f"with {ours[-1]} logits and a teacher with {theirs[-1]}."
-            )
-        if getattr(source, "model", None) is self.student:
-            raise ValueError("`teacher` must be another model than `student`, which is trained.")
-        refuse_shared("student", self.student, models_of(source))
-        if "_earlier" in self.__dict__ and self._earlier.waiting:
-            raise ValueError(
-                f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
-                "yet trained. Make a new Distiller with another one, or call `fit` first."
-            )
-        self.method.adopt(source.behind)
-        self._teacher = source
-        self.train_function = None  # it holds the teacher it was traced with
-
-    @property
     def before(self) -> tuple[methods.Stage, ...]:
-        return self._earlier.stages
+        return self._stages.stages
 
     @property
     def histories(self) -> dict[str, dict[str, list[float]]]:
-        return self._earlier.histories
+        return self._stages.histories
 
-    def _train_before(self, x, y, options):
-        if self._earlier.waiting and self.compiled:
-            options.pop("initial_epoch", None)  # of the student's training
-            self._earlier.check(x, options)
-            teacher = self._earlier.train(self, self._alpha_given, x, y, options)
-            if self._earlier.chooses:
-                self.teacher = teacher
-        self.method.adopt(self._teacher.behind)
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options
+    ):
+        if self._stages.waiting and self.compiled:
+            given = self.examples(x, y, batch_size, options)
+            how = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **options}
+            self._train_before(given, how)
+        self.method.adopt(self.teacher.behind)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **options)
+
+    fit.__doc__ = Trainer.fit.__doc__
+
+    def _train_before(self, given, how) -> None:
+        """Run the stages of a plan that come before the student's own training."""
+        how = {name: value for name, value in how.items() if name != "initial_epoch"}
+        if "sample_weight" in given.options:
+            how["sample_weight"] = given.options["sample_weight"]
+        self._stages.check(given.x, how)
+        teacher = self._stages.train(self, self.objective.given_alpha, given.x, given.y, how)
+        if self._stages.chooses:
+            self.teacher = teacher
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        if self._earlier.waiting:
+        if self._stages.waiting:
             raise ValueError(
                 f"{type(self.method).__name__} trains "
                 f"{', '.join(stage.name for stage in self.before)} before the student. Call `fit` "
@@ -177,7 +318,18 @@ class Distiller(Mixed):
             )
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
-    def restart(self, like, method=None):
+    def check_teachers(self, given, inputs):
+        stored = inputs.joined.predictions("teacher")
+        arrays = isinstance(given.x, np.ndarray) and isinstance(given.y, np.ndarray)
+        if arrays and stored is not None:
+            model = getattr(self.teacher, "model", None)
+            teacher_check.log_stored(stored, given.x, given.y, self.classes, model)
+
+    def roles(self):
+        teacher = getattr(self.teacher, "model", None)
+        return {**super().roles(), **({} if teacher is None else {"teacher": teacher})}
+
+    def reset(self, like, method=None):
         """Back to before training: the student as `like`, the optimizer as new. No retracing.
 
         Args:
@@ -194,97 +346,25 @@ class Distiller(Mixed):
                 "What a plan of several trainings has trained is not made as new. Make a new "
                 f"Distiller. Received: a plan of {len(self.before) + 1} trainings"
             )
-        super().restart(like)
+        super().reset(like)
         if method is None:
             return
         method.adopt(self.teacher.behind)
-        method.prepare(self._student_view.shapes, self.teacher)
-        self.method.take(method)
-
-    def _at_work(self):
-        return (self.method,)
-
-    def _check(self, x, y):
-        super()._check(x, y)
-        # what was frozen before may be trained now
-        refuse_shared("student", self.student, models_of(self._teacher))
-        if not is_examples(x):
-            return
-        if y is None:
-            objective.check_unlabelled(self.method, self._alpha_given)
-        if self.method.augmentation != "none":
-            log.warning(
-                "%s is made for images with %s, and arrays are trained on as they are: give a "
-                "pipeline that augments them, such as `kd_keras.data.pipeline.Epochs`.",
-                type(self.method).__name__,
-                self.method.augmentation,
-            )
-
-    def _check_teacher(self, x, y):
-        stored = self._joined.batch.get("teacher", self._joined.late.get("teacher"))
-        if isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and stored is not None:
-            model = getattr(self._teacher, "model", None)
-            teacher_check.log_stored(stored, x, y, self.classes, model)
-
-    def _models(self):
-        teacher = getattr(self._teacher, "model", None)
-        return {**super()._models(), **({} if teacher is None else {"teacher": teacher})}
-
-    def _check_batch(self, batch):
-        if "label" not in batch:
-            objective.check_unlabelled(self.method, self._alpha_given)
-        self._check_index(batch)
-
-    def _sources(self) -> dict[str, TeacherSource]:
-        return {"teacher": self._teacher} if self._teacher.shapes else {}
-
-    def _with_stored(self, x, options, batch_size):
-        x = super()._with_stored(x, options, batch_size)
-        stored = self._joined.late.get("teacher")
-        if stored is not None:
-            some = stored.gather(np.arange(min(stored.count, _SHOWN)))
-            self.method.adapt([{tap: np.asarray(values) for tap, values in some.items()}])
-        elif "teacher" in self._joined.batch:
-            self.method.adapt([self._joined.batch["teacher"]])
-        return x
-
-    def _views(self, batch):
-        if "teacher" not in batch:
-            return {"teacher": self._teacher(batch)}
-        taps = self.method.teacher_taps
-        asked = [name for tap in taps for name in found(tap, self._teacher.shapes)]
-        missing = [name for name in asked if name not in batch["teacher"]]
-        if missing:
-            raise ValueError(
-                f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "
-                f"{type(self.method).__name__} asks for {', '.join(missing)} too: name all in "
-                "`cache.attach(dataset, teacher, taps=...)`."
-            )
-        return {}
-
-    def _losses_of(self, batch, student):
-        soft = self.method(student, batch["teacher"], self._known(batch), training=True)
-        if "label" not in batch:
-            return {"loss": (1.0 - self._alpha) * soft, "distillation_loss": soft}
-        hard = self._label_loss(batch["label"], self.method.labelled(student))
-        mixed = losses.mixed(hard, soft, alpha=self._alpha)
-        return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
-
-    def _answer(self, student):
-        return self.method.answer(student)
+        method.prepare(self.view.shapes, self.teacher)
+        self.method.copy_state(method)
 
     def get_config(self):
-        if self._earlier.waiting:
+        if self._stages.waiting:
             raise ValueError(
                 "A Distiller is saved as its last training, and those before it were not run. "
-                f"Call `fit` first, or save `distiller.student`. Not run: {self._earlier.waiting}"
+                f"Call `fit` first, or save `distiller.student`. Not run: {self._stages.waiting}"
             )
         pack = keras.saving.serialize_keras_object
         return {
             **super().get_config(),
             "method": pack(self.method),
-            "alpha": pack(self._alpha_given),
-            "teacher_shapes": {tap: list(s) for tap, s in self._teacher.shapes.items()},
+            "alpha": pack(self.objective.given_alpha),
+            "teacher_shapes": {tap: list(s) for tap, s in self.teacher.shapes.items()},
         }
 
     @classmethod
@@ -315,7 +395,7 @@ def _deployed(method: methods.Method, view: TapView) -> keras.Model:
     return view.model if made is twin else made
 
 
-def _trainer_of(stage: methods.Stage) -> Supervised:
+def _trainer_of(stage: methods.Stage) -> Trainer:
     """What trains a stage that comes before; alpha and the cache are set when it begins."""
     if stage.method is None:
         return Supervised(student=stage.student)

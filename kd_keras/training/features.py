@@ -14,7 +14,7 @@ import keras
 from kd_keras.models import taps
 from kd_keras.models.shared import moves_though_frozen
 from kd_keras.teachers import LiveTeacher
-from kd_keras.training.objective import FEATURES
+from kd_keras.training.batches import FEATURES
 
 # layers of Keras' own that run code from elsewhere
 FOREIGN = tuple(

@@ -1,316 +1,130 @@
-"""The door: what `fit`, `evaluate` and their like are given, converted and checked in one place.
+"""What `fit` is given, made into what a training runs on."""
 
-Behind it, examples are numpy arrays, or come batch by batch from a pipeline whose labels are
-checked on the way. Nothing else asks what kind of thing an argument is.
-"""
-
-import contextlib
 import dataclasses
-import logging
 import types
-from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.data import labels
-from kd_keras.models.scaling import divided_twice
-from kd_keras.models.taps import input_spec
+from kd_keras.training import batches, feed, joining
+from kd_keras.training.checking import InputChecker, Pipeline, is_examples
+from kd_keras.training.joining import Joined, Joiner
 
-log = logging.getLogger(__name__)
-
-IMAGES = "images: one array of numbers"
-LEAF = (np.ndarray, list, tuple, Mapping)
-
-
-def is_examples(x: Any) -> bool:
-    """Whether `x` holds all its examples at once: an array, or what can be made one.
-
-    All else is a pipeline, which gives batches: a `tf.data.Dataset`, a `PyDataset`, a generator, or
-    what else Keras takes.
-    """
-    return isinstance(x, LEAF) or tf.is_tensor(x) or hasattr(x, "__array__")
-
-
-def input_names(model: keras.Model) -> tuple[str, ...] | None:
-    """The names of the inputs of a model that takes several, or takes them by name; None for one
-    that takes a single tensor, or a list whose entries have no names."""
-    if isinstance(model, keras.Sequential):
-        return None
-    if getattr(model, "inputs", None):
-        if isinstance(model.input, Mapping):
-            return tuple(model.input)
-        return tuple(x.name for x in model.inputs) if len(model.inputs) > 1 else None
-    shape = (model.get_build_config() or {}).get("input_shape")
-    return tuple(shape) if isinstance(shape, Mapping) else None
+KERAS_OWN = ("validation_split", "class_weight", "steps_per_epoch")
 
 
 @dataclasses.dataclass(frozen=True)
-class Checked:
-    """A pipeline of the library's own, made of labels and weights that were looked at before: its
-    batches are not looked at again, which for a small student takes a part of the step's time."""
+class Examples:
+    """What `fit` was given, converted and checked.
 
-    dataset: tf.data.Dataset
-
-
-class Door:
-    """Takes what a trainer is given.
-
-    Args:
-        models: those that see the images, by role; the student comes first.
-        classes: how many the labels tell apart.
-        is_batch: whether a dict is what the library knows of a batch, and not a model's own input.
+    Attributes:
+        x: arrays, or a pipeline.
+        y: labels as an array; None in a pipeline, or without labels.
+        batch_size: examples per batch.
+        own: whether `x` is a pipeline of the library's own, whose labels were checked before.
+        options: further arguments of `keras.Model.fit`, such as `sample_weight`.
     """
 
-    def __init__(
-        self, models: Mapping[str, keras.Model], classes: int, is_batch: Callable[[Any], bool]
-    ):
-        self._models, self._classes, self._is_batch = dict(models), classes, is_batch
-        self._names = input_names(next(iter(self._models.values())))
-        self._found: str | None = None
+    x: Any
+    y: Any
+    batch_size: int
+    own: bool
+    options: dict[str, Any]
 
-    def take(
-        self, x: Any, y: Any = None, weight: Any = None, of: str = ""
-    ) -> tuple[Any, Any, np.ndarray | None]:
-        """Examples as arrays, checked; a pipeline as it is, but for types that it tells of itself.
+    @classmethod
+    def of(
+        cls, x: Any, y: Any, batch_size: int | None, options: dict[str, Any], checker: InputChecker
+    ) -> "Examples":
+        """Check the arguments of `fit`.
+
+        Raises:
+            ValueError: for what is no image, label or weight.
+        """
+        own = isinstance(x, Pipeline)
+        x = x.dataset if own else x
+        x, y, weight = checker.examples(x, y, options.get("sample_weight"))
+        options = dict(options)
+        if weight is not None:
+            options["sample_weight"] = weight
+        if options.get("validation_data") is not None:
+            options["validation_data"] = checker.validation_data(options["validation_data"])
+        return cls(x, y, batch_size or 32, own, options)
+
+    def labels(self, names: Any) -> np.ndarray | None:
+        """The labels of the examples that are trained on, by their index; None if not known.
 
         Args:
-            x, y, weight: as given to `fit`, or in `validation_data`.
-            of: where they were found, for an error.
-
-        Raises:
-            ValueError: for what is no image, label or weight, see `kd_keras.data.labels`; for
-                lengths that differ, or images of another size than a model takes.
+            names: of the inputs of the student, where it takes several.
         """
-        if not is_examples(x):
-            self._check_spec(x)
-            return x, y, weight
-        x = self.images(x, of)
-        sizes = {len(array) for array in keras.tree.flatten(x)}
-        if len(sizes) != 1:
-            raise ValueError(
-                f"`x`{of} must hold arrays of one length. Received: lengths {sorted(sizes)}"
-            )
-        self._check_images(x, of)
-        (count,) = sizes
-        for name, values in (("`y`", y), ("`sample_weight`", weight)):
-            _check_length(name + of, values, count)
-        y = None if y is None else labels.as_labels(y, self._classes, f"`y`{of}")
-        weight = None if weight is None else labels.as_weights(weight, f"`sample_weight`{of}")
-        return x, y, weight
-
-    def images(self, x: Any, of: str = "") -> Any:
-        """What a model is shown, as one array, or a dict or tuple of them where it takes several.
-
-        Raises:
-            ValueError: for what is no array of numbers.
-        """
-        name = f"`x`{of}"
-        if isinstance(x, Mapping):
-            known = {key: self._part(key, value, name) for key, value in x.items()}
-            return known["image"] if self._names is None and set(known) == {"image"} else known
-        if isinstance(x, (list, tuple)) and self._is_several(x):
-            return tuple(labels.as_array(part, name, IMAGES) for part in x)
-        array = labels.as_array(x, name, IMAGES)
-        spec = self._spec()
-        rank = None if spec is None else spec.shape.rank
-        alone = isinstance(x, (list, tuple)) and len(x) == 1 and rank == array.ndim - 1
-        return array[0] if alone else array  # Keras takes the only input in a list too
-
-    def _part(self, key: str, value: Any, name: str) -> Any:
-        if isinstance(value, Mapping):
-            return {inner: self._part(inner, part, name) for inner, part in value.items()}
-        if isinstance(value, (list, tuple)) and self._is_several(value):
-            return tuple(labels.as_array(part, name, IMAGES) for part in value)
-        return labels.as_array(value, f"{name}[{key!r}]", IMAGES)
-
-    def _is_several(self, x: list | tuple) -> bool:
-        """Whether a list is one entry per input, of a model that takes several."""
-        student = next(iter(self._models.values()))
-        if not getattr(student, "inputs", None):
-            shape = (student.get_build_config() or {}).get("input_shape")
-            several = len(shape) if shape and isinstance(shape[0], (tuple, list)) else 1
-        else:
-            several = len(student.inputs)
-        return several > 1 and len(x) == several
-
-    def _spec(self) -> tf.TensorSpec | None:
-        spec = input_spec(next(iter(self._models.values()))) if self._names is None else None
-        return spec if isinstance(spec, tf.TensorSpec) else None
-
-    def _check_images(self, x: Any, of: str) -> None:
-        if not len(keras.tree.flatten(x)[0]):
-            raise ValueError(f"`x`{of} must hold images. Received: none")
-        seen = x["image"] if self._is_batch(x) and "image" in x else x
-        if isinstance(seen, Mapping):
-            missing = sorted(set(self._names or ()) - set(seen))
-            if missing:
-                raise ValueError(
-                    f"`x`{of} must hold the inputs of the student, {sorted(self._names or ())}. "
-                    f"Received: {sorted(seen)}, without {missing}"
-                )
-        for array in keras.tree.flatten(seen):
-            labels.check_finite(array, f"`x`{of}")
-        if not isinstance(seen, np.ndarray):
-            return
-        for role, model in self._models.items():
-            spec = input_spec(model) if input_names(model) is None else None
-            if not isinstance(spec, tf.TensorSpec) or len(spec.shape) != seen.ndim:
-                continue  # several inputs, or a rank that Keras adjusts
-            if not spec.shape[1:].is_compatible_with(seen.shape[1:]):
-                raise ValueError(
-                    f"`x`{of} must hold images of the size the {role} takes, "
-                    f"{tuple(spec.shape[1:])}. Received: images of {seen.shape[1:]}"
-                )
-        if warning := divided_twice(seen, self._models):
-            log.warning(warning)
-
-    def held_out(self, given: Any) -> Any:
-        """`validation_data` with its arrays taken; a pipeline as it is.
-
-        Raises:
-            ValueError: as `take`; for arrays that are no `(x, y)` or `(x, y, sample_weight)`.
-        """
-        if given is None or not is_examples(given):
-            return self.watched(given)
-        if not isinstance(given, (tuple, list)) or not 1 <= len(given) <= 3:
-            raise ValueError(
-                "`validation_data` must be (x, y), (x, y, sample_weight), or a pipeline that "
-                f"yields these. Received: {type(given).__name__}"
-            )
-        x, *others = given
-        if not is_examples(x):
-            return (self.watched(x), *others)
-        y, weight = (*others, None, None)[:2]
-        x, y, weight = self.take(x, y, weight, " of `validation_data`")
-        return (x, y) if weight is None else (x, y, weight)
-
-    # --- pipelines ---
-
-    def _check_spec(self, x: Any) -> None:
-        """What a `tf.data` pipeline says of its batches, before the first of them."""
-        if not isinstance(x, tf.data.Dataset):
-            return
-        images, y, weight = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-        leaves = [("image", part) for part in keras.tree.flatten(images)]
-        for name, spec in (*leaves, ("label", y), ("weight", weight)):
-            if not isinstance(spec, tf.TensorSpec):
-                continue
-            if spec.shape.rank is None:
-                raise ValueError(
-                    f"`x` must yield tensors of known rank. Received: a pipeline whose {name} has "
-                    "an unknown shape. Say it in the pipeline, such as "
-                    "`tf.ensure_shape(label, (None,))` for class numbers in batches"
-                )
-            if spec.dtype == tf.string:
-                raise ValueError(
-                    f"`x` must yield numbers. Received: a pipeline whose {name} is a string. Map "
-                    "it to a number, such as a class number by `keras.layers.StringLookup`"
-                )
-        if isinstance(y, tf.TensorSpec) and y.shape.rank == 2:
-            width = y.shape[-1]
-            if width not in (None, 1, self._classes):
-                raise ValueError(
-                    f"`x` yields distributions over {width} classes, the student has "
-                    f"{self._classes}. Received: labels of shape {y.shape}"
-                )
-
-    def watched(self, x: Any) -> Any:
-        """A pipeline whose labels and weights are checked where each batch is made, outside of the
-        step, which may be compiled by XLA, which drops checks. Arrays as they are."""
-        if isinstance(x, tf.data.Dataset):
-            self._check_spec(x)
-            return x.map(self._checked)
-        if isinstance(x, keras.utils.PyDataset):
-            return _Watched(x, self._look)
-        if isinstance(x, types.GeneratorType):
-            return (self._look(batch) for batch in x)
-        return x
-
-    def _look(self, batch: Any) -> Any:
-        """A batch of numpy arrays as it is.
-
-        Raises:
-            ValueError: for a label or a weight that is none; it is remembered, since TensorFlow
-                makes another error of it.
-        """
-        _, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-        try:
-            labels.check_batch(y, weight, self._classes)
-        except ValueError as error:
-            self._found = str(error)
-            raise
-        return batch
-
-    def _checked(self, *batch: Any) -> Any:
-        """A batch of tensors as it is; a graph function."""
-        whole = batch[0] if len(batch) == 1 else batch
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(whole)
-        seen = [tensor for tensor in (y, weight) if isinstance(tensor, tf.Tensor)]
-        if len(seen) < (y is not None) + (weight is not None) or not seen:
-            return whole  # no labels, or labels of a kind of the user's own
-
-        def look(*values):
-            y_, *weight_ = (value.numpy() for value in values)
-            try:
-                self._look((None, y_, *weight_))
-            except ValueError:
-                return False  # the sentence is kept, and TensorFlow would print a page
-            return True
-
-        def refuse():
-            # in Python, which makes the sentence; what is fine never comes here
-            told = tf.py_function(look, seen, tf.bool)
-            with tf.control_dependencies([tf.debugging.Assert(told, [labels.BATCH])]):
-                return tf.constant(True)
-
-        fine = tf.cond(labels.are_fine(y, weight, self._classes), lambda: True, refuse)
-        with tf.control_dependencies([fine]):
-            return (x, *(tf.identity(tensor) for tensor in seen))
-
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """A block in which a batch that was refused ends with the `ValueError` that says why."""
-        try:
-            yield
-        except tf.errors.OpError:
-            if self._found is not None:
-                raise ValueError(self._found) from None
-            raise
+        if self.y is None or not is_examples(self.x) or batches.is_batch(self.x, names):
+            return None
+        known = self.y.reshape(-1) if self.y.shape[1:] == (1,) else self.y
+        share = self.options.get("validation_split") or 0.0  # Keras takes them from the end
+        return known[: int(np.floor(len(self.y) * (1.0 - share)))]
 
 
-class _Watched(keras.utils.PyDataset):
-    """Another `PyDataset`, with each of its batches looked at."""
+@dataclasses.dataclass(frozen=True)
+class FitInputs:
+    """What a training runs on.
 
-    def __init__(self, inner: keras.utils.PyDataset, look: Callable[[Any], Any]):
-        super().__init__(
-            workers=inner.workers,
-            use_multiprocessing=inner.use_multiprocessing,
-            max_queue_size=inner.max_queue_size,
-        )
-        self._inner, self._look = inner, look
+    Attributes:
+        x, y: as Keras' `fit` takes them.
+        options: further arguments of Keras' `fit`.
+        joined: what is stored of the examples.
+        steps: batches per epoch; None if not known.
+        counted: whether the epochs follow each other in one endless pipeline, so that the steps of
+            each have to be counted.
+        one_by_one: whether Keras must be given single steps, since it counts them itself.
+    """
 
-    @property
-    def num_batches(self):
-        return self._inner.num_batches
-
-    def __getitem__(self, index):
-        return self._look(self._inner[index])
-
-    def on_epoch_begin(self):
-        self._inner.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._inner.on_epoch_end()
+    x: Any
+    y: Any
+    options: dict[str, Any]
+    joined: Joined
+    steps: int | None
+    counted: bool
+    one_by_one: bool
 
 
-def _check_length(name: str, values: Any, count: int) -> None:
-    if isinstance(values, Mapping) or not hasattr(values, "__len__"):
-        return  # refused by what it is
-    if len(values) != count:
-        kind = "labels" if name.startswith("`y`") else "weights"
-        raise ValueError(
-            f"`x` and {name} must be equally long. Received: {count} images, {len(values)} {kind}"
-        )
+def prepare(
+    examples: Examples, checker: InputChecker, joiner: Joiner, names: Any, *, single: bool
+) -> FitInputs:
+    """Join examples with what is stored of them, and make a pipeline of arrays.
+
+    Args:
+        examples: as given to `fit`.
+        checker: looks at the batches of a pipeline.
+        joiner: knows what is stored.
+        names: of the inputs of the student, where it takes several.
+        single: whether a single device trains.
+    """
+    x, y, options = examples.x, examples.y, dict(examples.options)
+    joined = joining.Joined()
+    if is_examples(x) and not batches.is_batch(x, names):
+        joined = joiner(x)
+        options = joiner.with_validation(joined, options)
+        x = joined.batch
+    elif batches.FEATURES in batches.names_in(x):
+        joined = joiner.of_features()
+    if not examples.own:
+        x = checker.batches(x)
+    plain = isinstance(x, dict) and not any(options.get(name) for name in KERAS_OWN)
+    if plain and single and options.get("shuffle", True) in (True, False):
+        weight, shuffle = options.pop("sample_weight", None), options.pop("shuffle", True)
+        fed = feed.Feed.of(x, y, weight, batch_size=examples.batch_size, shuffle=shuffle)
+        x, y, options["steps_per_epoch"] = fed.dataset, None, fed.steps
+    endless = isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY
+    asked = options.get("steps_per_epoch")
+    counted = bool(asked and endless and single)
+    if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
+        options.setdefault("shuffle", False)  # Keras cannot, and warns of it
+    return FitInputs(
+        x=x,
+        y=y,
+        options=options,
+        joined=joined,
+        steps=batches.steps_an_epoch(x, examples.batch_size, options),
+        counted=counted,
+        one_by_one=bool((asked and not counted) or options.get("validation_steps")),
+    )

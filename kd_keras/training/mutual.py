@@ -6,16 +6,91 @@ import keras
 import tensorflow as tf
 
 from kd_keras import losses, methods
+from kd_keras.models.copies import copy_variables
+from kd_keras.models.graphs import input_spec, output_shape
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.shared import refuse_shared
-from kd_keras.models.taps import TapView, input_spec, output_shape
-from kd_keras.training import objective
-from kd_keras.training.mixed import Mixed
-from kd_keras.training.supervised import in_writing
+from kd_keras.models.taps import TapView
+from kd_keras.training.batches import weighted_mean
+from kd_keras.training.mixed import MixedObjective, known_of
+from kd_keras.training.trainer import Trainer, serialized
+
+
+class MutualObjective(MixedObjective):
+    """Learning from labels and from each other, of several students.
+
+    Args:
+        views: the students, with the taps that the method asks for.
+        method: what each matches of each other.
+        alpha: the weight of the labels, a number or a schedule.
+        pairs: a method for every ordered pair, of another objective around the same students.
+    """
+
+    def __init__(self, views: Sequence[TapView], method: methods.Method, alpha, pairs, **kwargs):
+        super().__init__(alpha, **kwargs)
+        self.views, self.method = list(views), method
+        prefixes = ["", *(f"peer{number}_" for number in range(2, len(self.views) + 1))]
+        self.parts = tuple(
+            prefix + part for prefix in prefixes for part in ("student_loss", "distillation_loss")
+        )
+        self.pairs = [list(row) for row in pairs or self._new_pairs()]
+
+    def _new_pairs(self) -> list[list[methods.Method]]:
+        """Row `i` holds what student `i` matches of each other, in their order."""
+        return [
+            [
+                self._new_pair(self.method if (i, j) == (0, 1) else self.method.clone(), i, j)
+                for j in self._others(i)
+            ]
+            for i in range(len(self.views))
+        ]
+
+    def _others(self, i: int) -> list[int]:
+        return [j for j in range(len(self.views)) if j != i]
+
+    def _new_pair(self, method: methods.Method, i: int, j: int) -> methods.Method:
+        """A method, built for student `i` to learn from student `j`."""
+        method.prepare(self.views[i].shapes, self.views[j])
+        return method
+
+    def reset_pairs(self, method: methods.Method) -> None:
+        """Give every pair the knobs of a method, and new weights."""
+        for i, row in enumerate(self.pairs):
+            for j, pair in zip(self._others(i), row, strict=True):
+                pair.copy_state(self._new_pair(method.clone(), i, j))
+
+    @property
+    def methods(self):
+        return [pair for row in self.pairs for pair in row]
+
+    def losses_of(self, batch, student):
+        known = known_of(batch)
+        taught = [{tap: _constant(view) for tap, view in each.items()} for each in student]
+        each = []
+        for i, row in enumerate(self.pairs):
+            hard = self.label_loss(batch["label"], student[i]["logits"])
+            soft = [
+                pair(student[i], taught[j], known, training=True)
+                for j, pair in zip(self._others(i), row, strict=True)
+            ]
+            each.append((hard, sum(soft) / len(soft)))
+        total = sum(losses.mixed(*both, alpha=self.label_weight) for both in each)
+        parts = [part for both in each for part in both]
+        return {"loss": total, **dict(zip(self.parts, parts, strict=True))}
+
+    def logits(self, student):
+        return student[0]["logits"]
+
+    def check_examples(self, x, y):
+        _refuse_shared([view.model for view in self.views])  # what was frozen may be trained now
+
+    def check_batch(self, batch):
+        super().check_batch(batch)
+        self.check_index(batch)
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class MutualDistiller(Mixed):
+class MutualDistiller(Trainer):
     """Trains several students at once: each on labels, and on what the others answer.
 
     The loss of student `i` on an example is `alpha * CE(label, i) + (1 - alpha) * mean over the
@@ -60,6 +135,25 @@ class MutualDistiller(Mixed):
         ['distillation_loss', 'loss', 'peer2_distillation_loss']
     """
 
+    def train_step(self, data):
+        batch, weight = self.unpack(data)
+        self.objective.check_batch(batch)
+        means, logits = self.minimise(batch, weight)
+        return self.log(means, batch, logits, weight)
+
+    def test_step(self, data):
+        batch, weight = self.unpack(data)
+        self.objective.check_batch(batch)
+        views, label_loss = self.look(batch, training=False), self.objective.label_loss
+        hard = [weighted_mean(label_loss(batch["label"], v["logits"]), weight) for v in views]
+        means = {**dict(zip(self.objective.parts[::2], hard, strict=True))}
+        means["loss"] = sum(hard) + self.regularisation()
+        return self.log(means, batch, self.objective.logits(views), weight)
+
+    def look(self, batch, training):
+        """The views of all students."""
+        return [view(batch["image"], training=training) for view in self.objective.views]
+
     def __init__(
         self,
         *,
@@ -70,20 +164,16 @@ class MutualDistiller(Mixed):
         name=None,
     ):
         students = _checked(students)
-        prefixes = ["", *(f"peer{number}_" for number in range(2, len(students) + 1))]
-        self.parts = tuple(
-            prefix + part for prefix in prefixes for part in ("student_loss", "distillation_loss")
-        )
+        method = methods.as_method(method)
+        _check_method(method)
+        taps = dict.fromkeys((*method.student_taps, *method.teacher_taps, "logits"))
+        views = [TapView(student, taps) for student in students]
+        objective = MutualObjective(views, method, alpha, pairs)
         # a frozen part of the one is none of the other: nothing of the images is stored
-        super().__init__(student=students[0], alpha=alpha, teacher_cache="off", name=name)
+        super().__init__(view=views[0], objective=objective, teacher_cache="off", name=name)
         self.peers = list(students[1:])
         for number, peer in enumerate(self.peers, start=1):
-            self._check_strategy(f"students[{number}]", peer)
-        self.method = methods.as_method(method)
-        _check_method(self.method)
-        taps = dict.fromkeys((*self.method.student_taps, *self.method.teacher_taps, "logits"))
-        self._look_at = [TapView(student, taps) for student in students]
-        self.pairs = [list(row) for row in pairs or self._new_pairs()]
+            self.check_strategy(f"students[{number}]", peer)
         self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: they are tracked
 
     @property
@@ -92,16 +182,39 @@ class MutualDistiller(Mixed):
         return [self.student, *self.peers]
 
     @property
-    def kept(self) -> keras.Model:
+    def full_model(self) -> keras.Model:
         return self._all
 
-    def _network(self):
+    @property
+    def network(self) -> keras.Model:
         return self._all
+
+    @property
+    def method(self) -> methods.Method:
+        """What each student matches of each other."""
+        return self.objective.method
+
+    @property
+    def pairs(self) -> list[list[methods.Method]]:
+        """The methods at work: row `i` holds what student `i` matches of each other."""
+        return self.objective.pairs
+
+    @property
+    def alpha(self) -> float:
+        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
+        return self.objective.alpha
+
+    @alpha.setter
+    def alpha(self, value) -> None:
+        self.objective.alpha = value
 
     def frozen_part(self):
         return None
 
-    def restart(self, like, method=None):
+    def roles(self):
+        return {f"student {number}": model for number, model in enumerate(self.students, 1)}
+
+    def reset(self, like, method=None):
         """Back to before training: the students as `like`, the optimizer as new. No retracing.
 
         Args:
@@ -114,85 +227,17 @@ class MutualDistiller(Mixed):
             ValueError: for other architectures, another class or other settings.
         """
         for ours, theirs in zip(self.students[1:], like[1:], strict=True):
-            objective.copy_variables(theirs, ours)
-        super().restart(like[0])
-        if method is None:
-            return
-        for i, row in enumerate(self.pairs):
-            for j, pair in zip(self._others(i), row, strict=True):
-                pair.take(self._new_pair(method.anew(), i, j))
-
-    def _new_pairs(self) -> list[list[methods.Method]]:
-        """Row `i` holds what student `i` matches of each other, in their order."""
-        return [
-            [
-                self._new_pair(self.method if (i, j) == (0, 1) else self.method.anew(), i, j)
-                for j in self._others(i)
-            ]
-            for i in range(1 + len(self.peers))
-        ]
-
-    def _others(self, i: int) -> list[int]:
-        return [j for j in range(1 + len(self.peers)) if j != i]
-
-    def _new_pair(self, method: methods.Method, i: int, j: int) -> methods.Method:
-        """A method, built for student `i` to learn from student `j`."""
-        method.prepare(self._look_at[i].shapes, self._look_at[j])
-        return method
-
-    def _at_work(self):
-        return [pair for row in self.pairs for pair in row]
-
-    def _check(self, x, y):
-        super()._check(x, y)
-        _refuse_shared(self.students)  # what was frozen before may be trained now
-
-    def _check_batch(self, batch):
-        super()._check_batch(batch)
-        self._check_index(batch)
-
-    def _look(self, batch, training):
-        return [view(batch["image"], training=training) for view in self._look_at]
-
-    def _answer(self, views):
-        return views[0]["logits"]
-
-    def _losses_of(self, batch, views):
-        known = self._known(batch)
-        taught = [{tap: _constant(view) for tap, view in each.items()} for each in views]
-        found = []
-        for i, row in enumerate(self.pairs):
-            hard = self._label_loss(batch["label"], views[i]["logits"])
-            soft = [
-                pair(views[i], taught[j], known, training=True)
-                for j, pair in zip(self._others(i), row, strict=True)
-            ]
-            found.append((hard, sum(soft) / len(soft)))
-        total = sum(losses.mixed(*both, alpha=self._alpha) for both in found)
-        return {"loss": total, **self._named(part for both in found for part in both)}
-
-    def _named(self, parts):
-        return dict(zip(self.parts, parts, strict=True))
-
-    def test_step(self, data):
-        batch, weight = objective.as_batch(data, self._names)
-        self._check_batch(batch)
-        views = self._look(batch, training=False)
-        each = [self._label_loss(batch["label"], view["logits"]) for view in views]
-        hard = [objective.weighted_mean(loss, weight) for loss in each]
-        parts = dict(zip(self.parts[::2], hard, strict=True))
-        parts["loss"] = sum(hard) + self._regularisation()
-        return self._logs(parts, batch, self._answer(views), weight)
-
-    def _models(self):
-        return {f"student {number}": model for number, model in enumerate(self.students, 1)}
+            copy_variables(theirs, ours)
+        super().reset(like[0])
+        if method is not None:
+            self.objective.reset_pairs(method)
 
     def get_config(self):
         pack = keras.saving.serialize_keras_object
         return {
-            "students": [in_writing(student) for student in self.students],
-            "method": pack(self.method.anew()),
-            "alpha": pack(self._alpha_given),
+            "students": [serialized(student) for student in self.students],
+            "method": pack(self.method.clone()),
+            "alpha": pack(self.objective.given_alpha),
             "name": self.name,
         }
 

@@ -1,81 +1,84 @@
-"""How a batch is read, and how its examples are weighed: shared by training and testing."""
+"""Objectives: what a training step minimises."""
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
 from keras import ops
 
 from kd_keras import losses
-from kd_keras.training.inputs import is_examples
-
-# of a batch that holds what a frozen part of the student made of the images
-FEATURES = "frozen_features"
-# of a batch of arrays given to `fit`: the places of its examples, by which stored rows are found
-PLACE = "place_in_fit"
+from kd_keras.teachers import TeacherSource
 
 
-def is_batch(x, names=None) -> bool:
-    """Whether `x` is a dict of what is known of a batch, and not the inputs of a model.
+class Objective(keras.layers.Layer):
+    """Turns a batch, and what the student makes of it, into named losses of each example.
 
-    A key alone says nothing, since a model may have inputs of any name: where it takes several,
-    they stand together under `image`.
+    It is a layer, so that Keras trains and saves what belongs to it. It runs no student: a trainer
+    shows it the student's `views`, a dict from tap to tensor.
 
-    Args:
-        x: what a dataset yielded as the first of its parts.
-        names: of the student's inputs, where it takes several; see `inputs.input_names`.
+    Attributes:
+        parts: names of the losses that are logged beside `loss`.
+        student_taps: the taps of the student that it wants to see in training, beside its logits.
+        idle: ids of weights that need not have a gradient.
+        label_loss: the loss on the labels, `(labels, logits) -> (batch,)`; `compile` sets it.
     """
-    if not isinstance(x, Mapping):
-        return False
-    if names is None:
-        return "image" in x or FEATURES in x
-    inputs = x.get("image")
-    return isinstance(inputs, (Mapping, list, tuple)) or (FEATURES in x and FEATURES not in names)
+
+    parts: tuple[str, ...] = ()
+    student_taps: tuple[str, ...] = ()
+    idle: frozenset[int] = frozenset()
+
+    def __init__(self, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.label_loss = losses.cross_entropy
+        self.built = True
+
+    def losses_of(self, batch: Mapping[str, Any], student: Any) -> dict[str, Any]:
+        """`loss`, which is minimised, and its parts, each of shape `(batch,)`.
+
+        Args:
+            batch: what is known of the examples, such as `image`, `label` and `index`.
+            student: the views of the student in training mode, a dict from tap to tensor.
+        """
+        raise TypeError(f"{type(self).__name__} must override `losses_of`.")
+
+    def logits(self, student: Any) -> Any:
+        """The logits of the model to deploy, shape `(batch, classes)`, from the student's views."""
+        return student["logits"]
+
+    def teachers(self) -> dict[str, TeacherSource]:
+        """Whose predictions are stored beside the examples, by the name they get in a batch."""
+        return {}
+
+    # --- before training ---
+
+    def check_examples(self, x: Any, y: Any) -> None:
+        """Raise `ValueError` for examples that cannot be learned from."""
+
+    def check_batch_size(self, size: int | None) -> None:
+        """Raise `ValueError` for batches of too few examples per device; None is not known."""
+
+    def check_batch(self, batch: Mapping[str, Any]) -> None:
+        """Raise `ValueError` for a batch that lacks what has to be known of it."""
+        if "label" not in batch:
+            raise ValueError("Training on labels takes labels. Received: y=None")
+
+    def adapt_labels(self, labels: np.ndarray) -> None:
+        """Look at the labels of all training examples, before training."""
+
+    def adapt_predictions(self, stored: Mapping[str, Any]) -> None:
+        """Look at stored predictions of the teachers, by name and tap, before training."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set what follows a schedule; epochs are counted from 0."""
 
 
-def as_batch(data, names=None):
-    """What a dataset yielded, as a dict of what is known of the batch, and its weights.
+class LabelObjective(Objective):
+    """Learning from labels alone."""
 
-    Args:
-        data: `x`, `(x, y)` or `(x, y, sample_weight)`.
-        names: of the student's inputs, as in `is_batch`.
-    """
-    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    batch = dict(x) if is_batch(x, names) else {"image": x}
-    if y is not None:
-        batch["label"] = _numeric(y)
-    if weight is not None:
-        batch["weight"] = weight
-    return batch, weight
-
-
-def _numeric(labels):
-    """Labels that one can calculate with: those that are true or false, as numbers."""
-    if keras.backend.standardize_dtype(labels.dtype) != "bool":
-        return labels
-    return ops.cast(labels, "int32" if len(labels.shape) == 1 else keras.backend.floatx())
-
-
-def images_of(inputs, names=None):
-    """The images of a batch that may be a dict; `names` as in `is_batch`."""
-    return inputs["image"] if is_batch(inputs, names) else inputs
-
-
-def weighted_mean(per_example, weight):
-    """The one place where examples are weighed and reduced; divides by the batch size, as Keras.
-
-    Args:
-        per_example: shape `(batch,)`.
-        weight: shape `(batch,)` or `(batch, 1)`, or None.
-
-    Returns:
-        A scalar. An example of weight zero adds nothing, even where its loss is infinite.
-    """
-    if weight is not None:
-        weight = ops.reshape(ops.cast(weight, per_example.dtype), (-1,))
-        per_example = ops.where(weight == 0, 0.0, per_example) * weight
-    return ops.mean(per_example)
+    def losses_of(self, batch, student):
+        return {"loss": self.label_loss(batch["label"], student["logits"])}
 
 
 def label_loss(loss):
@@ -135,78 +138,3 @@ def _takes(loss) -> tuple[bool, bool]:
     ours = getattr(function, "__module__", "").startswith("keras.")
     sparse = "sparse" in name.lower()
     return ours and not sparse, ours and sparse
-
-
-def check_unlabelled(method, alpha) -> None:
-    """Raise `ValueError` where the method or alpha, a number or a schedule, asks for labels."""
-    if method.needs_labels:
-        raise ValueError(f"{type(method).__name__} needs labels. Received: none")
-    if callable(alpha) or alpha > 0:
-        raise ValueError(
-            "Without labels only the teacher can be learned from: `alpha` must be 0. "
-            f"Received: no labels, alpha={alpha!r}"
-        )
-
-
-def names_in(x) -> tuple[str, ...]:
-    """What a dataset says of its examples, where it yields dicts."""
-    if not isinstance(x, tf.data.Dataset):
-        return ()
-    spec = x.element_spec
-    first = spec[0] if isinstance(spec, tuple) else spec
-    return tuple(first) if isinstance(first, dict) else ()
-
-
-def steps_an_epoch(x, batch_size: int, options: dict) -> int | None:
-    """How many steps an epoch of `fit` has, as far as is known before it begins."""
-    if options.get("steps_per_epoch"):
-        return options["steps_per_epoch"]
-    if isinstance(x, tf.data.Dataset):
-        count = int(x.cardinality())
-        return count if count >= 0 else None
-    if x is None or isinstance(x, keras.utils.PyDataset) or not keras.tree.flatten(x):
-        return None
-    share = 1.0 - (options.get("validation_split") or 0.0)
-    first = keras.tree.flatten(x)[0]
-    return -(-int(len(first) * share) // batch_size) if hasattr(first, "__len__") else None
-
-
-def batch_of(x, batch_size: int) -> int | None:
-    """How many examples a full batch of `fit` has, as far as is known before it begins."""
-    if isinstance(x, tf.data.Dataset):
-        first = tf.nest.flatten(x.element_spec)[0]
-        shape = first.shape if isinstance(first, tf.TensorSpec) else tf.TensorShape(None)
-        return shape[0] if shape.rank else None
-    return min(batch_size, len(keras.tree.flatten(x)[0])) if is_examples(x) else None
-
-
-def first_labels(x, y):
-    """Labels of the shape and type that `fit` will see, for one example; None where not known."""
-    if y is not None:
-        return y[:1]
-    if not isinstance(x, tf.data.Dataset) or not isinstance(x.element_spec, tuple):
-        return None
-    spec = x.element_spec[1] if len(x.element_spec) > 1 else None
-    if not isinstance(spec, tf.TensorSpec) or None in spec.shape[1:]:
-        return None
-    return tf.zeros([1, *spec.shape[1:]], spec.dtype)
-
-
-def copy_variables(source: keras.Model, target: keras.Model) -> None:
-    """Give a model the weights of another of its architecture, and what decides on its dropout.
-
-    Raises:
-        ValueError: for another architecture.
-    """
-    ours, theirs = ([*m.weights, *_seeds(m)] for m in (target, source))
-    if [v.shape for v in ours] != [v.shape for v in theirs]:
-        raise ValueError(
-            f"`like` must have the architecture of {target.name!r}. "
-            f"Received: {source.name!r}, whose weights are others."
-        )
-    for variable, value in zip(ours, theirs, strict=True):
-        variable.assign(value)
-
-
-def _seeds(model) -> list:
-    return [v for v in model.variables if v.name == "seed_generator_state"]

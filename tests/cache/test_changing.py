@@ -60,6 +60,6 @@ def test_they_run_live_in_fit_and_it_is_said(examples, mlp, caplog):
     with caplog.at_level(logging.WARNING, "kd_keras"):
         distiller.fit(*examples, verbose=0)
     assert "The teacher runs at every step. The teacher must give the same answer" in caplog.text
-    assert "teacher" not in distiller._joined.batch
+    assert "teacher" not in distiller.inputs.joined.batch
     with pytest.raises(ValueError, match="same answer each time"):
         kd.cache.attach(tf.data.Dataset.from_tensor_slices(examples).batch(8), teacher(Noisy()))

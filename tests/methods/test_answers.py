@@ -42,10 +42,10 @@ def test_a_map_of_the_targets_is_used_and_saved_with_the_method():
 
 def test_a_method_with_another_map_cannot_take_the_place_of_one():
     method = kd.methods.TwoTemperatures(transform=half_even)
-    method.take(kd.methods.TwoTemperatures(2.0, 3.0, half_even))
+    method.copy_state(kd.methods.TwoTemperatures(2.0, 3.0, half_even))
     assert (method.teacher_temperature, method.student_temperature) == (2.0, 3.0)
     with pytest.raises(ValueError, match="may differ in its knobs alone"):
-        method.take(kd.methods.TwoTemperatures())
+        method.copy_state(kd.methods.TwoTemperatures())
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_standardisation_wraps_any_method_on_logits_and_hands_on_what_it_needs()
 
 def test_standardisation_takes_over_knobs_within():
     method = kd.methods.LogitStandardisation(kd.methods.KD(2.0))
-    method.take(kd.methods.LogitStandardisation(kd.methods.KD(3.0), weight=4.0))
+    method.copy_state(kd.methods.LogitStandardisation(kd.methods.KD(3.0), weight=4.0))
     assert (method.inner.temperature, method.weight) == (3.0, 4.0)
     with pytest.raises(ValueError, match="may differ in its knobs alone"):
-        method.take(kd.methods.LogitStandardisation(kd.methods.DKD()))
+        method.copy_state(kd.methods.LogitStandardisation(kd.methods.DKD()))
 
 
 def test_standardisation_keeps_the_balance_of_the_labels_of_the_method_within():

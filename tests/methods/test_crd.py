@@ -63,7 +63,7 @@ def twin(method, student, teacher, index, classes, labels, normalisers=None):
 def test_a_step_is_that_of_the_twin_and_fixes_the_constants():
     method = crd()
     classes = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
-    method.meet(classes)
+    method.adapt_labels(classes)
     student, teacher = features()
     index = np.array([4, 0, 8])
     want, constants = twin(method, student, teacher, index, classes, classes[index])
@@ -93,7 +93,7 @@ def drawn(method, index, labels):
 def test_negatives_are_of_other_classes_without_repetition_and_others_each_step():
     method = crd(examples=200, negatives=20)
     classes = np.arange(150) % 3
-    method.meet(classes)
+    method.adapt_labels(classes)
     index, seen = np.array([0, 1, 2, 3]), []
     for step in range(30):
         method.steps.assign(step)
@@ -116,7 +116,7 @@ def test_negatives_are_of_other_classes_without_repetition_and_others_each_step(
 def test_where_there_are_fewer_each_counts_for_more():
     method = crd(examples=12, negatives=50)
     classes = np.array([0, 0, 1, 1, 1, 2])
-    method.meet(classes)
+    method.adapt_labels(classes)
     sets, weights = drawn(method, np.array([0, 5]), np.array([0, 2]))
     assert sets == [{2, 3, 4, 5}, {0, 1, 2, 3, 4}]
     np.testing.assert_allclose(np.sum(weights, axis=1), 50.0)
@@ -153,7 +153,7 @@ def test_the_memory_begins_as_in_the_paper():
 
 def test_soft_labels_stand_for_their_likeliest_class():
     method = crd()
-    method.meet(np.array([[0.1, 0.9], [0.8, 0.2]]))
+    method.adapt_labels(np.array([[0.1, 0.9], [0.8, 0.2]]))
     np.testing.assert_array_equal(method.classes[:3], [1, 0, -1])
     assert int(method.count) == 2
 

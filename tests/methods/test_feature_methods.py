@@ -87,7 +87,7 @@ def test_taps_come_back_from_the_configuration(name):
     twin = type(method).from_config(json.loads(json.dumps(method.get_config())))
     assert (twin.student_taps, twin.teacher_taps) == (("low",), ("high",))
     with pytest.raises(ValueError, match="may differ in its knobs alone"):
-        twin.take(METHODS[name]("low", "low"))
+        twin.copy_state(METHODS[name]("low", "low"))
 
 
 # --- what follows a regressor ---
@@ -123,8 +123,8 @@ def test_a_regressor_ends_as_the_teachers_features_do(kind, caplog):
         # and so it is loaded again, without the teacher
         twin = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(method))
         assert (twin.activation, twin.behind) == (given, want)
-        assert twin.anew().activation == given
-        fresh = keras.saving.serialize_keras_object(twin.anew())
+        assert twin.clone().activation == given
+        fresh = keras.saving.serialize_keras_object(twin.clone())
         assert not keras.saving.deserialize_keras_object(fresh).built
 
 

@@ -247,7 +247,7 @@ def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
         return
     shape = {"input_shape": (8, 8, 1), "classes": 10}
     teacher, student = (models.build(kind, **shape) for kind in ("cnn", "lenet5"))
-    distiller = Distiller(student=student, teacher=teacher, method=method.anew())
+    distiller = Distiller(student=student, teacher=teacher, method=method.clone())
     distiller.compile()
     one = tf.data.Dataset.from_tensor_slices((images, np.arange(4)))
     for data, batch in (((images, np.arange(4)), 1), ((one.batch(1, drop_remainder=True),), None)):
@@ -259,7 +259,7 @@ def test_the_weight_of_the_labels_outlives_a_configuration(name):
     method = made(name)
     kept = keras.saving.serialize_keras_object(method)
     again = keras.saving.deserialize_keras_object(kept)
-    assert method.default_alpha == method.anew().default_alpha == again.default_alpha
+    assert method.default_alpha == method.clone().default_alpha == again.default_alpha
 
 
 def test_unknown_knobs_are_refused_with_the_known_ones(name):
@@ -318,6 +318,6 @@ def test_a_restarted_training_repeats_the_first(name):
     fit = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
     before = distiller.fit(images, labels, **fit).history["loss"]
     trace = distiller.train_function
-    distiller.restart(like, second)
+    distiller.reset(like, second)
     assert distiller.fit(images, labels, **fit).history["loss"] == pytest.approx(before, rel=1e-5)
     assert distiller.train_function is trace

@@ -123,7 +123,9 @@ def test_it_trains_first_what_its_parts_train_first():
 
 def test_it_tells_its_parts_of_the_labels(batch):
     crd = kd.methods.CRD(examples=9, size=2)
-    build(kd.methods.Sum({"crd": crd, "kd": kd.methods.KD()}), batch).meet(np.array([2, 0, 1]))
+    build(kd.methods.Sum({"crd": crd, "kd": kd.methods.KD()}), batch).adapt_labels(
+        np.array([2, 0, 1])
+    )
     np.testing.assert_array_equal(crd.classes[:4], [2, 0, 1, -1])
 
 

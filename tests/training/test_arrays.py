@@ -13,7 +13,7 @@ import tensorflow as tf
 import kd_keras as kd
 from kd_keras.cache import Cache
 from kd_keras.models.taps import TapView
-from kd_keras.training.arrays import Joiner
+from kd_keras.training.joining import Joiner
 
 SEEN = tf.Variable(0)
 
@@ -138,8 +138,8 @@ def test_rows_too_large_for_memory_are_read_by_index(examples, mlp, tmp_path, se
     kept = Cache(tmp_path, memory_share=0.0)
     mapped = train(mlp(0), Counted(mlp(1)), examples, kept, **settings)
     assert seen() == 16 + ASKED_TWICE
-    assert set(mapped[0]._joined.late) == {"teacher"}
-    assert "teacher" not in mapped[0]._joined.batch
+    assert set(mapped[0].inputs.joined.on_disk) == {"teacher"}
+    assert "teacher" not in mapped[0].inputs.joined.batch
     same(mapped, train(mlp(0), Counted(mlp(1)), examples, "off", **settings))
     same(mapped, train(mlp(0), Counted(mlp(1)), examples, "auto", **settings))
 
@@ -201,7 +201,7 @@ def test_a_limit_refuses_before_the_first_step(examples, mlp, tmp_path):
 def test_off_runs_the_teacher_at_every_step(examples, mlp, seen):
     distiller, _ = train(mlp(0), Counted(mlp(1)), examples, "off")
     assert seen() == 3 * 16
-    assert set(distiller._joined.batch) <= {"image", "index"}
+    assert set(distiller.inputs.joined.batch) <= {"image", "index"}
 
 
 def test_auto_asks_the_teacher_once(examples, mlp, seen):

@@ -97,7 +97,7 @@ def test_the_choice_is_kept_in_a_file_for_other_trainings_and_at_a_restart(under
         loaded = keras.models.load_model(tmp_path / "trainer.keras")
         assert isinstance(loaded.optimizer, scaling) is wanted
         assert len(loaded.optimizer.variables) == len(trainer.optimizer.variables)
-        trainer.restart_optimizer()
+        trainer.reset_optimizer()
         other = Supervised(student=mlp(0))
         other.compile_like(trainer)
         assert type(other.optimizer) is keras.optimizers.Adam

@@ -54,7 +54,7 @@ def test_fitnets_is_its_stages_trained_by_hand(data):
         kd.Distiller(student=student, teacher=teacher, method=stage.method, alpha=a, before=())
         for stage, a in ((hint, 0.0), (last, 0.5))
     )
-    ((_, ours),) = whole._earlier._waiting
+    ((_, ours),) = whole._stages._waiting
     first.method.set_weights(ours.method.get_weights())  # the same regressor
     new = weights(student)
     trained(first, *data, epochs=3)
@@ -160,7 +160,7 @@ def test_all_are_compiled_alike_and_callbacks_are_the_students(data):
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     distiller.compile(keras.optimizers.SGD(0.5, momentum=0.9), loss, run_eagerly=True)
-    ((_, other),) = distiller._earlier._waiting
+    ((_, other),) = distiller._stages._waiting
     distiller.fit(*data, epochs=4, initial_epoch=2, callbacks=[watch], verbose=0)
     assert isinstance(other.optimizer, keras.optimizers.SGD)
     assert (float(other.optimizer.learning_rate), other.optimizer.momentum) == (0.5, 0.9)
@@ -174,7 +174,7 @@ def test_all_are_compiled_alike_and_callbacks_are_the_students(data):
 def test_alpha_is_that_of_every_stage_without_its_own(data):
     distiller = distiller_of(kd.methods.TAKD(kd.methods.FitNets(), assistants="lenet5"))
     distiller.alpha = 0.75
-    trainers = [trainer for _, trainer in distiller._earlier._waiting]
+    trainers = [trainer for _, trainer in distiller._stages._waiting]
     trained(distiller, *data, epochs=1)
     assert [trainer.alpha for trainer in trainers] == [0.0, 0.75, 0.0]
 
@@ -207,8 +207,8 @@ def test_they_are_trained_once(data):
 @pytest.mark.slow
 def test_one_that_was_interrupted_goes_on_with_what_is_left(data, monkeypatch):
     distiller = distiller_of(kd.methods.TAKD(assistants="mlp(hidden=16,),lenet5"))
-    (_, first), (_, second) = distiller._earlier._waiting
-    monkeypatch.setattr(second, "_begin_epoch", lambda epoch: 1 / 0)
+    (_, first), (_, second) = distiller._stages._waiting
+    monkeypatch.setattr(second.objective, "begin_epoch", lambda epoch: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trained(distiller, *data)
     monkeypatch.undo()
@@ -216,7 +216,7 @@ def test_one_that_was_interrupted_goes_on_with_what_is_left(data, monkeypatch):
     trained(distiller, *data)
     assert all(map(np.array_equal, kept, weights(first.student)))
     assert len(distiller.histories) == 2
-    assert distiller._earlier.waiting == 0
+    assert distiller._stages.waiting == 0
 
 
 @pytest.mark.slow
@@ -281,7 +281,7 @@ def test_answers_are_kept_as_the_distiller_is_told(data, tmp_path):
     assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
     distiller = distiller_of(kd.methods.TAKD(assistants="lenet5"))
     distiller.teacher_cache = "off"
-    ((_, trainer),) = distiller._earlier._waiting
+    ((_, trainer),) = distiller._stages._waiting
     trained(distiller, *data)
     assert trainer.teacher_cache == "off"
 
@@ -324,4 +324,4 @@ def test_a_batch_is_too_small_for_the_last_training_before_the_first(data):
 
 def test_what_was_trained_before_is_not_made_as_new(data):
     with pytest.raises(ValueError, match="Received: a plan of 2 trainings"):
-        distiller_of("fitnets").restart(built("lenet5", 5))
+        distiller_of("fitnets").reset(built("lenet5", 5))

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 import kd_keras as kd
-from kd_keras.training.inputs import is_examples
+from kd_keras.training.checking import is_examples
 from kd_keras.training.supervised import Supervised
 
 BAD = "must hold class numbers from 0 to 2.*1 of {} labels that name no class, the first of them 7"
@@ -192,7 +192,7 @@ def test_single_batches_before_and_after_fit(examples, mlp):
         trainer.compile(keras.optimizers.SGD(0.0), steps_per_execution=2, metrics=["accuracy"])
         before = on_batch(trainer, x, y)
         trainer.fit(x, y, batch_size=4, epochs=2, verbose=0)
-        assert trainer._left is not None, name
+        assert trainer.inputs.counted, name
         assert on_batch(trainer, x, y) == before, name
         with pytest.raises(ValueError, match="name no class"):
             trainer.test_on_batch(x, y + 1)

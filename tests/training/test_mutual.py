@@ -124,7 +124,7 @@ def test_every_pair_has_its_own_adapter(mlp, examples, tmp_path, method):
     theirs = [v for row in trainer.pairs for pair in row for v in pair.trainable_variables]
     assert {v.path for v in theirs} < {v.path for v in trainer.trainable_variables}
     trainer.fit(*examples, verbose=0)
-    trainer.restart([mlp(0, width=4), mlp(1, width=6)], method())
+    trainer.reset([mlp(0, width=4), mlp(1, width=6)], method())
     trainer.save(tmp_path / "mutual.keras")
     again = keras.models.load_model(tmp_path / "mutual.keras")
     assert adapted(again) == adapted(trainer)
@@ -179,7 +179,7 @@ def test_a_restarted_one_is_a_new_one(mlp, examples):
     used = mutual(mlp(0), mlp(1), optimizer=keras.optimizers.Adam(0.02))
     fit(used)
     traced = used.train_function
-    used.restart([mlp(2), mlp(3)], kd.methods.DML())
+    used.reset([mlp(2), mlp(3)], kd.methods.DML())
     used.alpha = 0.25
     new = mutual(mlp(2), mlp(3), alpha=0.25, optimizer=keras.optimizers.Adam(0.02))
     assert fit(used) == {k: pytest.approx(v, rel=1e-5) for k, v in fit(new).items()}

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import losses
-from kd_keras.training import objective
+from kd_keras.training import batches, objective
 
 LABELS = np.array([0, 2])
 LOGITS = np.array([[2.0, 1.0, 0.0], [1.0, 1.0, 3.0]], "float32")
@@ -27,7 +27,7 @@ IMAGE, LABEL, WEIGHT = np.zeros((2, 6)), LABELS, np.array([1.0, 2.0])
     ],
 )
 def test_a_batch_is_a_dict_of_what_is_known(data, known):
-    batch, weight = objective.as_batch(data)
+    batch, weight = batches.as_batch(data)
     assert set(batch) == known
     assert batch["image"] is IMAGE
     assert batch.get("label", LABEL) is LABEL
@@ -39,39 +39,39 @@ def test_named_inputs_of_a_model_are_its_images():
     for names in (("left", "right"), ("image", "index"), ("image", "frozen_features")):
         inputs = dict.fromkeys(names, IMAGE)
         for given in (inputs, {"image": inputs, "index": LABEL}):
-            batch, _ = objective.as_batch((given, LABEL), names)
+            batch, _ = batches.as_batch((given, LABEL), names)
             assert batch["image"] is inputs
-            assert objective.images_of(given, names) is inputs
-    assert objective.images_of({"left": IMAGE}) == {"left": IMAGE}  # Keras may know the name
-    assert objective.images_of({"image": IMAGE, "index": LABEL}) is IMAGE
+            assert batches.images_of(given, names) is inputs
+    assert batches.images_of({"left": IMAGE}) == {"left": IMAGE}  # Keras may know the name
+    assert batches.images_of({"image": IMAGE, "index": LABEL}) is IMAGE
 
 
 def test_labels_that_are_true_or_false_are_numbers():
     for labels, dtype in ((np.eye(3, dtype=bool), "float32"), (np.array([True]), "int32")):
-        batch, _ = objective.as_batch((IMAGE, labels))
+        batch, _ = batches.as_batch((IMAGE, labels))
         assert batch["label"].dtype == dtype
 
 
 def test_weighted_mean_divides_by_the_batch_size():
     per_example = tf.constant([1.0, 2.0, 6.0])
-    assert float(objective.weighted_mean(per_example, None)) == 3.0
-    assert float(objective.weighted_mean(per_example, np.array([2.0, 0.0, 0.5]))) == pytest.approx(
+    assert float(batches.weighted_mean(per_example, None)) == 3.0
+    assert float(batches.weighted_mean(per_example, np.array([2.0, 0.0, 0.5]))) == pytest.approx(
         5 / 3
     )
-    assert float(objective.weighted_mean(per_example, np.array([[0], [0], [1]]))) == 2.0
+    assert float(batches.weighted_mean(per_example, np.array([[0], [0], [1]]))) == 2.0
 
 
 def test_an_infinite_loss_of_weight_zero_adds_nothing():
     per_example = tf.Variable([1.0, np.inf, np.nan])
     with tf.GradientTape() as tape:
-        mean = objective.weighted_mean(per_example, tf.constant([3.0, 0.0, 0.0]))
+        mean = batches.weighted_mean(per_example, tf.constant([3.0, 0.0, 0.0]))
     assert float(mean) == 1.0
     np.testing.assert_array_equal(tape.gradient(mean, per_example), [1.0, 0.0, 0.0])
 
 
 def test_weights_of_any_dtype_act_on_a_float32_loss():
     for weight in (np.array([1, 2]), np.array([1.0, 2.0]), np.array([True, True])):
-        mean = objective.weighted_mean(tf.constant([1.0, 1.0]), weight)
+        mean = batches.weighted_mean(tf.constant([1.0, 1.0]), weight)
         assert mean.dtype == tf.float32
         assert float(mean) == np.mean(weight)
 

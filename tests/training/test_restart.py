@@ -59,7 +59,7 @@ def test_a_restarted_one_is_a_new_one(examples, make):
     used.compile(make(), metrics=["accuracy"])
     fit(used, examples)
     used.optimizer.iterations.assign_add(5)
-    used.restart(student(seed=2))
+    used.reset(student(seed=2))
     new = Supervised(student=student(seed=2))
     new.compile(make(), metrics=["accuracy"])
     histories = [fit(trainer, examples) for trainer in (used, new)]
@@ -72,7 +72,7 @@ def test_a_restarted_distiller_takes_another_temperature(examples, mlp):
     used = kd.Distiller(student=student(), teacher=mlp(1), method=kd.methods.KD(2.0), alpha=0.3)
     used.compile(optimizers.Adam(0.02))
     fit(used, examples)
-    used.restart(student(seed=2), kd.methods.KD(kd.schedules.Linear(9.0, 3.0, epochs=2)))
+    used.reset(student(seed=2), kd.methods.KD(kd.schedules.Linear(9.0, 3.0, epochs=2)))
     used.alpha = 0.6
     new = kd.Distiller(
         student=student(seed=2),
@@ -95,7 +95,7 @@ def test_nothing_is_traced_again(examples, mlp):
     fit(trainer, examples, **held_out)
     TRACES.clear()
     for temperature in (1.0, 2.0):
-        trainer.restart(like, kd.methods.KD(temperature))
+        trainer.reset(like, kd.methods.KD(temperature))
         trainer.alpha = temperature / 4
         fit(trainer, examples, **held_out)
     assert TRACES == []
@@ -125,7 +125,7 @@ def test_a_stopped_training_goes_on_after_a_restart(examples):
         on_epoch_end=lambda epoch, logs: setattr(trainer, "stop_training", True)
     )
     assert len(fit(trainer, examples, callbacks=[stop])["loss"]) == 1
-    trainer.restart(student())
+    trainer.reset(student())
     assert len(fit(trainer, examples)["loss"]) == 2
 
 
@@ -134,7 +134,7 @@ def test_before_the_first_fit_it_is_no_more_than_a_copy(examples, compiled):
     trainer = Supervised(student=student())
     if compiled:
         trainer.compile("sgd")
-    trainer.restart(student(seed=2))
+    trainer.reset(student(seed=2))
     same(trainer.student, student(seed=2))
 
 
@@ -143,7 +143,7 @@ def test_another_architecture_is_refused(examples, mlp):
     trainer.compile("sgd")
     before = trainer.student.get_weights()
     with pytest.raises(ValueError, match="`like` must have the architecture of"):
-        trainer.restart(mlp(0))
+        trainer.reset(mlp(0))
     for ours, theirs in zip(trainer.student.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -184,7 +184,7 @@ def test_a_method_takes_knobs_and_weights():
     )
     theirs.scale.assign([1.0, 2.0, 3.0])
     theirs.on_epoch_begin(2)
-    ours.take(theirs)
+    ours.copy_state(theirs)
     np.testing.assert_array_equal(ours.scale, [1.0, 2.0, 3.0])
     assert ours.get_config()["temperature"] == theirs.get_config()["temperature"]
     ours.on_epoch_begin(4)
@@ -198,7 +198,7 @@ def test_a_method_takes_knobs_and_weights():
 def test_other_settings_are_refused(other):
     ours = built(Projecting(2.0))
     with pytest.raises(ValueError, match="`method` may differ in its knobs alone") as caught:
-        ours.take(built(other()))
+        ours.copy_state(built(other()))
     assert "'class': 'Projecting'" in str(caught.value)
     assert ours.temperature == 2.0
 
@@ -211,10 +211,10 @@ def nested(temperature, weight=0.5, power=1):
 def test_a_sum_takes_the_knobs_and_weights_of_its_parts():
     ours, theirs = built(nested(1.0)), built(nested(3.0))
     theirs.methods["a"].scale.assign([1.0, 2.0, 3.0])
-    ours.take(theirs)
+    ours.copy_state(theirs)
     assert [part.temperature for part in ours.methods.values()] == [3.0, 6.0]
     np.testing.assert_array_equal(ours.methods["a"].scale, [1.0, 2.0, 3.0])
     for other in (nested(3.0, weight=0.25), nested(4.0, power=2)):
         with pytest.raises(ValueError, match="may differ in its knobs alone"):
-            ours.take(built(other))
+            ours.copy_state(built(other))
     assert [part.temperature for part in ours.methods.values()] == [3.0, 6.0]

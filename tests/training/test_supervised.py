@@ -136,7 +136,7 @@ def test_it_comes_back_from_a_file(examples, mlp, words, kind, tmp_path):
     config = loaded.get_compile_config()
     assert config["steps_per_execution"] == words.get("steps_per_execution")
     assert config["jit_compile"] == words.get("jit_compile")
-    assert loaded._words == trainer._words
+    assert loaded.compilation.words() == trainer.compilation.words()
     assert loaded.run_eagerly == words.get("run_eagerly", False)
     for ours, theirs in zip(loaded.variables, trainer.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
@@ -161,4 +161,4 @@ def test_teacher_cache_may_be_changed_later(examples):
     for mode, stored in [("auto", True), ("off", False), ("auto", True)]:
         trainer.teacher_cache = mode
         trainer.fit(*examples, verbose=0)
-        assert (trainer._joined.head is not None) is stored
+        assert (trainer.inputs.joined.head is not None) is stored

@@ -12,8 +12,9 @@ from kd_keras.methods import Choice, Roles, Stage
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.taps import input_spec, output_shape
 from kd_keras.teachers import as_source, models_of
-from kd_keras.training import objective
+from kd_keras.training import batches
 from kd_keras.training.supervised import Supervised
+from kd_keras.training.trainer import Trainer
 from kd_keras.utils.specs import parse_knobs, parts_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def _roles(student: keras.Model, teacher: Any) -> Roles:
     )
 
 
-class Earlier:
+class StageRunner:
     """Trainings, one after the other, and who teaches after them.
 
     Args:
@@ -90,7 +91,7 @@ class Earlier:
         stages: Sequence[Stage],
         last: Stage,
         teacher: Any,
-        trainer_of: Callable[[Stage], Supervised],
+        trainer_of: Callable[[Stage], Trainer],
     ):
         self.stages, self._last, self._teacher = tuple(stages), last, teacher
         self.histories: dict[str, dict[str, list[float]]] = {}
@@ -116,7 +117,7 @@ class Earlier:
                 )
         taught = [stage.teacher for stage in (*self.stages, self._last) if stage.method]
         alone = all(each is self._teacher for each in taught)
-        if not alone and "teacher" in objective.names_in(x):
+        if not alone and "teacher" in batches.names_in(x):
             raise ValueError(
                 "The dataset holds stored answers of `teacher`, which is not the only one that "
                 "teaches here. Give a dataset without them, or arrays."
@@ -127,7 +128,7 @@ class Earlier:
         """Whether scores decide on who teaches."""
         return any(isinstance(stage.teacher, Choice) for stage in (*self.stages, self._last))
 
-    def train(self, like: Supervised, alpha: Any, x, y, options: dict[str, Any]) -> Any:
+    def train(self, like: Trainer, alpha: Any, x, y, options: dict[str, Any]) -> Any:
         """Train all that have not been; the teacher of the stage that follows.
 
         Args:

@@ -12,7 +12,7 @@ from kd_keras import cache
 from kd_keras.models.taps import TapView
 from kd_keras.teachers import CachedTeacher, TeacherSource
 from kd_keras.training import features
-from kd_keras.training.objective import FEATURES, PLACE
+from kd_keras.training.batches import FEATURES, PLACE
 
 log = logging.getLogger(__name__)
 
@@ -24,34 +24,18 @@ class Joined:
     Attributes:
         batch: `index`, by name of the source its rows in memory, each a dict by tap, and `image`
             where anything has to see it.
-        late: rows that memory does not hold, by name of the source: found at each step by `PLACE`,
-            which the batch then holds too.
+        on_disk: rows that memory does not hold, by name of the source: found at each step by
+            `PLACE`, which the batch then holds too.
         head: what is trained, looking at features; None where the whole student sees the images.
     """
 
     batch: dict[str, Any] = dataclasses.field(default_factory=dict)
-    late: dict[str, cache.Stored] = dataclasses.field(default_factory=dict)
+    on_disk: dict[str, cache.Stored] = dataclasses.field(default_factory=dict)
     head: TapView | None = None
 
-    @property
-    def trained(self) -> keras.Model | None:
-        """What follows the frozen part; None where the whole student is trained."""
-        return None if self.head is None else self.head.model
-
-
-def of_features(student: TapView) -> Joined:
-    """For a pipeline that yields the features of the student's frozen part.
-
-    Raises:
-        ValueError: the student has none.
-    """
-    found = features.parts_of(student)
-    if found is None:
-        raise ValueError(
-            f"The dataset holds {FEATURES!r}, and {student.model.name!r} has no frozen part that "
-            "ends in one tensor. Freeze it as it was when they were made."
-        )
-    return Joined(head=found[1])
+    def predictions(self, name: str) -> Any:
+        """What is stored of a teacher: a dict by tap, rows on disk, or None."""
+        return self.batch.get(name, self.on_disk.get(name))
 
 
 class Joiner:
@@ -71,7 +55,7 @@ class Joiner:
         kept: cache.Cache | None,
         batch_size: int,
     ):
-        self._batch_size = max(batch_size, 128)
+        self._student, self._batch_size = student, max(batch_size, 128)
         self._kept = cache.Cache() if kept is None else kept  # then nothing is asked of it
         self._sources = {
             name: source
@@ -92,7 +76,7 @@ class Joiner:
         computed beforehand.
         """
         count = len(keras.tree.flatten(x)[0])
-        batch, late = {"image": x, "index": np.arange(count, dtype="int32")}, {}
+        batch, on_disk = {"image": x, "index": np.arange(count, dtype="int32")}, {}
         plain = isinstance(x, np.ndarray)
         images = cache.Arrays(x, self._batch_size) if plain else None
         for name, source in self._sources.items():
@@ -103,10 +87,10 @@ class Joiner:
             if isinstance(stored, cache.InMemory):
                 batch[name] = dict(stored.arrays())
             elif stored is not None:
-                late[name] = stored
+                on_disk[name] = stored
                 batch[PLACE] = batch["index"]
         with_features = images is not None and self._with_features(batch, images)
-        return Joined(batch, late, self._head if with_features else None)
+        return Joined(batch, on_disk, self._head if with_features else None)
 
     def _opened(self, name: str, source: TeacherSource, images: cache.Arrays):
         """What is stored of a source; None for one that has to run at every step."""
@@ -117,17 +101,32 @@ class Joiner:
             self._sees = True
             return None
 
-    def validation(self, joined: Joined, options: dict[str, Any]) -> None:
-        """Let validation in `fit` see the features too, where it is given as arrays."""
+    def of_features(self) -> Joined:
+        """For a pipeline that yields the features of the student's frozen part.
+
+        Raises:
+            ValueError: the student has none.
+        """
+        found = features.parts_of(self._student)
+        if found is None:
+            raise ValueError(
+                f"The dataset holds {FEATURES!r}, and {self._student.model.name!r} has no frozen "
+                "part that ends in one tensor. Freeze it as it was when they were made."
+            )
+        return Joined(head=found[1])
+
+    def with_validation(self, joined: Joined, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of `fit` whose validation sees the features too, where it is given as arrays."""
         held_out = options.get("validation_data")
         if joined.head is None or not isinstance(held_out, tuple):
-            return
+            return options
         x = held_out[0]
         if not isinstance(x, np.ndarray):
-            return
+            return options
         batch = {"image": x, "index": np.arange(len(x), dtype="int32")}
-        if self._with_features(batch, cache.Arrays(x, self._batch_size)):
-            options["validation_data"] = (batch, *held_out[1:])
+        if not self._with_features(batch, cache.Arrays(x, self._batch_size)):
+            return options
+        return {**options, "validation_data": (batch, *held_out[1:])}
 
     def _with_features(self, batch: dict[str, Any], images: cache.Arrays) -> bool:
         """Add the features of the frozen part to a batch, if memory holds them."""

@@ -1,0 +1,567 @@
+"""`Trainer`: the one place for compile, fit, execution, counting of steps and logging."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from kd_keras import cache
+from kd_keras.data import labels
+from kd_keras.models.copies import copy_variables
+from kd_keras.models.graphs import logits_in, output_shape
+from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
+from kd_keras.models.taps import TapView
+from kd_keras.runtime import execution as running
+from kd_keras.training import batches, features, keras_metrics, stepping
+from kd_keras.training.batches import FEATURES, PLACE
+from kd_keras.training.checking import InputChecker, input_names, is_examples
+from kd_keras.training.compilation import Compilation
+from kd_keras.training.divergence import BROKEN, DivergenceWatch
+from kd_keras.training.inputs import Examples, FitInputs, prepare
+from kd_keras.training.joining import Joiner
+from kd_keras.training.objective import Objective, label_loss
+from kd_keras.training.progress_bar import with_bar
+from kd_keras.training.stepping import Stepping
+
+log = logging.getLogger(__name__)
+
+WATCHING = (DivergenceWatch, keras.callbacks.TerminateOnNaN)
+
+
+class Trainer(keras.Model):
+    """Trains a student by an objective, run as is fastest on this machine.
+
+    A subclass says in `train_step` and `test_step` what a step is made of: `unpack` reads a batch,
+    `look` runs the student, `minimise` takes a step of the optimizer, and `log` reports.
+
+    Args:
+        view: the student, a built Keras model that returns logits, and the taps of it that the
+            objective wants to see.
+        objective: what is minimised.
+        teacher_cache: where what never changes is kept: the teacher's predictions, and the features
+            of a frozen part of the student. `"auto"` in memory where it fits, `"off"` nowhere, or a
+            `cache.Cache`.
+        name: the name of the Keras model.
+
+    Raises:
+        ValueError: the student ends in softmax, has a single logit, or was made under another
+            distribution strategy.
+    """
+
+    def __init__(self, *, view: TapView, objective: Objective, teacher_cache="auto", name=None):
+        # neither the policy of the day nor its own: images and logits pass as they are
+        super().__init__(name=name, dtype="float32", autocast=False)
+        cache.as_cache(teacher_cache)  # refuses what is none; it may be changed before `fit`
+        self.student, self.objective = view.model, objective
+        self.view, self.teacher_cache = view, teacher_cache
+        self._names = input_names(self.student)
+        refuse_single_logit("student", view.shapes["logits"])
+        self.check_strategy("student", self.student)
+        self._trackers = {part: keras.metrics.Mean(name=part) for part in objective.parts}
+        self._stepping = Stepping()
+        self.inputs: FitInputs | None = None  # of the last `fit`
+        self.built = True
+
+    # --- what is trained ---
+
+    @property
+    def students(self) -> list[keras.Model]:
+        """All models that are trained."""
+        return [self.student]
+
+    @property
+    def deployed(self) -> keras.Model:
+        """The model to deploy, judge and save: the student, or a model around its layers."""
+        return self.student
+
+    @property
+    def full_model(self) -> keras.Model:
+        """The model that holds all weights that a training leaves."""
+        return self.deployed
+
+    @property
+    def network(self) -> keras.Model:
+        """The model that a step trains, by which its execution is chosen."""
+        return self.student
+
+    @property
+    def classes(self) -> int:
+        """How many classes the student tells apart."""
+        same = self.deployed is self.student
+        shape = self.view.shapes["logits"] if same else output_shape(self.deployed)
+        return int(shape[-1])  # type: ignore[arg-type]
+
+    def frozen_part(self) -> tuple[features.FeatureSource, TapView] | None:
+        """The part of the student that stays as it is, which need be computed but once, and the
+        view of the rest; None where there is no such part."""
+        return features.parts_of(self.view)
+
+    def roles(self) -> dict[str, keras.Model]:
+        """The models that see the images, by role, the student first."""
+        return {"student": self.student}
+
+    def check_strategy(self, role: str, model: keras.Model) -> None:
+        """Raise `ValueError` for a model that lies on other devices than this trainer's steps."""
+        # where a model was made under none, `distribute_strategy` is the one of this moment
+        theirs, ours = (each._distribute_strategy for each in (model, self))
+        count, wanted = (1 if s is None else s.num_replicas_in_sync for s in (theirs, ours))
+        if theirs is not ours and max(count, wanted) > 1:
+            raise ValueError(
+                f"`{role}` and the {type(self).__name__} must be made under the same distribution "
+                "strategy: make both within `with strategy.scope():`. Received: a student of "
+                f"{count} replicas for a training on {wanted}"
+            )
+
+    # --- compile ---
+
+    @property
+    def execution(self) -> running.Execution:
+        """How steps are run: what `fit` chose last, or was told to `compile`."""
+        return self._stepping.execution
+
+    def compile(
+        self,
+        optimizer="adam",
+        loss=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=None,
+        jit_compile=None,
+        auto_scale_loss=True,
+        execution=None,
+    ):
+        """Configure training, as for any Keras model.
+
+        Args:
+            optimizer: as in `keras.Model.compile`.
+            loss: the loss on the labels, from logits; by default cross-entropy, for class
+                numbers or soft labels alike.
+            metrics, weighted_metrics: as in `keras.Model.compile`. Keras' own are given what they
+                compare: probabilities, logits with `from_logits=True`, or classes. Where they
+                tell yes from no, such as `AUC`, yes is class 1 of two. A metric or function of
+                your own is given the labels and the logits as they are, unless it says
+                `from_logits=False`.
+            run_eagerly: as in `keras.Model.compile`.
+            steps_per_execution, jit_compile: as in `keras.Model.compile`; None leaves them to
+                `kd_keras.runtime.execution`, which logs at `fit` what it chose.
+            auto_scale_loss: whether to scale the loss where a layer that is trained through
+                computes in float16, so that its small gradients do not vanish.
+            execution: an `execution.Execution` to use instead of what would be chosen.
+
+        Raises:
+            ValueError: for a loss that expects probabilities; a metric that is not known, that
+                compares nothing, or that has a threshold of 0.
+        """
+        self.objective.label_loss = label_loss(loss)
+        optimizer = keras.optimizers.get(optimizer)
+        self.compilation = Compilation(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+            execution=execution,
+            optimizer_config=keras.optimizers.serialize(optimizer),
+        )
+        self._stepping = Stepping()
+        super().compile(
+            optimizer=self.compilation.scaled(optimizer, self),
+            metrics=keras_metrics.told(metrics),
+            weighted_metrics=keras_metrics.told(weighted_metrics),
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
+            jit_compile="auto" if jit_compile is None else jit_compile,
+            auto_scale_loss=False,  # Keras asks the policy of this model, and not of what it trains
+        )
+
+    def compile_like(self, other: "Trainer", metrics=None) -> None:
+        """As `other` is compiled, with an optimizer as new and metrics of its own."""
+        self.compile(**other.compilation.again(metrics))
+
+    def get_compile_config(self):
+        """What `compile` was given, in Keras' form; nothing where it was not called."""
+        return (
+            keras.saving.serialize_keras_object(self.compilation.saved()) if self.compiled else {}
+        )
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    # --- examples come in ---
+
+    def checker(self) -> InputChecker:
+        """Checks whatever is given to this trainer."""
+        return InputChecker(self.roles(), self.classes, lambda x: batches.is_batch(x, self._names))
+
+    def check(self, x, y) -> None:
+        """Raise `ValueError` for examples that cannot be learned from, or nothing to be trained."""
+        self.objective.check_examples(x, y)
+        if not self.trainable_weights:
+            raise ValueError("The student has no trainable weights: every layer is frozen.")
+
+    def examples(self, x, y, batch_size, options: Mapping[str, Any]) -> Examples:
+        """The arguments of `fit`, checked.
+
+        Raises:
+            ValueError: as `fit`.
+        """
+        labels.check_class_weight(options.get("class_weight"))
+        given = Examples.of(x, y, batch_size, dict(options), self.checker())
+        self.check(given.x, given.y)
+        size = batches.batch_of(given.x, given.batch_size)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        self.objective.check_batch_size(None if size is None else size // replicas)
+        return given
+
+    def fit(
+        self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options
+    ):
+        """Train the student; the arguments are those of `keras.Model.fit`, in their order.
+
+        Arrays may be whatever numpy makes one of, such as lists and tables of pandas. A pipeline
+        yields images, or dicts that hold them under `"image"` beside `"index"`.
+
+        Raises:
+            ValueError: for labels that are none of the student's classes, weights that are negative
+                or not finite, images with NaN, missing labels where they are needed, or a student
+                without trainable weights. Of arrays all are checked before the first step, of a
+                pipeline those of each batch as it comes.
+            Diverged: a loss became NaN or infinite. With a `keras.callbacks.TerminateOnNaN` that
+                one ends the training.
+        """
+        given, checker = self.examples(x, y, batch_size, options), self.checker()
+        if (known := given.labels(self._names)) is not None:
+            self.objective.adapt_labels(known)
+        inputs = self._prepared(given, checker)
+        self.objective.adapt_predictions(
+            {name: inputs.joined.predictions(name) for name in self.objective.teachers()}
+        )
+        self.check_teachers(given, inputs)
+        callbacks, others = self._with_ours(callbacks, inputs.steps)
+        self._adopt(inputs, others, epochs - inputs.options.get("initial_epoch", 0))
+        self._build_state(batches.first_labels(given.x, given.y))
+        shown = with_bar(callbacks, verbose)
+        with checker.refusals():
+            return super().fit(
+                inputs.x, inputs.y, batch_size, epochs, verbose, shown, **inputs.options
+            )
+
+    def _prepared(self, given: Examples, checker: InputChecker) -> FitInputs:
+        kept = cache.as_cache(self.teacher_cache)
+        joiner = Joiner(self.view, self.objective.teachers(), kept, given.batch_size)
+        single = self.distribute_strategy.num_replicas_in_sync == 1
+        return prepare(given, checker, joiner, self._names, single=single)
+
+    def check_teachers(self, given: Examples, inputs: FitInputs) -> None:
+        """Warn of teachers whose stored predictions show that they cannot teach these labels."""
+
+    def _with_ours(self, callbacks, steps: int | None) -> tuple[Any, Sequence[Any]]:
+        """The callbacks of a training with ours before them, and those that were given."""
+
+        def begin(epoch, logs=None):
+            self.objective.begin_epoch(epoch)
+            if self._stepping.left is not None:
+                self._stepping.left.assign(steps)
+
+        ours: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_begin=begin)]
+        given = callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            given = callbacks.callbacks
+        others = keras.tree.flatten(given or [])
+        if not any(isinstance(other, WATCHING) for other in others):
+            ours.append(DivergenceWatch(self.student.name, BROKEN))
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            return [*ours, *others], others
+        for callback in ours:
+            callback.set_model(self)
+            callback.set_params({"steps": steps})
+        callbacks.callbacks[:0] = ours
+        return callbacks, others
+
+    def _build_state(self, first) -> None:
+        """Make the optimizer's and the metrics' variables: a step that makes them is traced twice,
+        which for a large student takes as long as many steps.
+
+        Args:
+            first: labels of one example, or None.
+        """
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            return
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        if first is not None and len(self.metrics) < len(super().metrics):
+            self.compute_metrics(None, first, tf.zeros([1, self.classes]))
+            self.reset_metrics()
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        **rest,
+    ):
+        """As in `keras.Model.evaluate`, with what `fit` takes.
+
+        Raises:
+            ValueError: as `fit`, for what is no image, label or weight.
+        """
+        self._one_by_one(steps)
+        checker = self.checker()
+        if not rest.get("_use_cached_eval_dataset"):  # by `fit`, which has checked them
+            x, y, sample_weight = checker.examples(x, y, sample_weight)
+        with checker.refusals():
+            x, shown = checker.batches(x), with_bar(callbacks, verbose)
+            return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, shown, **rest)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """As in `keras.Model.predict`; NaN among the images is answered with NaN."""
+        self._one_by_one(steps)
+        x = self.checker().images(x) if is_examples(x) else x
+        return super().predict(x, batch_size, verbose, steps, with_bar(callbacks, verbose))
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
+        """As in `keras.Model.train_on_batch`; the teacher is asked about this batch here and now.
+
+        Raises:
+            ValueError: as `fit`; for a plan of several trainings of which `fit` has run none.
+        """
+        labels.check_class_weight(class_weight)
+        x, y, sample_weight = self.checker().examples(x, y, sample_weight)
+        self.check(x, y)
+        return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """As in `keras.Model.test_on_batch`, with what `evaluate` takes."""
+        x, y, sample_weight = self.checker().examples(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
+
+    def predict_on_batch(self, x):
+        """As in `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(self.checker().images(x))
+
+    def call(self, inputs, training=False):
+        """The logits of the model to deploy, shape `(batch, classes)`."""
+        output = self.deployed(batches.images_of(inputs, self._names), training=training)
+        return logits_in(output, self.deployed)
+
+    # --- how steps are run ---
+
+    def _adopt(self, inputs: FitInputs, callbacks, epochs: int) -> None:
+        """Choose how the steps of a training are run; a step that was traced otherwise goes."""
+        before, joined = self._stepping, inputs.joined
+        self.inputs = inputs
+        head = None if joined.head is None else joined.head.model
+        words = self.compilation.words()
+        chosen = running.choose(
+            head or self.network,
+            self.optimizer,
+            steps=None if inputs.steps is None else inputs.steps * epochs,
+            callbacks=callbacks,
+            replicas=self.distribute_strategy.num_replicas_in_sync,
+            one_by_one=inputs.one_by_one,
+        )
+        chosen = running.with_words(chosen, **words, eager=self.run_eagerly)
+        left = stepping.counter(before.left, counted=inputs.counted)
+        now = Stepping(chosen, joined.on_disk, joined.head, left)
+        self._stepping = now
+        if not now.looks_like(before):
+            self.train_function = self.test_function = None
+        if not now.runs_like(before):
+            self.train_function = None
+        if chosen != before.execution:
+            log.info("%s: %s", (head or self.network).name, chosen)
+        self._steps_per_call(chosen.steps_per_execution)
+
+    def _steps_per_call(self, steps: int) -> None:
+        if self.steps_per_execution != steps:  # type: ignore[has-type]
+            self.steps_per_execution = steps
+            self.train_function = self.test_function = self.predict_function = None
+
+    def _one_by_one(self, steps: int | None) -> None:
+        """Take as many steps as were asked for: Keras runs calls of several to their end."""
+        told = self.compiled and any(self.compilation.words()[name] for name in ("all", "steps"))
+        if steps is not None and not told:
+            self._steps_per_call(1)
+
+    def make_train_function(self, force=False):
+        """As in Keras; where the steps of an epoch are counted, several of a call stop at its end.
+
+        What `train_on_batch` gives is one batch by itself, and left to Keras.
+        """
+        if self.train_function is not None and not force:
+            return self.train_function
+        super().make_train_function(force)
+        left = self._stepping.left
+        if left is not None and self.steps_per_execution > 1:
+            alone: Any = self.train_function
+            self.train_function = stepping.counted(self, left, alone)  # type: ignore[assignment]
+        return self.train_function
+
+    # --- a step ---
+
+    def unpack(self, data) -> tuple[dict[str, Any], Any]:
+        """A batch as a dict of what is known of it, with what is stored of it; and its weights."""
+        batch, weight = batches.as_batch(data, self._names)
+        if PLACE in batch:
+            place = batch.pop(PLACE)
+            on_disk = self._stepping.on_disk
+            batch |= {name: rows.gather(place) for name, rows in on_disk.items()}
+        return batch, weight
+
+    def look(self, batch, training: bool) -> Any:
+        """The student's views; from the features of its frozen part where these are stored."""
+        view, seen = self.view, batch.get("image")
+        if self._stepping.head is not None and FEATURES in batch:
+            view, seen = self._stepping.head, batch[FEATURES][FEATURES]
+        return view(seen, training=training)
+
+    def minimise(self, batch, weight) -> tuple[dict[str, Any], Any]:
+        """One step of the optimizer.
+
+        Returns:
+            The losses by name, each a mean over the batch, and the student's logits.
+        """
+        return self.execution.compiled(self._minimise)(batch, weight)
+
+    def _minimise(self, batch, weight):
+        with self.execution.running(self.network, self.optimizer):
+            with tf.GradientTape() as tape:
+                student = self.look(batch, training=True)
+                each = self.objective.losses_of(batch, student)
+                means = {name: batches.weighted_mean(one, weight) for name, one in each.items()}
+                means["loss"] += self.regularisation()
+                # Keras adds up the gradients of all replicas: each takes its share of the mean
+                shared = means["loss"] / tf.distribute.get_strategy().num_replicas_in_sync
+                scaled = self.optimizer.scale_loss(shared)
+            weights, idle = self.trainable_weights, self.objective.idle
+            steps = zip(tape.gradient(scaled, weights), weights, strict=True)
+            self.optimizer.apply_gradients(
+                [(g, w) for g, w in steps if g is not None or id(w) not in idle]
+            )
+            return means, self.objective.logits(student)
+
+    def test_logits(self, batch) -> Any:
+        """The logits of the model to deploy, outside of training.
+
+        Raises:
+            ValueError: for a batch without labels.
+        """
+        if "label" not in batch:
+            raise ValueError("Evaluating the student takes labels. Received: y=None")
+        return self.objective.logits(self.look(batch, training=False))
+
+    def regularisation(self):
+        """The sum of the regularisation losses of all layers, a scalar in float32."""
+        return sum((ops.cast(loss, "float32") for loss in self.losses), 0.0)
+
+    # --- logging ---
+
+    def log(self, means, batch, logits, weight) -> dict[str, Any]:
+        """Update what is logged: the losses as they were minimised, and the compiled metrics."""
+        count, trackers = tf.shape(logits)[0], {"loss": self._loss_tracker, **self._trackers}
+        for part, value in means.items():
+            trackers[part].update_state(value, sample_weight=count)
+        logs = self.compute_metrics(None, batch.get("label"), logits, sample_weight=weight)
+        ours = {part: trackers[part].result() for part in means}
+        return {**{k: v for k, v in logs.items() if k not in trackers}, **ours}
+
+    @property
+    def metrics(self):
+        """As Keras lists them; the compiled ones from the first labels on, which build them."""
+        return [metric for metric in super().metrics if getattr(metric, "built", True)]
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """As in Keras; without labels the compiled metrics have nothing to say."""
+        return {} if y is None else super().compute_metrics(x, y, y_pred, sample_weight)
+
+    # --- again, and saving ---
+
+    def reset(self, like: keras.Model) -> None:
+        """Back to before training: the student as `like`, the optimizer as new. No retracing.
+
+        Args:
+            like: a model of the student's architecture, whose variables are copied, those that
+                decide on dropout included.
+        """
+        copy_variables(like, self.student)
+        self.reset_optimizer()
+        self.stop_training = False
+
+    def reset_optimizer(self) -> None:
+        """Make the optimizer as new, learning rate included; nothing is traced again.
+
+        Where there is none yet, or none that has taken a step, nothing is to be done.
+        """
+        if not self.compiled or not self.optimizer.built:
+            return
+        fresh = self.compilation.new_optimizer(self)
+        for ours, new in zip(self.optimizer.variables, fresh.variables, strict=True):
+            ours.assign(new)
+
+    def save(self, filepath, *args, **kwargs):
+        """As in Keras. What cannot be saved is said before a file is begun, or one replaced."""
+        self.get_config()
+        super().save(filepath, *args, **kwargs)
+
+    def export(self, *args, **kwargs):
+        """Refused: what is trained is exported, and not what trains it.
+
+        Raises:
+            TypeError: names the model to export.
+        """
+        model = "student" if self.deployed is self.student else "deployed"
+        raise TypeError(
+            f"A {type(self).__name__} trains a model and is not exported itself. Export its "
+            f"student: `distiller.{model}.export(path)`, or "
+            f"`kd_keras.export.saved_model(distiller.{model}, path)`."
+        )
+
+    def get_config(self):
+        kept = self.teacher_cache if isinstance(self.teacher_cache, str) else "auto"
+        student = serialized(self.student)
+        return {"student": student, "teacher_cache": kept, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        student = keras.saving.deserialize_keras_object(config["student"], custom_objects)
+        return cls(**{**config, "student": student})
+
+
+def view_of(student: Any, taps: Iterable[str] = ()) -> TapView:
+    """The view of a student: these taps beside its logits.
+
+    Raises:
+        ValueError: it is no Keras model, or returns probabilities.
+    """
+    if not isinstance(student, keras.Model):
+        raise ValueError(f"`student` must be a Keras model. Received: {type(student).__name__}")
+    refuse_probabilities("student", student)
+    return TapView(student, dict.fromkeys((*taps, "logits")))
+
+
+def serialized(student: keras.Model) -> dict[str, Any]:
+    """A student's configuration.
+
+    Raises:
+        NotImplementedError: for a subclassed model that has none.
+    """
+    try:
+        return keras.saving.serialize_keras_object(student)
+    except NotImplementedError as error:
+        raise NotImplementedError(
+            f"`distiller.save` writes the student too, and model {student.name!r} cannot be put in "
+            f"writing: give {type(student).__name__} a `get_config`, or save its weights by "
+            "`distiller.student.save_weights(...)`, and export `distiller.student`."
+        ) from error
