@@ -14,6 +14,7 @@ from keras import layers
 
 from kd_keras import export
 from kd_keras.evaluation.cost import file_bytes
+from kd_keras.export import writing
 
 SHAPE = (8, 8, 3)
 
@@ -159,14 +160,14 @@ def test_a_16_bit_model_answers_in_32_bits(dtype, tmp_path):
 
 
 def test_what_may_differ_is_rounding_and_no_more(model):
-    assert export._tolerance(model) == 1e-4
-    assert export._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
+    assert writing._tolerance(model) == 1e-4
+    assert writing._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
     for largest, tolerance, allowed in ((0.5, 1e-4, 1e-4), (8.0, 1e-4, 8e-4), (-8.0, 2e-2, 0.16)):
         want = np.array([[largest, 0.0]])
-        assert export._compare(want, want + 0.9 * allowed, tolerance) <= allowed
+        assert writing._compare(want, want + 0.9 * allowed, tolerance) <= allowed
         for wrong in (1.1 * allowed, np.nan):
             with pytest.raises(RuntimeError, match="does not answer as the model does"):
-                export._compare(want, want + wrong, tolerance)
+                writing._compare(want, want + wrong, tolerance)
 
 
 def test_a_full_disk_is_one_sentence_that_names_the_export(model, tmp_path, small_files):

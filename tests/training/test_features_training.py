@@ -8,6 +8,7 @@ from keras import layers
 
 import kd_keras as kd
 from kd_keras.models import freezing
+from kd_keras.training.objective import copy_variables
 from kd_keras.training.supervised import Supervised
 
 SEEN = {}
@@ -171,7 +172,7 @@ def test_frozen_again_after_it_learned_the_features_are_new(data):
     twin = student()
     for ours, theirs in zip(twin.weights, model.weights, strict=True):
         ours.assign(theirs)
-    kd.objective.copy_variables(model, twin)
+    copy_variables(model, twin)
     same(train(model, "auto", data), train(twin, "off", data))
 
 
