@@ -2,7 +2,7 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 15
 
 # TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
 # every model that is trained in it. Each part of the suite has processes of its own: none passes 2 GB.
@@ -13,7 +13,7 @@ FILES_methods := $(filter-out $(FILES_contract),$(wildcard tests/methods/test_*.
 FILES_models := tests/models tests/data
 FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
 FILES_commands := tests/cli tests/cache
-FILES_tuning := tests/tuning
+FILES_tuning := tests/tuning/test_tune_resume.py tests/tuning/test_distributed.py tests/tuning
 FILES_docs := tests/test_benchmarks.py tests/test_docs.py tests/test_docstrings.py
 FILES_training := tests/training tests/runtime
 FILES_rest := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py)) tests/export tests/report tests/utils

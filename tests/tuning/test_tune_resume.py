@@ -122,7 +122,6 @@ def whole(tmp_path_factory):
                 ("before judged", 1),
             ],
         ),
-        ("grid", [("after end_trial", 2), ("before save", 7)]),
         ("bayesian", [("after create_trial", 11)]),  # the second that a Gaussian process proposes
     ],
 )
