@@ -54,7 +54,7 @@ class DistillationObjective(MixedObjective):
             return {"loss": (1.0 - alpha) * soft, "distillation_loss": soft}
         hard = self.label_loss(batch["label"], self.method.labelled(student))
         mixed = losses.mixed(hard, soft, alpha=alpha)  # alpha * hard + (1 - alpha) * soft
-        return {"loss": mixed, "student_loss": hard, "distillation_loss": soft}
+        return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
 
     def logits(self, student):
         return self.method.answer(student)
@@ -291,7 +291,7 @@ class Distiller(Trainer):
         self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **options
     ):
         if self._stages.waiting and self.compiled:
-            given = self.examples(x, y, batch_size, options)
+            given = self.examples(x, y, batch_size, options, self.checker())
             how = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, **options}
             self._train_before(given, how)
         self.method.adopt(self.teacher.behind)

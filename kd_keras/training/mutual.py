@@ -8,7 +8,7 @@ import tensorflow as tf
 from kd_keras import losses, methods
 from kd_keras.models.copies import copy_variables
 from kd_keras.models.graphs import input_spec, output_shape
-from kd_keras.models.heads import refuse_probabilities
+from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.taps import TapView
 from kd_keras.training.batches import weighted_mean
@@ -258,6 +258,7 @@ def _checked(students) -> list[keras.Model]:
         raise ValueError("`students` must be different models. Received: one of them twice")
     for number, student in enumerate(students, start=1):
         refuse_probabilities(f"students[{number - 1}]", student)
+        refuse_single_logit(f"students[{number - 1}]", output_shape(student))
     _refuse_shared(students)
     shapes = [(output_shape(x), tuple(input_spec(x).shape[1:])) for x in students]
     if len(set(shapes)) > 1:

@@ -47,8 +47,7 @@ class Trainer(keras.Model):
         name: the name of the Keras model.
 
     Raises:
-        ValueError: the student ends in softmax, has a single logit, or was made under another
-            distribution strategy.
+        ValueError: the student was made under another distribution strategy.
     """
 
     def __init__(self, *, view: TapView, objective: Objective, teacher_cache="auto", name=None):
@@ -58,7 +57,6 @@ class Trainer(keras.Model):
         self.student, self.objective = view.model, objective
         self.view, self.teacher_cache = view, teacher_cache
         self._names = input_names(self.student)
-        refuse_single_logit("student", view.shapes["logits"])
         self.check_strategy("student", self.student)
         self._trackers = {part: keras.metrics.Mean(name=part) for part in objective.parts}
         self._stepping = Stepping()
@@ -93,6 +91,11 @@ class Trainer(keras.Model):
         same = self.deployed is self.student
         shape = self.view.shapes["logits"] if same else output_shape(self.deployed)
         return int(shape[-1])  # type: ignore[arg-type]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the losses that are logged beside `loss`."""
+        return self.objective.parts
 
     def frozen_part(self) -> tuple[features.FeatureSource, TapView] | None:
         """The part of the student that stays as it is, which need be computed but once, and the
@@ -207,14 +210,20 @@ class Trainer(keras.Model):
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
 
-    def examples(self, x, y, batch_size, options: Mapping[str, Any]) -> Examples:
+    def examples(
+        self, x, y, batch_size, options: Mapping[str, Any], checker: InputChecker
+    ) -> Examples:
         """The arguments of `fit`, checked.
+
+        Args:
+            x, y, batch_size, options: as given to `fit`.
+            checker: of this trainer; it remembers what it refuses in a batch.
 
         Raises:
             ValueError: as `fit`.
         """
         labels.check_class_weight(options.get("class_weight"))
-        given = Examples.of(x, y, batch_size, dict(options), self.checker())
+        given = Examples.of(x, y, batch_size, dict(options), checker)
         self.check(given.x, given.y)
         size = batches.batch_of(given.x, given.batch_size)
         replicas = self.distribute_strategy.num_replicas_in_sync
@@ -237,7 +246,8 @@ class Trainer(keras.Model):
             Diverged: a loss became NaN or infinite. With a `keras.callbacks.TerminateOnNaN` that
                 one ends the training.
         """
-        given, checker = self.examples(x, y, batch_size, options), self.checker()
+        checker = self.checker()
+        given = self.examples(x, y, batch_size, options, checker)
         if (known := given.labels(self._names)) is not None:
             self.objective.adapt_labels(known)
         inputs = self._prepared(given, checker)
@@ -543,11 +553,12 @@ def view_of(student: Any, taps: Iterable[str] = ()) -> TapView:
     """The view of a student: these taps beside its logits.
 
     Raises:
-        ValueError: it is no Keras model, or returns probabilities.
+        ValueError: it is no Keras model, or returns probabilities or a single logit.
     """
     if not isinstance(student, keras.Model):
         raise ValueError(f"`student` must be a Keras model. Received: {type(student).__name__}")
     refuse_probabilities("student", student)
+    refuse_single_logit("student", output_shape(student))
     return TapView(student, dict.fromkeys((*taps, "logits")))
 
 

@@ -229,7 +229,7 @@ def test_a_free_shape_runs_at_every_step(caplog):
         np.zeros((4, 8, 8, 1), "float32")
     )
     assert "teacher" not in joined.batch
-    assert joined.late == {}
+    assert joined.on_disk == {}
     assert "'maps' has no fixed shape" in caplog.text
 
 
