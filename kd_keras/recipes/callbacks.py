@@ -16,6 +16,7 @@ from kd_keras.training.divergence import diverged
 from kd_keras.utils import files, interrupts, records
 
 STATE = "state.json"
+LAYOUT = 2  # of the weights in a checkpoint: 2 since a trainer holds an objective
 SHAPE = {
     "stem": str,
     "epochs": int,
@@ -151,6 +152,9 @@ class Checkpoint(keras.callbacks.Callback):
         state_file = folder / STATE
         self._state = records.read_signed(state_file, SHAPE) if state_file.exists() else {}
         records.check_digests(folder, self._state.get("digests", {}))
+        if self._state.get("layout", LAYOUT if not self._state else 1) != LAYOUT:
+            reason = "it was written by an earlier version of kd_keras"
+            raise records.DamagedFile(state_file, reason)
         self.epochs: int = self._state.get("epochs", 0)
         self._start = self._last = time.monotonic()
 
@@ -173,6 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
         with files.whole_file(self._folder / best) as temporary:
             np.savez(temporary, *(self._best.weights or []))
         state = {
+            "layout": LAYOUT,
             "stem": stem,
             "epochs": epochs,
             "best_epoch": self._best.epoch,

@@ -22,12 +22,13 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
-from kd_keras.recipes.callbacks import Best, Checkpoint, Validation
+from kd_keras.recipes.callbacks import LAYOUT, Best, Checkpoint, Validation
 from kd_keras.recipes.learners import Bench
 from kd_keras.recipes.predict import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import phases, train
 from kd_keras.training.divergence import Diverged
+from kd_keras.utils import records
 
 
 @pytest.fixture(scope="module")
@@ -403,3 +404,21 @@ def test_the_blocks_to_unfreeze_are_checked_before_training(tmp_path):
     with pytest.raises(ValueError, match="`last` must be a number of blocks from 1 to 1"):
         supervised.run(config)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_of_an_earlier_version_is_not_read(tmp_path):
+    """Its weights lie at other paths: without a word Keras would say so at length, and stop."""
+    state = {
+        "stem": "epoch-00001",
+        "epochs": 1,
+        "best_epoch": 1,
+        "best_score": 0.5,
+        "random": [],
+        "seconds": 1.0,
+        "digests": {},
+    }
+    records.write_signed(tmp_path / "state.json", state)
+    with pytest.raises(records.DamagedFile, match="written by an earlier version"):
+        Checkpoint(tmp_path, Best())
+    records.write_signed(tmp_path / "state.json", {**state, "layout": LAYOUT})
+    assert Checkpoint(tmp_path, Best()).epochs == 1
