@@ -17,6 +17,7 @@ from kd_keras.runtime.execution import Execution
 from kd_keras.teachers import CachedTeacher
 from kd_keras.training.distiller import Distiller
 from kd_keras.training.supervised import Supervised
+from kd_keras.training.trainer import Trainer
 
 KERAS = "as Keras runs it"
 SLOW_STEPS = 2  # of a way that may be many times slower than the others
@@ -96,7 +97,7 @@ class _Bench:
         teacher = CachedTeacher({"logits": self.answers})
         return self._rate(Distiller(student=self.student(), teacher=teacher), how)
 
-    def _rate(self, trainer: Supervised, how: Execution, steps: int | None = None) -> float:
+    def _rate(self, trainer: Trainer, how: Execution, steps: int | None = None) -> float:
         size, few = self.config.batch_size, steps is not None
         count = (steps or self.config.steps) * size
         trainer.compile(optimizer="adam", metrics=["accuracy"], execution=how)

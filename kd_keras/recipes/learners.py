@@ -22,6 +22,7 @@ from kd_keras.training.batches import FEATURES
 from kd_keras.training.distiller import Distiller
 from kd_keras.training.mutual import MutualDistiller
 from kd_keras.training.supervised import Supervised
+from kd_keras.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Bench:
             predict=self._predict,
         )
 
-    def _joined(self, trainer: Supervised, stored: cache.Stored | None, epochs: pipeline.Epochs):
+    def _joined(self, trainer: Trainer, stored: cache.Stored | None, epochs: pipeline.Epochs):
         """The batches of a phase, with all that is stored of them."""
         frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.models import heads, taps
-from kd_keras.training.supervised import Supervised
+from kd_keras.training.trainer import Trainer
 from kd_keras.utils.files import check_room, whole_file
 
 OVERHEAD = 4096  # bytes that HDF5 takes for a variable beside its numbers, at the most
@@ -56,7 +56,7 @@ def read_model(path: str | Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged or foreign file makes Keras raise nearly anything
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
-    if isinstance(model, Supervised):
+    if isinstance(model, Trainer):
         raise ValueError(
             f"{path} holds a {type(model).__name__}, which trains a model, and not the model. Save "
             f"or export its student: `keras.models.load_model({str(path)!r}).student.save(...)`, "
