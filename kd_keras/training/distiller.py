@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -214,13 +214,13 @@ class Distiller(Trainer):
     def __init__(
         self,
         *,
-        student,
-        teacher=None,
-        method="kd",
-        alpha=None,
-        teacher_cache="auto",
-        before=None,
-        name=None,
+        student: keras.Model,
+        teacher: keras.Model | TeacherSource | None = None,
+        method: str | methods.Method | keras.distillation.DistillationLoss = "kd",
+        alpha: float | Callable[[int], float] | None = None,
+        teacher_cache: str | cache.Cache = "auto",
+        before: Sequence[methods.Stage] | None = None,
+        name: str | None = None,
     ):
         method = methods.as_method(method)
         given = method.default_alpha if alpha is None else alpha
