@@ -61,7 +61,7 @@ class BudgetConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     """One training a seed; the table shows mean and spread."""
     steps_per_execution: int | None = None
-    """Training steps a call of TensorFlow; chosen for the model and this machine if not given."""
+    """Training steps per call of TensorFlow; chosen for the model and this machine if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

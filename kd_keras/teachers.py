@@ -192,7 +192,7 @@ class CachedTeacher(TeacherSource):
 
     def __init__(self, rows: Mapping[str, np.ndarray]):
         if not rows or len({len(values) for values in rows.values()}) != 1:
-            raise ValueError("`rows` must hold one array or more, all with one row an example.")
+            raise ValueError("`rows` must hold one array or more, all with one row per example.")
         self._rows = {tap: _checked(tap, values) for tap, values in rows.items()}
         self.shapes = {tap: (None, *values.shape[1:]) for tap, values in self._rows.items()}
 

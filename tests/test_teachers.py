@@ -119,7 +119,7 @@ def test_a_cached_teacher_asks_for_the_index_and_for_as_many_images():
 
 @pytest.mark.parametrize("rows", [{}, {"logits": np.eye(3), "embedding": np.eye(4)}])
 def test_views_that_do_not_match_row_by_row_are_refused(rows):
-    with pytest.raises(ValueError, match="one row an example"):
+    with pytest.raises(ValueError, match="one row per example"):
         kd.CachedTeacher(rows)
 
 

@@ -167,7 +167,7 @@ def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
     the config stays with the config's method.
 
     Raises:
-        ValueError: for what is none of `FIELDS`, or numbers out of range.
+        ValueError: for a name that `FIELDS` does not have, or numbers out of range.
 
     Example:
         >>> found = setting(TuneConfig(), {"alpha": 0.5, "student_knobs": {"hidden": (32,)}})

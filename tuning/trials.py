@@ -31,7 +31,7 @@ ROLE = "trial"
 EXECUTION = {"seed": int, "epochs": int, "best_epoch": int, "score": float, "seconds": float}
 ENDED = {"values": dict, "executions": [EXECUTION]}
 AGAIN = "What it said is found again."
-BENCHES = 8  # Distillers that are kept, the last used: one a student, method and its settings
+BENCHES = 8  # Distillers that are kept, the last used: one per student, method and its settings
 
 
 class Trainer:
@@ -126,7 +126,7 @@ class Trials:
     """What lies on disk of a search's trials.
 
     `search/` is KerasTuner's: `oracle.json` and `trial_<id>/trial.json`. Beside the latter stand
-    `metrics.jsonl`, a line an epoch, and `outcome.json`, how the executions went, written once the
+    `metrics.jsonl`, a line per epoch, and `outcome.json`, how the executions went, written once the
     trial is over. Weights lie in the run's `work/` until the run is finished.
 
     Args:

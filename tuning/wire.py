@@ -171,7 +171,7 @@ def end_with_parent() -> None:
     def watch():
         while os.read(0, 1):  # not by `sys.stdin`, whose lock a process that ends would wait for
             pass
-        leave(1, "Whoever has started this worker is gone.")
+        leave(1, "The process that started this worker is gone.")
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -125,7 +125,7 @@ def _telling(logs: Path, place: Place) -> Iterator[None]:
 
 def _train(here: Opened, folder: runs.Journal, link: Link) -> None:
     config = here.with_answers(folder.work)
-    if tf.distribute.has_strategy():  # on several devices Keras fails at several steps a call
+    if tf.distribute.has_strategy():  # on several devices Keras fails at several steps per call
         config = dataclasses.replace(config, steps_per_execution=None)
     teacher = setup.load_model(folder.path / "teacher.keras", here.task)
     metric, trials = here.task.metric, Trials(folder.path, folder.work)

@@ -104,7 +104,7 @@ class Trainings:
 
 
 def rows(by_seed):
-    """A row a setting: its gain by seed, the largest mean gain first."""
+    """A row per setting: its gain by seed, the largest mean gain first."""
     found = []
     product = itertools.product(EPOCHS, HIDDEN, BATCHES, TEMPERATURES, ALPHAS)
     for epochs, hidden, batch, temperature, alpha in product:

@@ -38,7 +38,7 @@ class DamagedCache(Exception):
 def held(directory: Path, key: str) -> Iterator[None]:
     """Hold the lock of a key: one builder at a time, in this process or another; others wait.
 
-    The lock's file stays behind. Whoever deleted it could cut a waiting process off from the next
+    The lock's file stays behind. Deleting it could cut a waiting process off from the next
     one, and both would build.
     """
     lock = FileLock(directory / f"{key}.lock")
@@ -146,7 +146,7 @@ def check_chunks(folder: Path, meta: dict[str, Any], chunks: Iterable[int]) -> N
                     f"{chunk * meta['chunk_rows']} on"
                 )
 
-    with ThreadPoolExecutor() as pool:  # crc32 lets go of the interpreter
+    with ThreadPoolExecutor() as pool:  # crc32 releases the interpreter's lock
         for _ in pool.map(check, [(entry, chunk) for chunk in chunks for entry in meta["files"]]):
             pass
 
@@ -209,6 +209,6 @@ def use(folder: Path) -> None:
 def remove(folder: Path) -> None:
     """Delete a folder whose lock is held; it loses its name first, so that it is never half there.
 
-    Whoever has mapped its files keeps them until it lets go.
+    Processes that already mapped these files can keep using them.
     """
     discard([folder])

@@ -23,7 +23,7 @@ Parts = Mapping[tuple[str, str], np.ndarray]
 
 
 class Stored:
-    """The teacher's answers, one row an image. Made by `Cache.open`.
+    """The teacher's answers, one row per image. Made by `Cache.open`.
 
     Attributes:
         count: rows.
@@ -195,7 +195,7 @@ def of_arrays(rows: Mapping[str, np.ndarray]) -> InMemory:
     """
     arrays = {tap: np.asarray(values, "float32") for tap, values in rows.items()}
     if not arrays or len({len(values) for values in arrays.values()}) != 1:
-        raise ValueError("`rows` must hold one array or more, all with one row an example.")
+        raise ValueError("`rows` must hold one array or more, all with one row per example.")
     columns = [Column(tap, values.shape[1:], Float32()) for tap, values in arrays.items()]
     return InMemory(columns, {(tap, "values"): values for tap, values in arrays.items()}, None)
 

@@ -19,7 +19,7 @@ class Epochs:
 
     Args:
         split: the examples.
-        batch_size: examples a batch; the last one may be smaller.
+        batch_size: examples per batch; the last one may be smaller.
         seed: of order and augmentation.
         augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. Where images are
             mixed, labels and weights are mixed alike.

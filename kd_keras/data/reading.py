@@ -1,6 +1,6 @@
 """The one decoder of image files: what the check accepts is what training reads.
 
-Pillow decodes, in threads, since it lets go of the interpreter meanwhile. No setting of Pillow that
+Pillow decodes, in threads, since it releases the interpreter's lock. No setting of Pillow that
 holds for the whole process is touched.
 """
 

@@ -109,7 +109,7 @@ def _checked_labels(labels: Any, examples: int, classes: int) -> np.ndarray:
     array = np.asarray(labels)
     if array.shape != (examples,) or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
-            f"`labels` must be integers of shape ({examples},), one a row of `logits`. "
+            f"`labels` must be integers of shape ({examples},), one per row of `logits`. "
             f"Received: {array.dtype} of shape {array.shape}"
         )
     if array.min() < 0 or array.max() >= classes:

@@ -31,7 +31,7 @@ class Ending:
     """
 
     def __init__(self, what: str, activation: str | None):
-        keras.activations.get(None if activation == AUTO else activation)  # refuses what is none
+        keras.activations.get(None if activation == AUTO else activation)  # refuses an unknown one
         self._what, self.given = what, activation
         self.rectified: bool | None = None
 

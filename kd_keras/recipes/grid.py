@@ -14,7 +14,7 @@ Sweep = StudyConfig | CompareConfig
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A model or a method in a word: its name, its knobs, and pretrained weights."""
+    """A parsed model or method spec: its name, its knobs, and pretrained weights."""
 
     name: str
     knobs: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A run folder: the resolved config, the machine, a line an epoch, the results.
+"""A run folder: the resolved config, the machine, a line per epoch, the results.
 
 While a run is under way it also holds `work/`, from which the same command goes on after a kill,
 and in it the lock that keeps a second process out.
@@ -50,7 +50,7 @@ Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 class Journal:
-    """Where trainings are written: a line an epoch, and what is needed to go on after a kill.
+    """Where trainings are written: a line per epoch, and what is needed to go on after a kill.
 
     Args:
         path: the folder that holds `metrics.jsonl`.
@@ -287,8 +287,8 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
     changed = _changed(_read(path / "config.json"), _settings(config, digests))
     if changed:
         raise ValueError(
-            f"{path} holds a run of other settings ({', '.join(changed)}). Whoever joins it must "
-            "give those that it was started with."
+            f"{path} holds a run of other settings ({', '.join(changed)}). To join it, give the settings "
+            "that it was started with."
         )
     return Journal(path, path / "work")
 

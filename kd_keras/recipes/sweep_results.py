@@ -27,7 +27,7 @@ def validation(
         teachers: labels of those that methods have trained by themselves.
 
     Returns:
-        `command`, `metric`, `chosen` (a label), `settings` (one a row), `alone` (one a student),
+        `command`, `metric`, `chosen` (a label), `settings` (one per row), `alone` (per student),
         `teacher`, and `teachers` (one a label).
     """
     rows = [

@@ -191,7 +191,7 @@ def _colours(figure: Figure, axes: list[Axes], search: Search, scale: Axis) -> N
 
 
 def parallel(search: Search) -> Figure:
-    """A line a trial through its hyper-parameters to its score; in rows where there are many."""
+    """A line per trial through its hyper-parameters to its score; in rows where there are many."""
     axes, scale = axes_of(search), _scores(search)
     count = math.ceil(len(axes) / AXES)
     each = math.ceil(len(axes) / count)

@@ -67,7 +67,7 @@ def _level(ax: Axes, scores: dict[str, Any], colour: str, label: str) -> None:
 
 
 def comparison(results: dict[str, Any]) -> Figure:
-    """The metric on test, a row a student and method, each student alone above its methods.
+    """The metric on test, a row per student and method, each student alone above its methods.
 
     Small dots are the seeds, large ones their mean, bars one standard deviation; the vertical
     line is the teacher.

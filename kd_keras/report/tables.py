@@ -138,7 +138,7 @@ def compared(results: Results) -> str:
 def as_text(results: Results) -> str:
     """The table, aligned for a terminal, and the verdict as its last line.
 
-    A study has a table of its settings on validation before it, a comparison one line a method.
+    A study has a table of its settings on validation before it, a comparison one line per method.
 
     Example:
         >>> print(as_text({"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}))

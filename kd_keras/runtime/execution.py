@@ -26,7 +26,7 @@ from kd_keras.runtime.kernels import (
     nested,
 )
 
-LOOP = 16  # steps a call of TensorFlow, where a step is short
+LOOP = 16  # steps per call of TensorFlow, where a step is short
 SMALL_IMAGE = 32 * 32
 # matrix products and element-wise operations: steps are short, and XLA compiles them without loss
 DENSE_LAYERS = (
@@ -57,7 +57,7 @@ class Execution:
             the teacher, where it runs at all, stays outside.
         fused_batch_norm: TensorFlow's kernel for batch normalisation in training.
         fused_update: TensorFlow's kernel for Adam.
-        steps_per_execution: training steps a call of TensorFlow.
+        steps_per_execution: training steps per call of TensorFlow.
         reason: why, in a sentence.
     """
 

@@ -233,7 +233,7 @@ class InputChecker:
         """A batch of numpy arrays as it is.
 
         Raises:
-            ValueError: for a label or a weight that is none; it is remembered, since TensorFlow
+            ValueError: for a bad label or weight; the sentence is remembered, since TensorFlow
                 makes another error of it.
         """
         _, y, weight = keras.utils.unpack_x_y_sample_weight(batch)

@@ -21,7 +21,7 @@ class Feed:
 
     Attributes:
         dataset: yields what `fit` takes: `x`, `(x, y)` or `(x, y, sample_weight)`. It has no end.
-        steps: batches an epoch.
+        steps: batches per epoch.
     """
 
     dataset: tf.data.Dataset
@@ -34,7 +34,7 @@ class Feed:
         Args:
             x: dict of arrays, or of such dicts.
             y, weight: an array, or None.
-            batch_size: examples a batch.
+            batch_size: examples per batch.
             shuffle: whether the order is drawn, as Keras draws it: anew every epoch, or, where
                 TensorFlow's global seed is set, once for all epochs.
 
@@ -45,7 +45,7 @@ class Feed:
         lengths = {len(array) for array in keras.tree.flatten(known) if array is not None}
         if len(lengths) > 1:
             raise ValueError(
-                "`x`, `y` and `sample_weight` must have one entry an example. Received: "
+                "`x`, `y` and `sample_weight` must have one entry per example. Received: "
                 f"arrays of {' and '.join(map(str, sorted(lengths)))} entries"
             )
         arrays, (count,) = keras.tree.map_structure(_tensor, known), lengths

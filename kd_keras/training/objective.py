@@ -114,7 +114,7 @@ def label_loss(loss):
             )
         values = ops.convert_to_tensor(function(labels, logits))
         if len(values.shape) == 0:
-            raise ValueError("`loss` must give one number an example. Received: a single number")
+            raise ValueError("`loss` must give one number per example. Received: a single number")
         return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=-1)
 
     return per_example

@@ -50,7 +50,7 @@ def counter(before: tf.Variable | None, *, counted: bool) -> tf.Variable | None:
 
 
 def counted(trainer: Any, left: tf.Variable, function: Callable) -> Callable:
-    """A training function that runs several steps a call, and stops where `left` is 0.
+    """A training function that runs several steps per call, and stops where `left` is 0.
 
     Args:
         trainer: a Keras model.

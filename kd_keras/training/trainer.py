@@ -53,7 +53,7 @@ class Trainer(keras.Model):
     def __init__(self, *, view: TapView, objective: Objective, teacher_cache="auto", name=None):
         # neither the policy of the day nor its own: images and logits pass as they are
         super().__init__(name=name, dtype="float32", autocast=False)
-        cache.as_cache(teacher_cache)  # refuses what is none; it may be changed before `fit`
+        cache.as_cache(teacher_cache)  # refuses anything else; it may be changed before `fit`
         self.student, self.objective = view.model, objective
         self.view, self.teacher_cache = view, teacher_cache
         self._names = input_names(self.student)
@@ -239,7 +239,7 @@ class Trainer(keras.Model):
         yields images, or dicts that hold them under `"image"` beside `"index"`.
 
         Raises:
-            ValueError: for labels that are none of the student's classes, weights that are negative
+            ValueError: for labels outside the student's classes, weights that are negative
                 or not finite, images with NaN, missing labels where they are needed, or a student
                 without trainable weights. Of arrays all are checked before the first step, of a
                 pipeline those of each batch as it comes.

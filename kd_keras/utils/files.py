@@ -305,7 +305,7 @@ def _replace_folder(folder: Path, target: Path) -> None:
             return
         except NotADirectoryError:
             raise FileExistsError(
-                f"{target} is a file, and a folder of that name was to be written."
+                f"{target} is a file. Expected a folder, or a free name to write one under."
             ) from None
         except OSError as error:
             if error.errno not in TAKEN:

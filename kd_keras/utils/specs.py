@@ -37,7 +37,7 @@ def outside_brackets(text: str, mark: str) -> list[str]:
 
 
 def parts_of(text: str) -> list[str]:
-    """The name in a word, and its options, written either way.
+    """Split a spec, written either way, into its name and its options.
 
     Raises:
         ValueError: for a bracket without its other half.

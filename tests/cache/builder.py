@@ -1,6 +1,6 @@
 """Builds rows in a process of its own, for the tests of several processes and of kills.
 
-Arguments: directory, journal, number of images, seconds a batch.
+Arguments: directory, journal, number of images, seconds per batch.
 """
 
 import logging

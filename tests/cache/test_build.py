@@ -257,7 +257,7 @@ def test_an_answer_that_does_not_fit_is_refused(teacher, x):
 def test_a_set_that_is_shorter_than_it_says_is_refused(teacher, x, on_disk):
     images = Arrays(x)
     images.count = 20
-    with pytest.raises(ValueError, match="was to hold 20 images and gave 16"):
+    with pytest.raises(ValueError, match="Expected 20 images, got 16"):
         on_disk().open(teacher, images)
     assert [entry.state for entry in inventory.entries(on_disk().directory)] == ["unfinished"]
 

@@ -129,7 +129,7 @@ def test_batches_without_an_index_are_refused(x):
 
 @pytest.mark.parametrize("rows", [{}, {"logits": np.ones((3, 2)), "embedding": np.ones((4, 2))}])
 def test_arrays_of_several_lengths_are_refused(x, rows):
-    with pytest.raises(ValueError, match="one row an example"):
+    with pytest.raises(ValueError, match="one row per example"):
         cache.join(batches(x, np.arange(16)), rows)
 
 

@@ -29,7 +29,7 @@ def test_the_bar_moves_with_the_steps_and_says_images_a_second(mlp, monkeypatch)
         bar._show = lambda steps: (show(steps), moved.append((steps.done, steps.rate)))
         trained(mlp(), bar)
         shown._bars.refresh()
-    # five steps an epoch, two a call: the last call of an epoch has one
+    # five steps per epoch, two a call: the last call of an epoch has one
     assert [round(done, 6) for done, _ in moved] == [0.4, 0.8, 1, 1, 1.4, 1.8, 2, 2]
     assert moved[0][1] is None  # the first call is traced
     assert all(rate > 0 for _, rate in moved[1:])

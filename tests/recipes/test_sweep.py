@@ -180,7 +180,7 @@ def test_the_teacher_answers_once_for_all(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache.Cache, "open", counting)
     sweep.run(compare(tmp_path, epochs=1))
-    assert len(opened) == 4  # one a student and method
+    assert len(opened) == 4  # one per student and method
     assert len({id(stored) for stored in opened}) == 1
 
 

@@ -70,7 +70,7 @@ def test_the_order_under_a_seed_is_that_of_keras():
 
 
 def test_lengths_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"one entry an example.*10 and 11 entries"):
+    with pytest.raises(ValueError, match=r"one entry per example.*10 and 11 entries"):
         Feed.of({"index": NUMBERS}, NUMBERS[:10], None, batch_size=BATCH, shuffle=True)
 
 

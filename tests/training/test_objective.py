@@ -121,7 +121,7 @@ def test_a_loss_that_expects_probabilities_is_refused(loss):
 
 def test_a_loss_that_reduces_the_batch_is_refused():
     loss = objective.label_loss(lambda y, z: tf.reduce_mean(z))
-    with pytest.raises(ValueError, match="one number an example"):
+    with pytest.raises(ValueError, match="one number per example"):
         loss(LABELS, LOGITS)
 
 

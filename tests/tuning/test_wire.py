@@ -113,7 +113,7 @@ def test_a_worker_ends_with_whoever_has_started_it(server, worker):
     process = worker(server, "child")
     assert process.stdout.readline() == "searching\n"
     _, err = process.communicate(timeout=10)  # closes its standard input
-    assert (process.returncode, err) == (1, "Whoever has started this worker is gone.\n")
+    assert (process.returncode, err) == (1, "The process that started this worker is gone.\n")
 
 
 def test_nobody_at_the_place_is_said_and_so_is_somebody_else(monkeypatch):
