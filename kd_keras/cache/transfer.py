@@ -101,7 +101,7 @@ class TransferSet:
         """
         if count != self.count:
             raise ValueError(
-                f"The transfer set {self.name!r} changed. Expected {self.count} images, got {count}."
+                f"Transfer set {self.name!r} changed. Expected {self.count} images, got {count}."
             )
 
     def places(self, pixels: np.ndarray, stored: np.ndarray) -> np.ndarray:

@@ -287,8 +287,8 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
     changed = _changed(_read(path / "config.json"), _settings(config, digests))
     if changed:
         raise ValueError(
-            f"{path} holds a run of other settings ({', '.join(changed)}). To join it, give the settings "
-            "that it was started with."
+            f"{path} holds a run of other settings ({', '.join(changed)}). To join it, give the "
+            "settings that it was started with."
         )
     return Journal(path, path / "work")
 
