@@ -46,7 +46,7 @@ for name in ("_save_trial", "save", "create_trial", "end_trial", "update_trial")
 watch(ours.Trials, "keep")
 watch(ours.Trials, "take_over")
 watch(ours, "train")
-watch(tuner.board, "write")
+watch(tuner.tensorboard, "write")
 watch(final.Final, "judged")
 sys.exit(cli.main(["tune", *sys.argv[3:]]))
 """
