@@ -24,8 +24,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 # the command.
 SCRIPT = """
 import functools, json, os, signal, sys
-from kd_keras import cli, files
+from kd_keras import cli
 from kd_keras.recipes import callbacks, distill, runs, training
+from kd_keras.utils import files
 
 every, plan = float(sys.argv[1]), json.loads(sys.argv[2])
 training.Checkpoint = functools.partial(callbacks.Checkpoint, every=every)

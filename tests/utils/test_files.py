@@ -104,7 +104,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 # Writes a folder, and is killed meanwhile, or between two renamings.
 KILLED = """
 import os, pathlib, signal, sys
-from kd_keras import files
+from kd_keras.utils import files
 way, target = sys.argv[1:]
 if way == "renamed":
     files._renameat2 = lambda: None
