@@ -5,7 +5,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 15
 
 # TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
-# every model that is trained in it. Each part of the suite has processes of its own: none passes 2 GB.
+# every model that is trained in it. Each part of the suite has processes of its own, which end with it.
 # Files of few long tests stand first, so that no process is left alone with one at the end.
 PARTS := contract methods models training recipes commands tuning docs rest
 FILES_contract := $(wildcard tests/methods/test_*_contract.py tests/methods/test_stored_*.py)

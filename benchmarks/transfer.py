@@ -34,8 +34,6 @@ class Settings(timing.Settings):
 
 def measure(settings: Settings) -> results.Case:
     pair = PAIRS["mobilenetv2-224"]
-    if settings.quick:
-        pair = dataclasses.replace(pair, teacher="mobilenetv2", shape=(32, 32, 3), batch_size=8)
     x, y = pair.data(settings.quick, settings.examples)
 
     def fit(make) -> list[float]:

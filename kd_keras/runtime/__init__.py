@@ -1,1 +1,1 @@
-"""How a step is run on this machine: execution, fused kernels, patching of calls."""
+"""Running steps on this machine: execution, fused kernels, patching of calls."""

@@ -1,1 +1,1 @@
-"""Training: trainers, their objectives, and what they make of what `fit` is given."""
+"""Training: trainers, their objectives, and the inputs they make of the arguments of `fit`."""

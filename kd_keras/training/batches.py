@@ -1,4 +1,4 @@
-"""How a batch is read and its examples are weighted; what is known of it before the first one."""
+"""Read a batch and weight its examples; tell its size and labels before the first one."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and their like are given, converted and checked in one place.
+"""Convert and check the examples given to `fit`, `evaluate` and their like, in one place.
 
 After it, examples are numpy arrays, or come batch by batch from a pipeline whose labels are
 checked on the way. Nothing else asks what kind of thing an argument is.

@@ -1,4 +1,4 @@
-"""What `compile` is given, kept so that a trainer can be compiled as another one is."""
+"""The arguments of `compile`, kept so that one trainer can be compiled as another one is."""
 
 import dataclasses
 from typing import Any
@@ -39,7 +39,7 @@ class Compilation:
         return {name: getattr(self, name) for name in names[:-2]}
 
     def words(self) -> dict[str, Any]:
-        """What was said of how steps are run, as `execution.with_words` takes it."""
+        """The arguments that say how steps are run, as `execution.with_words` takes them."""
         steps, jit = self.steps_per_execution, self.jit_compile
         return {"steps": steps, "jit": jit, "all": self.execution}
 

@@ -20,7 +20,7 @@ from kd_keras.training.checking import is_examples
 from kd_keras.training.mixed import MixedObjective, check_unlabelled, known_of
 from kd_keras.training.stages import StageRunner, plan_of
 from kd_keras.training.supervised import Supervised
-from kd_keras.training.trainer import Trainer, view_of
+from kd_keras.training.trainer import Trainer, check_student, view_of
 from kd_keras.utils.checks import lookup
 
 log = logging.getLogger(__name__)
@@ -224,7 +224,7 @@ class Distiller(Trainer):
     ):
         method = methods.as_method(method)
         given = method.default_alpha if alpha is None else alpha
-        view_of(student)  # refuses what is no student
+        check_student(student)
         own = methods.Stage("distill", student, teacher, method)
         with _named(method):
             before, own = (before, own) if before is not None else plan_of(own)

@@ -1,4 +1,4 @@
-"""What `fit` is given, made into what a training runs on."""
+"""Turn the arguments of `fit` into the inputs of a training."""
 
 import dataclasses
 import types
@@ -16,7 +16,7 @@ KERAS_OWN = ("validation_split", "class_weight", "steps_per_epoch")
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """What `fit` was given, converted and checked.
+    """The arguments of `fit`, converted and checked.
 
     Attributes:
         x: arrays, or a pipeline.
@@ -66,7 +66,7 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class FitInputs:
-    """What a training runs on.
+    """The inputs of a training.
 
     Attributes:
         x, y: as Keras' `fit` takes them.

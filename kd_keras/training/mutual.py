@@ -135,18 +135,12 @@ class MutualDistiller(Trainer):
         ['distillation_loss', 'loss', 'peer2_distillation_loss']
     """
 
-    def train_step(self, data):
-        batch, weight = self.unpack(data)
-        self.objective.check_batch(batch)
-        means, logits = self.minimise(batch, weight)
-        return self.log(means, batch, logits, weight)
-
     def test_step(self, data):
         batch, weight = self.unpack(data)
         self.objective.check_batch(batch)
         views, label_loss = self.look(batch, training=False), self.objective.label_loss
         hard = [weighted_mean(label_loss(batch["label"], v["logits"]), weight) for v in views]
-        means = {**dict(zip(self.objective.parts[::2], hard, strict=True))}
+        means = dict(zip(self.objective.parts[::2], hard, strict=True))
         means["loss"] = sum(hard) + self.regularisation()
         return self.log(means, batch, self.objective.logits(views), weight)
 

@@ -1,4 +1,4 @@
-"""How a traced step is run: as which execution, on what stored, and how many of a call.
+"""Run traced steps: the execution, the stored rows they look up, and how many run per call.
 
 Keras runs a call of several steps to its end, into the next epoch. Where the steps of an epoch are
 counted, a call stops at the epoch's end.

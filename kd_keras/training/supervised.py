@@ -8,7 +8,7 @@ import keras
 
 from kd_keras.training.batches import weighted_mean
 from kd_keras.training.objective import LabelObjective
-from kd_keras.training.trainer import Trainer, view_of
+from kd_keras.training.trainer import Trainer, check_student, view_of
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -35,14 +35,9 @@ class Supervised(Trainer):
     """
 
     def __init__(self, *, student, teacher_cache="auto", name=None):
+        check_student(student)
         view, objective = view_of(student), LabelObjective()
         super().__init__(view=view, objective=objective, teacher_cache=teacher_cache, name=name)
-
-    def train_step(self, data):
-        batch, weight = self.unpack(data)
-        self.objective.check_batch(batch)
-        means, logits = self.minimise(batch, weight)
-        return self.log(means, batch, logits, weight)
 
     def test_step(self, data):
         batch, weight = self.unpack(data)

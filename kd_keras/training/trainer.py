@@ -34,8 +34,8 @@ WATCHING = (DivergenceWatch, keras.callbacks.TerminateOnNaN)
 class Trainer(keras.Model):
     """Trains a student by an objective, run as is fastest on this machine.
 
-    A subclass says in `train_step` and `test_step` what a step is made of: `unpack` reads a batch,
-    `look` runs the student, `minimise` takes a step of the optimizer, and `log` reports.
+    A step reads a batch with `unpack`, runs the student with `look`, takes a step of the optimizer
+    with `minimise`, and reports with `log`. A subclass overrides `train_step` where it does more.
 
     Args:
         view: the student, a built Keras model that returns logits, and the taps of it that the
@@ -421,6 +421,12 @@ class Trainer(keras.Model):
 
     # --- a step ---
 
+    def train_step(self, data):
+        batch, weight = self.unpack(data)
+        self.objective.check_batch(batch)
+        means, logits = self.minimise(batch, weight)
+        return self.log(means, batch, logits, weight)
+
     def unpack(self, data) -> tuple[dict[str, Any], Any]:
         """A batch as a dict of what is known of it, with what is stored of it; and its weights."""
         batch, weight = batches.as_batch(data, self._names)
@@ -549,16 +555,16 @@ class Trainer(keras.Model):
         return cls(**{**config, "student": student})
 
 
-def view_of(student: Any, taps: Iterable[str] = ()) -> TapView:
-    """The view of a student: these taps beside its logits.
-
-    Raises:
-        ValueError: it is no Keras model, or returns probabilities or a single logit.
-    """
+def check_student(student: Any) -> None:
+    """Raise `ValueError` for no Keras model, or one that returns probabilities or one logit."""
     if not isinstance(student, keras.Model):
         raise ValueError(f"`student` must be a Keras model. Received: {type(student).__name__}")
     refuse_probabilities("student", student)
     refuse_single_logit("student", output_shape(student))
+
+
+def view_of(student: keras.Model, taps: Iterable[str] = ()) -> TapView:
+    """The view of a student: these taps beside its logits."""
     return TapView(student, dict.fromkeys((*taps, "logits")))
 
 
