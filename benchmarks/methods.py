@@ -14,11 +14,10 @@ import tyro
 
 import kd_keras as kd
 from benchmarks import plots, results, timing
-from kd_keras.methods import METHODS, Method
+from kd_keras.methods import METHODS, Method, as_plan
 from kd_keras.training.supervised import Supervised
 
 ALONE = "student alone"
-SEVERAL = ("born_again", "born_again_labels", "dml")  # of trainings, of models
 QUICK = ("kd", "hint", "rkd", "byot")  # one of each family
 SHAPE, CLASSES, BATCH, WIDTH = (28, 28, 1), 10, 128, 0.5
 
@@ -35,10 +34,9 @@ class Settings(timing.Settings):
 
 
 def timed() -> list[str]:
-    """Names of the methods, each once, that are a training of one model."""
-    first = {kind: name for name, kind in reversed(METHODS.items())}
-    names = reversed(first.values())
-    return [name for name in names if name not in SEVERAL and not kd.methods.get(name).needs_plan]
+    """Names of the methods, each once, that have a loss of their own."""
+    kinds = [type(as_plan(name).loss) for name in METHODS]
+    return [name for place, name in enumerate(METHODS) if kinds.index(kinds[place]) == place]
 
 
 def build(width: float, method: Method, seed: int) -> keras.Model:
@@ -49,7 +47,7 @@ def build(width: float, method: Method, seed: int) -> keras.Model:
 
 def distilled(name: str) -> kd.Distiller:
     """A small CNN taught by a larger one."""
-    method = kd.methods.get(name)
+    method = as_plan(name).loss
     student = build(WIDTH, method, seed=0)
     teacher = build(1.0, method, seed=1) if method.teacher_taps else None
     # one training: of a plan, the last

@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from kd_keras.utils.checks import positive_int
+
 
 class Configured:
     """What Keras needs to bring a dataclass back from its configuration."""
@@ -116,10 +118,7 @@ class Drops(Configured):
     every: int
 
     def __post_init__(self) -> None:
-        if type(self.every) is not int or self.every < 1:
-            raise ValueError(
-                f"`every` must be a positive whole number of epochs. Received: every={self.every!r}"
-            )
+        positive_int("every", self.every)
 
     def __call__(self, epoch: int) -> float:
         return self.start * self.factor ** (epoch // self.every)

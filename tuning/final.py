@@ -9,7 +9,7 @@ import keras
 
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Method
+from kd_keras.methods import Plan
 from kd_keras.recipes import grid, results
 from kd_keras.recipes.learners import deployed
 from kd_keras.recipes.predict import Predictor
@@ -99,25 +99,25 @@ class Final:
         models = {"teacher": results.model_entry(name, costs, [entry])}
         judges: dict[tuple, tuple] = {}  # those of one architecture share what is measured of it
         for role, trained in self._trained.items():
-            spec, method = trained.setting.student, self._method(role, trained.setting)
-            kind = (spec, None if method is None else trained.setting.method)
+            spec, plan = trained.setting.student, self._plan(role, trained.setting)
+            kind = (spec, None if plan is None else trained.setting.method)
             if kind not in judges:
-                judges[kind] = self._judge(spec, method)
+                judges[kind] = self._judge(spec, plan)
             model, predict, costs = judges[kind]
             seeds = self._seeds(role, trained, model, predict, theirs)
             models[role] = results.model_entry(str(spec), costs, seeds)
         self.kept.write(self._folder.path)
         return {role: models[role] for role in ("teacher", *self._trained)}
 
-    def _method(self, role: str, setting: Setting) -> Method | None:
-        """The method, where it deploys something else than the student."""
-        method = None if role == "alone" else grid.method_of(setting)
-        return method if method is not None and method.changes_answer else None
+    def _plan(self, role: str, setting: Setting) -> Plan | None:
+        """The plan, if it deploys something else than the student."""
+        plan = None if role == "alone" else grid.plan_of(setting)
+        return plan if plan is not None and plan.changes_answer else None
 
-    def _judge(self, spec: grid.Spec, method: Method | None) -> tuple[keras.Model, Predictor, dict]:
-        model = self._trainer.student(spec, seed=0, method=method)
-        if method is not None:
-            model = deployed(self._trainer.plan(spec, method, model)[-1])
+    def _judge(self, spec: grid.Spec, plan: Plan | None) -> tuple[keras.Model, Predictor, dict]:
+        model = self._trainer.student(spec, seed=0, plan=plan)
+        if plan is not None:
+            model = deployed(self._trainer.stages(spec, plan, model)[-1])
         return model, Predictor(model), cost.describe(model)
 
     def _seeds(

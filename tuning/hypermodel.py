@@ -63,10 +63,10 @@ class DistillationModel(keras_tuner.HyperModel):
             ValueError: for methods, models or knobs that do not exist, or do not fit.
         """
         setting, config = self.setting(hp), self._config
-        method = grid.method_of(setting)
-        student = self.student(setting, config.seed, method.logits(self._task.classes))
+        plan = grid.plan_of(setting)
+        student = self.student(setting, config.seed, plan.logits(self._task.classes))
         distiller = Distiller(
-            student=student, teacher=self.teacher, method=method, alpha=setting.alpha
+            student=student, teacher=self.teacher, method=plan, alpha=setting.alpha
         )
         distiller.compile(
             optimizer=keras.optimizers.Adam(setting.learning_rate),

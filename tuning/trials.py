@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from kd_keras.data.task import Task
-from kd_keras.methods import Method, Stage
+from kd_keras.methods import Plan, Stage
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.learners import Bench
@@ -74,10 +74,10 @@ class Trainer:
             epochs: beside those of the head; the config's where not given.
             **how: `judged` and `to_go_on`, as in `training.train`.
         """
-        method = grid.method_of(setting)
-        key = (str(setting.student), json.dumps(method._settings(), sort_keys=True, default=str))
+        plan = grid.plan_of(setting)
+        key = (str(setting.student), json.dumps(plan.settings(), sort_keys=True, default=str))
         bench = self._bench(key)
-        plan = self.plan(setting.student, method, self.student(setting.student, seed, method))
+        stages = self.stages(setting.student, plan, self.student(setting.student, seed, plan))
 
         def fit(learner: Learner, own: int | None) -> Outcome:
             if learner.role != role or own == 0:  # a stage before the last, or no training
@@ -85,7 +85,7 @@ class Trainer:
             return self._train(learner, setting, journal, title, epochs or own, **how)
 
         try:
-            return bench.taught(role, seed, plan, grid.alpha_of(setting, method), fit)
+            return bench.taught(role, seed, stages, grid.alpha_of(setting, plan), fit)
         except BaseException:
             del self._benches[key]  # it may be half made
             raise
@@ -104,15 +104,15 @@ class Trainer:
             self._benches.popitem(last=False)
         return self._benches[key]
 
-    def student(self, spec: Spec, seed: int, method: Method | None = None) -> keras.Model:
-        """A new student, for a method or for labels alone."""
-        logits = None if method is None else method.logits(self._task.classes)
+    def student(self, spec: Spec, seed: int, plan: Plan | None = None) -> keras.Model:
+        """A new student, for a plan or for labels alone."""
+        logits = None if plan is None else plan.logits(self._task.classes)
         name, knobs, weights = dataclasses.astuple(spec)
         return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
 
-    def plan(self, spec: Spec, method: Method, student: keras.Model) -> list[Stage]:
-        """The trainings of a method."""
-        return method.plan(setup.roles(self._config, spec, student, self._teacher, self._task))
+    def stages(self, spec: Spec, plan: Plan, student: keras.Model) -> list[Stage]:
+        """The trainings of a plan."""
+        return plan.stages(setup.roles(self._config, spec, student, self._teacher, self._task))
 
     def _train(self, learner, setting, journal, title, epochs=None, **how) -> Outcome:
         budget = dataclasses.replace(self._config, learning_rate=setting.learning_rate)

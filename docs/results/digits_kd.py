@@ -86,8 +86,8 @@ class Trainings:
             own = dataclasses.replace(config, temperature=temperature, alpha=alpha)
             epochs = length(own, None)
             student, spec = self._student(own, task), grid.student(own)
-            method = setup.method(own, epochs=epochs)
-            (stage,) = method.plan(setup.roles(own, spec, student, teacher, task))
+            plan = setup.plan(own, epochs=epochs)
+            (stage,) = plan.stages(setup.roles(own, spec, student, teacher, task))
             role = f"{name} T={temperature:g} alpha={alpha:g}"
             learner = bench.distilled(role, self.seed, stage, setup.alpha(own, epochs=epochs))
             train(learner, task, own, self.journal)

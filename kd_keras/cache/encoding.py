@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from kd_keras.utils.checks import positive_int
+
 LARGEST_HALF = 65504.0  # the largest finite float16
 LARGEST_SHORT = 32767  # the most classes that int16 can number
 
@@ -133,8 +135,7 @@ class TopK(Storage):
     rounding = 2.0**-11
 
     def __post_init__(self):
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"`k` must be a positive whole number. Received: k={self.k!r}")
+        positive_int("k", self.k)
 
     @property
     def name(self) -> str:  # type: ignore[override]

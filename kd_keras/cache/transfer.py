@@ -15,6 +15,7 @@ from kd_keras.data.augmentation import joined
 from kd_keras.data.mixing import viewer
 from kd_keras.data.pipeline import untuned
 from kd_keras.data.task import Split
+from kd_keras.utils.checks import positive_int
 from kd_keras.utils.files import fingerprint
 
 BATCH = 64  # images a forward pass: large ones fit into memory too
@@ -214,8 +215,7 @@ def _reader(split: Split):
 
 def check_views(views: int, augmentation: object) -> None:
     """Refuse a number of views that is not positive, or above one where the pixels stay."""
-    if isinstance(views, bool) or not isinstance(views, int) or views < 1:
-        raise ValueError(f"`views` must be a positive whole number. Received: views={views!r}")
+    positive_int("views", views)
     if views > 1 and augmentation is None:
         raise ValueError(
             "Without an augmentation all views of an image are one and the same: leave `views` at "

@@ -13,6 +13,7 @@ from kd_keras.data import reading
 from kd_keras.data.reading import SUFFIXES as SUFFIXES
 from kd_keras.data.task import Split
 from kd_keras.runtime.machine import available_memory
+from kd_keras.utils.checks import positive_int
 
 FAULTS_SHOWN = 10
 
@@ -56,11 +57,7 @@ def shown(path: Path | str) -> str:
 
 def whole_size(image_size: int | None) -> int | None:
     """`image_size`, if it is None or a positive whole number."""
-    if image_size is None or (type(image_size) is int and image_size > 0):
-        return image_size
-    raise ValueError(
-        f"`image_size` must be a positive whole number. Received: image_size={image_size!r}"
-    )
+    return None if image_size is None else positive_int("image_size", image_size)
 
 
 def proper_share(validation_share: float) -> float:

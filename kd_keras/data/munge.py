@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kd_keras.utils.checks import positive, within
+from kd_keras.utils.checks import positive, positive_int, within
 
 # examples whose neighbours are looked for at a time: more make larger products, and more to be
 # computed again; and bytes of their distances
@@ -73,8 +73,7 @@ def _check(examples: np.ndarray, copies: int, swap: float, sharpness: float) -> 
             "`examples` must be two or more, of shape (n, ...), uint8 or floats. "
             f"Received: shape {examples.shape}, {examples.dtype}"
         )
-    if isinstance(copies, bool) or not isinstance(copies, int) or copies < 1:
-        raise ValueError(f"`copies` must be a positive whole number. Received: copies={copies!r}")
+    positive_int("copies", copies)
     within("swap", swap, 0.0, 1.0)
     if sharpness != np.inf:
         positive("sharpness", sharpness)

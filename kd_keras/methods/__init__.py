@@ -1,7 +1,7 @@
-"""The distillation methods, by name.
+"""The distillation methods of the literature, by name: losses, and plans of several trainings.
 
-A new method is a formula in `losses`, a class in one of these files, one line in `METHODS`,
-its tests and one row in the docs.
+A new loss is a formula in `losses`, a class in one of these files, one line in `METHODS`, its tests
+and one row in the docs. A plan is a class in `plans`, and the same line, tests and row.
 """
 
 import inspect
@@ -9,44 +9,46 @@ from typing import Any
 
 from kd_keras.config import parse_knobs
 from kd_keras.methods.base import Method
+from kd_keras.methods.branches import StudentBranches
 from kd_keras.methods.causal import CID
 from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
 from kd_keras.methods.decision import DeiT
 from kd_keras.methods.exits import BYOT
-from kd_keras.methods.feature import VID, AttentionTransfer, Hint
-from kd_keras.methods.fitnets import FitNets, HintStage
-from kd_keras.methods.friendly import SFTN, StudentBranches
-from kd_keras.methods.generations import BornAgain, BornAgainLabels
-from kd_keras.methods.keras_loss import KerasLoss, of_keras
+from kd_keras.methods.feature import VID, AttentionTransfer, Hint, HintStage
+from kd_keras.methods.keras_loss import KerasLoss
 from kd_keras.methods.levels import MLKD
 from kd_keras.methods.normalised import SRD
-from kd_keras.methods.online import DML
-from kd_keras.methods.plans import ESKD, TAKD
+from kd_keras.methods.plans.assistants import TAKD
+from kd_keras.methods.plans.base import OneTraining, Plan, plan_of
+from kd_keras.methods.plans.early_stopped import ESKD
+from kd_keras.methods.plans.fitnets import FitNets
+from kd_keras.methods.plans.friendly import SFTN
+from kd_keras.methods.plans.generations import BornAgain, BornAgainLabels
+from kd_keras.methods.plans.mutual import DML
+from kd_keras.methods.plans.stages import Choice, Roles, Stage
+from kd_keras.methods.plans.subclass import Subclass, SubclassBaseline
 from kd_keras.methods.regression import Compression, LogitRegression, ProbabilityRegression
 from kd_keras.methods.relation import PKT, RKD, SimilarityPreserving
 from kd_keras.methods.response import (
     DIST,
     DKD,
     KD,
+    BornAgainKD,
+    EarlyStoppedKD,
     Extractive,
+    FitNetsKD,
     FunctionMatching,
     TwoTemperatures,
 )
 from kd_keras.methods.reused import SimKD
 from kd_keras.methods.review import ReviewKD
-from kd_keras.methods.stages import Choice, Roles, Stage
-from kd_keras.methods.subclass import (
-    Subclass,
-    SubclassBaseline,
-    SubclassTeacher,
-    SubclassTeacherLoss,
-)
+from kd_keras.methods.subclass import SubclassKD, SubclassTeacher, SubclassTeacherLoss
 from kd_keras.methods.transformed import WTTM
 from kd_keras.utils.checks import lookup, unknown
 from kd_keras.utils.specs import parts_of
 
-METHODS: dict[str, type[Method]] = {
+METHODS: dict[str, type[Method] | type[Plan]] = {
     "kd": KD,  # Hinton, Vinyals and Dean 2015
     "function_matching": FunctionMatching,  # Beyer et al. 2022; mixed images, no labels
     "compression": Compression,  # Bucila, Caruana, Niculescu-Mizil 2006; no labels
@@ -84,8 +86,8 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def get(name: str, **knobs) -> Method:
-    """The method of that name with the given knobs; one that is itself a method, by name too.
+def get(name: str, **knobs) -> Method | Plan:
+    """The loss or the plan of that name with the given knobs; one that is itself a method, by name.
 
     Raises:
         ValueError: for an unknown name or knob; the nearest known one is named.
@@ -94,7 +96,7 @@ def get(name: str, **knobs) -> Method:
         >>> import kd_keras as kd
         >>> kd.methods.get("kd", temperature=2.0).temperature
         2.0
-        >>> kd.methods.get("takd", method="dkd(temperature=2.0)").inner.temperature
+        >>> kd.methods.get("takd", method="dkd(temperature=2.0)").loss.temperature
         2.0
         >>> kd.methods.get("logit_standardisation", method="dkd").inner.needs_labels
         True
@@ -110,21 +112,17 @@ def get(name: str, **knobs) -> Method:
     return method(**knobs)
 
 
-def as_method(method: Any) -> Method:
-    """A method by its name, or of a distillation loss of Keras; a method as it is.
+def as_plan(method: Any) -> Plan:
+    """The plan of a method: by its name, of a loss, of a distillation loss of Keras, or as it is.
 
     Raises:
         ValueError: for anything else.
+
+    Example:
+        >>> as_plan("kd").loss.temperature
+        4.0
     """
-    if isinstance(method, str):
-        return get(method)
-    method = of_keras(method)
-    if not isinstance(method, Method):
-        raise ValueError(
-            "`method` must be a name, a Method, a methods.Sum of several or a "
-            f"keras.distillation loss. Received: {method!r}"
-        )
-    return method
+    return plan_of(get(method) if isinstance(method, str) else method)
 
 
 def knobs_of(name: str) -> dict[str, Any]:
@@ -139,6 +137,7 @@ __all__ = [
     "AttentionTransfer",
     "BYOT",
     "BornAgain",
+    "BornAgainKD",
     "BornAgainLabels",
     "CID",
     "CRD",
@@ -149,8 +148,10 @@ __all__ = [
     "DML",
     "DeiT",
     "ESKD",
+    "EarlyStoppedKD",
     "Extractive",
     "FitNets",
+    "FitNetsKD",
     "FunctionMatching",
     "Hint",
     "HintStage",
@@ -161,7 +162,9 @@ __all__ = [
     "METHODS",
     "MLKD",
     "Method",
+    "OneTraining",
     "PKT",
+    "Plan",
     "ProbabilityRegression",
     "RKD",
     "ReviewKD",
@@ -174,6 +177,7 @@ __all__ = [
     "StudentBranches",
     "Subclass",
     "SubclassBaseline",
+    "SubclassKD",
     "SubclassTeacher",
     "SubclassTeacherLoss",
     "Sum",
@@ -181,7 +185,7 @@ __all__ = [
     "TwoTemperatures",
     "VID",
     "WTTM",
-    "as_method",
+    "as_plan",
     "get",
     "knobs_of",
 ]

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from kd_keras import schedules
-from kd_keras.methods.stages import Roles, Stage
 
 RAW = "raw_logits"  # where a method within another finds the logits that this one has changed
 
@@ -21,17 +20,15 @@ class Method(keras.layers.Layer):
     dtype is.
 
     Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, of the labels `adapt_labels`, trainings before or between
-    are `plan`, what of the student is deployed is `answer` and `deploy`, what of the teacher is
-    deployed with it is `adopt`; which logits learn the labels is `labelled`.
+    statistics of the teacher are `adapt`, of the labels `adapt_labels`, what of the student is
+    deployed is `answer` and `deploy`, what of the teacher is deployed with it is `adopt`; which
+    logits learn the labels is `labelled`. Trainings before or between are a `Plan`'s.
 
     Attributes:
         student_taps, teacher_taps: the taps it wants to see.
         needs_index: whether `batch["index"]` must be there.
         needs_labels: whether `batch["label"]` must be there.
         least_batch: how many examples a batch must have for there to be anything to compare.
-        needs_plan: whether it is more than its `call`: only its plan is the method, so that it can
-            be no part of another.
         default_alpha: the weight of the labels where none is given, a number or a schedule: 0.5
             where the paper adds its term to that of the labels.
         augmentation: what has to happen to the images that student and teacher see, beside what a
@@ -44,7 +41,6 @@ class Method(keras.layers.Layer):
     needs_index = False
     needs_labels = False
     least_batch = 1
-    needs_plan = False
     default_alpha: float | Callable[[int], float] = 0.1
     augmentation = "none"
     note = ""
@@ -171,10 +167,6 @@ class Method(keras.layers.Layer):
         """
         return student
 
-    def plan(self, roles: Roles) -> list[Stage]:
-        """The trainings of which this method consists."""
-        return [Stage("distill", roles.student, roles.teacher, self)]
-
     def add_knob(self, name: str, value, check: Callable[[str, Any], float]) -> None:
         """Keep a number, or a schedule over epochs, in a variable: changing it retraces nothing.
 
@@ -218,18 +210,24 @@ class Method(keras.layers.Layer):
         Raises:
             ValueError: for another class, or settings that are no knobs and differ.
         """
-        ours, theirs = self._settings(), other._settings()
+        ours, theirs = self.fixed_settings(), other.fixed_settings()
         if ours != theirs:
             raise ValueError(
                 "`method` may differ in its knobs alone, for nothing to be traced again. "
                 f"Received: {theirs}, and before it was {ours}"
             )
-        for name, knob in other._knobs.items():
-            self.set_knob(name, knob.value)
+        for name, value in other.knobs.items():
+            self.set_knob(name, value)
         for variable, value in zip(self.variables, other.variables, strict=True):
             variable.assign(value)
 
-    def _settings(self) -> dict[str, Any]:
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs by name: the numbers or schedules that they were given."""
+        return {name: knob.value for name, knob in self._knobs.items()}
+
+    def fixed_settings(self) -> dict[str, Any]:
+        """The settings of which a traced step depends: all but the knobs."""
         config = {k: v for k, v in self.get_config().items() if k not in (*self._knobs, "name")}
         return {"class": type(self).__name__, **config}
 

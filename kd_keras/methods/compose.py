@@ -1,6 +1,5 @@
 """Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
 
-import dataclasses
 from collections.abc import Mapping
 
 import keras
@@ -10,6 +9,12 @@ from kd_keras.methods.base import RAW, Method, knob_property
 from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 from kd_keras.utils.checks import positive
+
+# a plan is told by its `stages`: its type is built on the methods of this file
+_OF_PLANS = (
+    " That is a plan of several trainings: what is matched in them goes inside of it, as its "
+    "`method` if it takes one."
+)
 
 
 class Composed(Method):
@@ -28,12 +33,8 @@ class Composed(Method):
         for name, method in self.methods.items():
             if not isinstance(method, Method):
                 raise ValueError(
-                    f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}"
-                )
-            if method.needs_plan:
-                raise ValueError(
-                    f"`methods[{name!r}]` must be a method of one training. Received: "
-                    f"{type(method).__name__}, a plan of several: give it this one as its `method`"
+                    f"`methods[{name!r}]` must be a Method. Received: {type(method).__name__}."
+                    + (_OF_PLANS if hasattr(method, "stages") else "")
                 )
         parts = self.methods.values()
         self.student_taps = _union(part.student_taps for part in parts)
@@ -97,26 +98,6 @@ class Composed(Method):
             return self.methods[name].logits(classes)
         return super().logits(classes)
 
-    def plan(self, roles):
-        """What its parts train before, and then itself, from the teacher that they have made.
-
-        Raises:
-            ValueError: for a part that deploys another model than the student, or has it learn
-                with peers.
-        """
-        plans = [part.plan(roles) for part in self.methods.values()]
-        for part, plan in zip(self.methods.values(), plans, strict=True):
-            if plan[-1].peers or plan[-1].student is not roles.student:
-                name, ours = type(part).__name__, type(self).__name__
-                raise ValueError(
-                    f"{name} says who learns with whom, and can be no part of {ours}: put what it "
-                    f"is to be with inside of it, {name}(method=...)."
-                )
-        before = [stage for plan in plans for stage in plan[:-1]]
-        made = [plan[-1].teacher for plan in plans if plan[-1].teacher is not roles.teacher]
-        own = dataclasses.replace(roles, teacher=made[0]) if made else roles
-        return [*before, *super().plan(own)]
-
     def adapt(self, views):
         views = list(views)
         for method in self.methods.values():
@@ -131,8 +112,8 @@ class Composed(Method):
         for name, method in self.methods.items():
             method.copy_state(other.methods[name])
 
-    def _settings(self):
-        parts = {name: method._settings() for name, method in self.methods.items()}
+    def fixed_settings(self):
+        parts = {name: method.fixed_settings() for name, method in self.methods.items()}
         return {"class": type(self).__name__, "methods": parts}
 
     def on_epoch_begin(self, epoch):
@@ -176,8 +157,8 @@ class Sum(Composed):
             for name, method in self.methods.items()
         )
 
-    def _settings(self):
-        return {**super()._settings(), "weights": self.weights_by_name}
+    def fixed_settings(self):
+        return {**super().fixed_settings(), "weights": self.weights_by_name}
 
     def get_config(self):
         return {
@@ -190,7 +171,7 @@ class Sum(Composed):
         }
 
 
-class Around(Composed):
+class MethodWrapper(Composed):
     """Base of what is put around one other method. Called, it is that method.
 
     Args:
@@ -213,7 +194,7 @@ class Around(Composed):
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class LogitStandardisation(Around):
+class LogitStandardisation(MethodWrapper):
     """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
 
     The student is freed from the size and the offset of the teacher's logits, and has to match how

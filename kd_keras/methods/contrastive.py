@@ -11,7 +11,7 @@ from kd_keras import losses
 from kd_keras.losses.numeric import presence, unit
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
-from kd_keras.utils.checks import positive, within
+from kd_keras.utils.checks import positive, positive_int, within
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -70,10 +70,7 @@ class CRD(Method):
         self.add_knob("weight", weight, positive)
         wholes = {"negatives": negatives, "examples": examples, "size": size}
         for name, value in wholes.items():
-            if type(value) is not int or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive whole number. Received: {name}={value!r}"
-                )
+            positive_int(name, value)
         self.settings = {
             **wholes,
             "temperature": positive("temperature", temperature),

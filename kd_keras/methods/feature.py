@@ -118,6 +118,41 @@ class Hint(Method):
 
 
 @keras.saving.register_keras_serializable("kd_keras")
+class HintStage(Hint):
+    """The first stage of `FitNets`: half the squared distance, through a plain regressor.
+
+    Args:
+        student_tap, teacher_tap: the guided layer and the hint, by meaning or by layer path.
+        activation: what follows the regressor, as a name, None or `"auto"`, as in `Hint`.
+
+    Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), equation 3.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.HintStage()
+        >>> method.build({"stage2": (None, 6, 6, 3)}, {"stage2": (None, 4, 4, 5)})
+        >>> [tuple(v.shape) for v in method.trainable_variables]
+        [(3, 3, 3, 5), (5,)]
+    """
+
+    def __init__(self, student_tap="stage2", teacher_tap="stage2", activation=AUTO, **kwargs):
+        kwargs = {"weight": 1.0, "normalised": False, **kwargs}
+        super().__init__(student_tap, teacher_tap, activation=activation, **kwargs)
+
+    def _regressor(self, student, teacher):
+        return adapters.regressor(
+            student,
+            teacher,
+            normalised=self.normalised,
+            activation=self.behind,
+            kernel_initializer=keras.initializers.RandomUniform(-0.05, 0.05),
+            dtype=self.dtype_policy,
+        )
+
+    _distance = staticmethod(losses.hint_distance)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
 class AttentionTransfer(Method):
     """Look where the teacher looks: the maps of squared activity, each of length 1.
 

@@ -7,11 +7,12 @@ import keras
 from kd_keras import losses, schedules
 from kd_keras.methods.base import Method, knob_property
 from kd_keras.methods.targets import Extracted, transform_of
-from kd_keras.utils.checks import positive
+from kd_keras.utils.checks import at_least_zero, positive, positive_int
 
 log = logging.getLogger(__name__)
 
 _WARM_UP = schedules.Linear(0.05, 1.0, epochs=20)
+FADING = schedules.Ramp(4.0, 1.0, first=5, last=400)  # of FitNets, as the authors' on CIFAR
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -43,6 +44,35 @@ class KD(Method):
         return losses.softened_kl(
             student["logits"], teacher["logits"], temperature=self.knob("temperature")
         )
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class EarlyStoppedKD(KD):
+    """Soft targets that end at an epoch: from it on the student learns from labels alone.
+
+    Args:
+        temperature: positive number, or a schedule over epochs.
+        stop_epoch: the first epoch, counted from 0, without the teacher; None never stops.
+
+    Source: Cho and Hariharan, *On the Efficacy of Knowledge Distillation* (2019).
+
+    Example:
+        >>> method = EarlyStoppedKD(stop_epoch=60)
+        >>> [method.label_weight(0.1, epoch) for epoch in (59, 60)]
+        [0.1, 1.0]
+    """
+
+    def __init__(self, temperature=4.0, stop_epoch=8, **kwargs):
+        super().__init__(temperature, **kwargs)
+        self.stop_epoch = None if stop_epoch is None else positive_int("stop_epoch", stop_epoch)
+        self.needs_labels = self.stop_epoch is not None
+
+    def label_weight(self, alpha, epoch):
+        stopped = self.stop_epoch is not None and epoch >= self.stop_epoch
+        return 1.0 if stopped else alpha
+
+    def get_config(self):
+        return {**super().get_config(), "stop_epoch": self.stop_epoch}
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -119,6 +149,56 @@ class TwoTemperatures(Method):
     def get_config(self):
         kept = keras.saving.serialize_keras_object(self.transform)
         return {**super().get_config(), "transform": kept}
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class BornAgainKD(TwoTemperatures):
+    """What a born-again network takes of the one before: its probabilities, and no labels.
+
+    Args:
+        teacher_temperature, student_temperature, transform: as in `TwoTemperatures`.
+
+    Source: Furlanello et al., *Born-Again Neural Networks* (2018).
+    """
+
+    default_alpha = 0.0
+
+    def __init__(self, teacher_temperature=1.0, student_temperature=1.0, transform=None, **kwargs):
+        super().__init__(teacher_temperature, student_temperature, transform, **kwargs)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class FitNetsKD(Method):
+    """Soft targets as FitNets weigh them: `weight * H(softmax(t / T), softmax(s / T))`.
+
+    There is no `T^2`, and the default weight falls as the student learns.
+
+    Args:
+        temperature: positive number, or a schedule over epochs.
+        weight: a number of at least 0, or a schedule.
+
+    Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), equation 2.
+
+    Example:
+        >>> FitNetsKD().knobs["weight"](0)
+        4.0
+    """
+
+    default_alpha = 0.5  # the paper's CE + term, halved
+
+    def __init__(self, temperature=3.0, weight=FADING, **kwargs):
+        super().__init__(**kwargs)
+        self.add_knob("temperature", temperature, positive)
+        self.add_knob("weight", weight, at_least_zero)  # the authors' falls to zero on MNIST
+
+    temperature = knob_property("temperature")
+    weight = knob_property("weight")
+
+    def call(self, student, teacher, batch, training=False):
+        t = self.knob("temperature")
+        return self.knob("weight") * losses.soft_cross_entropy(
+            student["logits"], teacher["logits"], student_temperature=t, teacher_temperature=t
+        )
 
 
 @keras.saving.register_keras_serializable("kd_keras")

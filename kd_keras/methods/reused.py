@@ -13,7 +13,7 @@ from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.endings import AUTO, Ending
 from kd_keras.methods.views import paired
-from kd_keras.utils.checks import positive
+from kd_keras.utils.checks import positive, positive_int
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -63,11 +63,8 @@ class SimKD(Method):
     ):
         super().__init__(**kwargs)
         self.student_taps, self.teacher_taps = tap_pairs(student_tap, teacher_tap, one=True)
-        if type(reduction) is not int or reduction < 1:
-            raise ValueError(
-                f"`reduction` must be a positive whole number. Received: reduction={reduction!r}"
-            )
-        self.reduction, self.activation = reduction, activation
+        self.reduction = positive_int("reduction", reduction)
+        self.activation = activation
         self.ending = Ending("SimKD: the projector", activation)
         self.add_knob("weight", weight, positive)
         self.head: keras.Model | None = None

@@ -9,7 +9,7 @@ from kd_keras import losses, schedules
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.views import paired
-from kd_keras.utils.checks import positive, within
+from kd_keras.utils.checks import positive, positive_int, within
 
 _WARM_UP = schedules.Linear(0.0, 1.0, epochs=21)  # a twentieth more every epoch, from none
 _WIDEST = 512
@@ -66,11 +66,7 @@ class ReviewKD(Method):
         self.student_taps, self.teacher_taps = tap_pairs(student_taps, teacher_taps)
         self.add_knob("weight", weight, positive)
         self.add_knob("warm_up", warm_up, lambda name, x: within(name, x, 0.0, 1.0))
-        if width is not None and (type(width) is not int or width < 1):
-            raise ValueError(
-                f"`width` must be a positive whole number, or None. Received: width={width!r}"
-            )
-        self.width = width
+        self.width = None if width is None else positive_int("width", width)
 
     weight = knob_property("weight")
     warm_up = knob_property("warm_up")

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kd_keras import schedules
-from kd_keras.utils.checks import within
+from kd_keras.utils.checks import positive_int, within
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -46,10 +46,7 @@ class Top(schedules.Configured):
     count: int
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.count, int) and self.count >= 1):
-            raise ValueError(
-                f"`count` must be a positive whole number. Received: count={self.count!r}"
-            )
+        positive_int("count", self.count)
 
     def __call__(self, p):
         classes = p.shape[-1]

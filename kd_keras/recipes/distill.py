@@ -93,7 +93,7 @@ def _run(
         "export": {**exported, "seed": best.seed},
         "verdict": results.noted(
             results.verdict(kept.difference("distilled", "alone")),
-            setup.method(config, epochs=1).note,
+            setup.plan(config, epochs=1).loss.note,
             teacher_facts.warning(checked),
         ),
         "teacher_check": checked,
@@ -157,11 +157,11 @@ class _Trial:
 
     def _distilled(self) -> None:
         config = self.config
-        method, spec = setup.method(config, epochs=length(config, None)), grid.student(config)
-        student = self._student(method.logits(self.task.classes))
+        plan, spec = setup.plan(config, epochs=length(config, None)), grid.student(config)
+        student = self._student(plan.logits(self.task.classes))
         roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
-        plan, scores = method.plan(roles), {"teacher": self.outcomes["teacher"].score}
-        for last, stage in learners.in_turn(plan, self.seed, scores):
+        stages, scores = plan.stages(roles), {"teacher": self.outcomes["teacher"].score}
+        for last, stage in learners.in_turn(stages, self.seed, scores):
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
@@ -170,9 +170,9 @@ class _Trial:
             outcome = self._train(learner, stage.epochs, self.students_task)
             self._keep(role, learner.model, outcome)
             scores[stage.name] = self.outcomes[role].score
-            if any(other.teacher is stage.student for other in plan):
+            if any(other.teacher is stage.student for other in stages):
                 self.between.append(role)
-        for number, peer in enumerate(plan[-1].peers, start=2):
+        for number, peer in enumerate(stages[-1].peers, start=2):
             self.peers.append(f"peer{number}")
             self._keep(self.peers[-1], peer, self._beside(peer))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kd_keras import methods
 from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
-from kd_keras.methods import Method
+from kd_keras.methods import Plan
 from kd_keras.utils.specs import parts_of
 
 Sweep = StudyConfig | CompareConfig
@@ -121,8 +121,8 @@ def name_of_teacher(config: TeacherConfig) -> str:
     return " + ".join(spec.name for spec in teachers(config))
 
 
-def method_of(setting: Setting) -> Method:
-    """A new method with the setting's knobs and temperature.
+def plan_of(setting: Setting) -> Plan:
+    """The plan of a new method with the setting's knobs and temperature.
 
     Raises:
         ValueError: for an unknown method or knob; one that has no temperature.
@@ -130,9 +130,9 @@ def method_of(setting: Setting) -> Method:
     knobs = parse_knobs("methods", setting.method.knobs)
     if setting.temperature is not None:
         knobs["temperature"] = setting.temperature
-    return methods.get(setting.method.name, **knobs)
+    return methods.as_plan(methods.get(setting.method.name, **knobs))
 
 
-def alpha_of(setting: Setting, method: Method) -> Any:
-    """The setting's weight of the labels, or the method's own: a number or a schedule."""
-    return method.default_alpha if setting.alpha is None else setting.alpha
+def alpha_of(setting: Setting, plan: Plan) -> Any:
+    """The setting's weight of the labels, or the plan's own: a number or a schedule."""
+    return plan.default_alpha if setting.alpha is None else setting.alpha

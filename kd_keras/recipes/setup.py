@@ -30,7 +30,7 @@ def check(config: Any) -> None:
         check_model(config.model, config.model_knobs)
         return
     students = taught(config)
-    check_data(config, *(learning for *_, learning, _ in students))
+    check_data(config, *(plan.loss for _, plan, _ in students))
     check_teacher(config)
     for spec, *_ in students:
         check_model(spec.name, spec.knobs)
@@ -110,19 +110,19 @@ def check_models(config: Any, task: Task) -> None:
         return
     teacher = untrained_teacher(config, task)
     plans = []
-    for spec, learning, alpha in taught(config):
-        student = _check_built(config, task, spec, learning.logits(task.classes))
-        plan = learning.plan(roles(config, spec, student, teacher, task))
-        transfer.check_unlabelled(config, plan, alpha)
-        plans.append((learning, [stage.chosen() for stage in plan]))
+    for spec, plan, alpha in taught(config):
+        student = _check_built(config, task, spec, plan.logits(task.classes))
+        planned = plan.stages(roles(config, spec, student, teacher, task))
+        transfer.check_unlabelled(config, planned, alpha)
+        plans.append((plan.name, [stage.chosen() for stage in planned]))
     stages.check(plans, teacher, config, task)
 
 
-def taught(config: Any) -> list[tuple[Spec, methods.Method, Any]]:
-    """Every student that is going to be taught, the method, and alpha."""
+def taught(config: Any) -> list[tuple[Spec, methods.Plan, Any]]:
+    """Every student that is going to be taught, by which plan, and alpha."""
     if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
-        return [(grid.student(config), method(config, epochs=1), alpha(config, epochs=1))]
-    learning = [(row, grid.method_of(row)) for row in grid.settings(config)]
+        return [(grid.student(config), plan(config, epochs=1), alpha(config, epochs=1))]
+    learning = [(row, grid.plan_of(row)) for row in grid.settings(config)]
     return [(row.student, own, grid.alpha_of(row, own)) for row, own in learning]
 
 
@@ -212,7 +212,7 @@ def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
 
 
 def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
-    """The models of a run, for a method's plan, which may ask for more of them.
+    """The models of a run, for a plan, which may ask for more of them.
 
     Args:
         config: of the run.
@@ -242,8 +242,8 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
     )
 
 
-def method(config: Any, *, epochs: int) -> methods.Method:
-    """A new method with the config's knobs."""
+def plan(config: Any, *, epochs: int) -> methods.Plan:
+    """The plan of a new method with the config's knobs."""
     knobs = configs.parse_knobs("method_knobs", config.method_knobs)
     last = getattr(config, "temperature_end", None)  # not every run has schedules
     if config.temperature is not None or last is not None:
@@ -251,14 +251,14 @@ def method(config: Any, *, epochs: int) -> methods.Method:
         if first is None:
             first = methods.knobs_of(config.method).get("temperature", 1.0)
         knobs["temperature"] = _scheduled(first, last, epochs)
-    return methods.get(config.method, **knobs)
+    return methods.as_plan(methods.get(config.method, **knobs))
 
 
 def alpha(config: Any, *, epochs: int) -> Any:
     """The labels' weight, or its schedule; the method's own where the config gives none."""
     first, last = config.alpha, getattr(config, "alpha_end", None)
     if first is None:
-        first = method(config, epochs=epochs).default_alpha
+        first = plan(config, epochs=epochs).default_alpha
         first = first if last is None else schedules.value_at(first, 0)
     return _scheduled(first, last, epochs)
 

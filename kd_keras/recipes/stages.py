@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 
 def check(
-    plans: Iterable[tuple[Method, Sequence[Stage]]], teacher: keras.Model, config: Any, task: Task
+    plans: Iterable[tuple[str, Sequence[Stage]]], teacher: keras.Model, config: Any, task: Task
 ) -> None:
     """Build the methods of all stages, for their students and teachers.
 
     Args:
-        plans: every method that is going to be run, and its plan.
+        plans: the name of every plan that is going to be run, and its stages.
         teacher: the run's; one that nobody learns from is logged.
         config, task: the run's.
 
@@ -32,10 +32,9 @@ def check(
             peers that differ, answers that take more than the limit.
     """
     taught: dict[int, tuple[Any, list[Stage]]] = {}  # by teacher: who learns from it
-    for method, plan in plans:
+    for name, plan in plans:
         learning = [stage for stage in plan if _asks(stage)]
         if not any(stage.teacher is teacher for stage in learning):
-            name = type(method).__name__
             log.info("%s asks nothing of the teacher, which is there to compare with.", name)
         for stage in learning:
             taught.setdefault(id(stage.teacher), (stage.teacher, []))[1].append(stage)

@@ -13,7 +13,7 @@ import numpy as np
 
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.methods import Method, Roles
+from kd_keras.methods import Plan, Roles
 from kd_keras.recipes import (
     fitting,
     grid,
@@ -125,22 +125,22 @@ class _Sweep:
                     self._keep(setting.label, seed, self._taught(bench, setting, seed))
 
     def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
-        method = grid.method_of(setting)
-        plan = method.plan(self._roles(setting.student, method, seed))
+        plan = grid.plan_of(setting)
+        stages = plan.stages(self._roles(setting.student, plan, seed))
         score = self.outcomes["teacher", self.config.seeds[0]].score
-        alpha = grid.alpha_of(setting, method)
+        alpha = grid.alpha_of(setting, plan)
 
         def fit(learner: Learner, epochs: int | None) -> Outcome:
             return self._train(learner, epochs, self.students_task)
 
-        return bench.taught(setting.label, seed, plan, alpha, fit, score)
+        return bench.taught(setting.label, seed, stages, alpha, fit, score)
 
     def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(student)
         return setup.build_model(name, knobs, weights, self.task, seed, logits=logits)
 
-    def _roles(self, spec: Spec, method: Method, seed: int) -> Roles:
-        student = self._new(spec, seed, method.logits(self.task.classes))
+    def _roles(self, spec: Spec, plan: Plan, seed: int) -> Roles:
+        student = self._new(spec, seed, plan.logits(self.task.classes))
         return setup.roles(self.config, spec, student, self.teacher, self.task)
 
     def _known(self, role: str, seed: int) -> bool:
@@ -192,8 +192,8 @@ class _Sweep:
         """Teachers that methods have trained by themselves, for all students."""
         found: dict[str, keras.Model] = {}
         for setting in {setting.method: setting for setting in self.settings}.values():
-            method = grid.method_of(setting)
-            for stage in method.plan(self._roles(setting.student, method, seed=0)):
+            plan = grid.plan_of(setting)
+            for stage in plan.stages(self._roles(setting.student, plan, seed=0)):
                 if stage.shared and stage.shared not in found:
                     found[stage.shared] = learners.deployed(stage)
         for label in found:
@@ -252,10 +252,10 @@ class _Sweep:
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
         """What a setting's method makes of a student: often itself."""
         setting = self._settings[label]
-        method = grid.method_of(setting)
-        if not method.changes_answer:
+        plan = grid.plan_of(setting)
+        if not plan.changes_answer:
             return student
-        return learners.deployed(method.plan(self._roles(setting.student, method, seed=0))[-1])
+        return learners.deployed(plan.stages(self._roles(setting.student, plan, seed=0))[-1])
 
     def _test(self, logits: np.ndarray) -> dict[str, Any]:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)

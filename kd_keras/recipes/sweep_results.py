@@ -103,7 +103,7 @@ def assembled(
         difference: of two models on test, by their names in `models`: see `paired.difference`.
     """
     metric, study = found["metric"], isinstance(config, StudyConfig)
-    notes = {setting.label: grid.method_of(setting).note for setting in grid.settings(config)}
+    notes = {setting.label: grid.plan_of(setting).loss.note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
     sentence = ""
     for row in found["settings"]:

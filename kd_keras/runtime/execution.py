@@ -25,6 +25,7 @@ from kd_keras.runtime.kernels import (
     leaves,
     nested,
 )
+from kd_keras.utils.checks import positive_int
 
 LOOP = 16  # steps per call of TensorFlow, where a step is short
 SMALL_IMAGE = 32 * 32
@@ -68,11 +69,7 @@ class Execution:
     reason: str = "as given"
 
     def __post_init__(self) -> None:
-        if type(self.steps_per_execution) is not int or self.steps_per_execution < 1:
-            raise ValueError(
-                "`steps_per_execution` must be a positive whole number. "
-                f"Received: {self.steps_per_execution!r}"
-            )
+        positive_int("steps_per_execution", self.steps_per_execution)
 
     def __str__(self) -> str:
         loop = self.steps_per_execution

@@ -18,7 +18,7 @@ from kd_keras.training import teacher_check
 from kd_keras.training.batches import weighted_mean
 from kd_keras.training.checking import is_examples
 from kd_keras.training.mixed import MixedObjective, check_unlabelled, known_of
-from kd_keras.training.stages import StageRunner, plan_of
+from kd_keras.training.stages import StageRunner, split
 from kd_keras.training.supervised import Supervised
 from kd_keras.training.trainer import Trainer, check_student, view_of
 from kd_keras.utils.checks import lookup
@@ -216,21 +216,21 @@ class Distiller(Trainer):
         *,
         student: keras.Model,
         teacher: keras.Model | TeacherSource | None = None,
-        method: str | methods.Method | keras.distillation.DistillationLoss = "kd",
+        method: str | methods.Method | methods.Plan | keras.distillation.DistillationLoss = "kd",
         alpha: float | Callable[[int], float] | None = None,
         teacher_cache: str | cache.Cache = "auto",
         before: Sequence[methods.Stage] | None = None,
         name: str | None = None,
     ):
-        method = methods.as_method(method)
-        given = method.default_alpha if alpha is None else alpha
+        plan = methods.as_plan(method)
+        given = plan.default_alpha if alpha is None else alpha
         check_student(student)
-        own = methods.Stage("distill", student, teacher, method)
-        with _named(method):
-            before, own = (before, own) if before is not None else plan_of(own)
+        own = methods.Stage("distill", student, teacher, plan.loss)
+        with _named(plan.name):
+            before, own = (before, own) if before is not None else split(plan, student, teacher)
         first = own.chosen()
         view = view_of(student, first.method.student_taps)
-        with _named(first.method):
+        with _named(type(first.method).__name__):
             objective = DistillationObjective(view, first.teacher, first.method, given)
         super().__init__(view=view, objective=objective, teacher_cache=teacher_cache, name=name)
         deployed = _deployed(first.method, view)
@@ -378,12 +378,12 @@ class Distiller(Trainer):
 
 
 @contextlib.contextmanager
-def _named(method: methods.Method) -> Iterator[None]:
+def _named(method: str) -> Iterator[None]:
     """Names the method for which a model would have to be made of another's layers."""
     try:
         yield
     except NoGraph as error:
-        raise ValueError(f"{type(method).__name__} makes models of others. {error}") from error
+        raise ValueError(f"{method} makes models of others. {error}") from error
 
 
 def _deployed(method: methods.Method, view: TapView) -> keras.Model:

@@ -1,6 +1,6 @@
 """`MutualDistiller`: several students that learn at once, on labels and from each other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -152,13 +152,13 @@ class MutualDistiller(Trainer):
         self,
         *,
         students: Sequence[keras.Model],
-        method="dml",
-        alpha=0.5,
+        method: str | methods.Method | methods.Plan | keras.distillation.DistillationLoss = "dml",
+        alpha: float | Callable[[int], float] = 0.5,
         pairs: Sequence[Sequence[methods.Method]] | None = None,
-        name=None,
+        name: str | None = None,
     ):
         students = _checked(students)
-        method = methods.as_method(method)
+        method = methods.as_plan(method).loss
         _check_method(method)
         taps = dict.fromkeys((*method.student_taps, *method.teacher_taps, "logits"))
         views = [TapView(student, taps) for student in students]

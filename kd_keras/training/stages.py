@@ -1,4 +1,4 @@
-"""What a Distiller trains before its student: the stages of a method's plan but for the last."""
+"""What a Distiller trains before its student: the stages of a plan but for the last."""
 
 import logging
 import math
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from kd_keras import models
-from kd_keras.methods import Choice, Roles, Stage
+from kd_keras.methods import Choice, Plan, Roles, Stage
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.taps import input_spec, output_shape
 from kd_keras.teachers import as_source, models_of
@@ -20,28 +20,28 @@ from kd_keras.utils.specs import parse_knobs, parts_of
 log = logging.getLogger(__name__)
 
 
-def plan_of(whole: Stage) -> tuple[list[Stage], Stage]:
-    """The trainings that a method puts before the student's, and what is left for that one.
+def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], Stage]:
+    """The trainings that a plan puts before the student's, and the student's own.
 
     Args:
-        whole: of a Distiller: its student, teacher and method.
+        plan: of a Distiller.
+        student, teacher: its models; the teacher may be a source, or None.
 
     Raises:
         ValueError: no teacher, where one is needed; a plan that does not end in a training of this
             student, or in which models learn from each other.
     """
-    method = whole.method
-    if whole.teacher is None:
-        as_source(None, method.teacher_taps)
-    *before, last = method.plan(_roles(whole.student, whole.teacher))
+    if teacher is None:
+        as_source(None, plan.loss.teacher_taps)
+    *before, last = plan.stages(_roles(student, teacher))
     if last.peers and not before:  # a MutualDistiller's; here the teacher does not learn
-        return [], whole
+        return [], Stage("distill", student, teacher, plan.loss)
     mutual = any(stage.peers for stage in (*before, last))
     choosing = any(isinstance(stage.student, Choice) for stage in (*before, last))
-    if mutual or choosing or last.student is not whole.student or last.method is None:
+    if mutual or choosing or last.student is not student or last.method is None:
         raise ValueError(
             "A Distiller trains one student, after all that has to be trained before. Received: "
-            f"method={type(method).__name__}, which with these knobs chooses among students, joins "
+            f"method={plan.name}, which with these knobs chooses among students, joins "
             "several, or lets them learn from each other. `kd-keras distill` and "
             "`kd_keras.recipes.distill.run` do that."
         )

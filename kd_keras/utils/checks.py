@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -13,6 +14,18 @@ def positive(name: str, value: float) -> float:
     if not (_is_number(value) and math.isfinite(value) and value > 0):
         raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
     return float(value)
+
+
+def at_least_zero(name: str, value: float) -> float:
+    """`value` as a float, if it is zero or above."""
+    return within(name, value, 0.0, math.inf)
+
+
+def positive_int(name: str, value: int) -> int:
+    """`value` as an int, if it is a whole number above zero."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"`{name}` must be a positive whole number. Received: {name}={value!r}")
+    return int(value)
 
 
 def within(name: str, value: float, low: float, high: float) -> float:

@@ -112,7 +112,7 @@ def test_labels_do_not_reach_the_students_own_head_nor_the_contexts():
 def test_subclass_gives_the_numbers_of_the_sheet():
     v = np.array([[2.0, 0, 1, -1], [0, 1, 3, 2], [-1, 0, 0, 5]])
     student = np.array([[1.0, 0, 1, 0], [0, 0, 2, 2], [0, 0, 1, 3]])
-    method = kd.methods.Subclass(2, temperature=4.0, dtype="float64")
+    method = kd.methods.SubclassKD(2, temperature=4.0, dtype="float64")
     p = np.exp(v / 4.0) / np.exp(v / 4.0).sum(axis=-1, keepdims=True)
     entropy = -(p * np.log(p)).sum(axis=-1).mean()  # the sheet's form is not a divergence
     soft = np.mean(method({"logits": student}, {"logits": v}, {})) + 16 * entropy
@@ -227,7 +227,7 @@ def test_training_goes_on_after_loading_with_the_contexts_of_before(tmp_path):
 
 
 def test_only_one_method_may_decide_on_what_is_deployed():
-    two = {"a": kd.methods.CID(), "b": kd.methods.Subclass(2)}
+    two = {"a": kd.methods.CID(), "b": kd.methods.SubclassKD(2)}
     with pytest.raises(ValueError, match=r"one that decides on what is deployed\. Received: a, b"):
         kd.methods.Sum(two)
 

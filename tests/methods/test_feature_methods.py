@@ -221,7 +221,7 @@ def test_a_tap_may_be_a_path_into_a_nested_model():
 
 def test_the_second_stage_of_fitnets_gives_the_number_of_the_sheet():
     zt, zs = np.array([[4.0, 1, 0], [0, 2, 1]]), np.array([[2.0, 1, 0], [1, 1, 0]])
-    method = kd.methods.FitNets(weight=4.0, dtype="float64")
+    method = kd.methods.FitNetsKD(weight=4.0, dtype="float64")
     soft = np.mean(method({"logits": zs}, {"logits": zt}, {}))
     hard = np.mean(losses.cross_entropy(np.array([0, 1]), zs))
     np.testing.assert_allclose([soft / 4, hard + soft], [1.04565879, 4.81743554], atol=5e-9)
@@ -243,7 +243,7 @@ def test_the_first_stage_trains_what_lies_below_the_guided_layer_alone():
     keras.utils.set_random_seed(0)
     x = rng.integers(0, 256, (32, 8, 8, 1)).astype("uint8")
     student, teacher = small(), kd.models.build("cnn", input_shape=(8, 8, 1), classes=10)
-    hint, last = kd.methods.FitNets().plan(kd.methods.Roles(student, teacher))
+    hint, last = kd.methods.FitNets().stages(kd.methods.Roles(student, teacher))
     assert (hint.alpha, hint.keep, last.keep) == (0.0, "last", "best")
     before = {v.path: np.array(v) for v in student.weights}
     distiller = kd.Distiller(student=student, teacher=teacher, method=hint.method, alpha=hint.alpha)

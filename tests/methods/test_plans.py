@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import kd_keras as kd
 from kd_keras import losses
-from kd_keras.methods import Roles, StudentBranches
+from kd_keras.methods import METHODS, Plan, Roles, StudentBranches
 from kd_keras.schedules import Drops, Linear
 
 rng = np.random.default_rng(0)
@@ -52,12 +52,12 @@ def same(one, other):
 
 
 def test_eskd_stops_at_its_epoch_with_the_weights_of_the_sheet():
-    method = kd.methods.ESKD(stop_epoch=60)
+    method = kd.methods.ESKD(stop_epoch=60).loss
     for epoch, want in ((0, 0.1), (59, 0.1), (60, 1.0), (199, 1.0)):
         assert method.label_weight(0.1, epoch) == want
-    assert kd.methods.ESKD(stop_epoch=None).label_weight(0.1, 10**6) == 0.1
+    assert kd.methods.ESKD(stop_epoch=None).loss.label_weight(0.1, 10**6) == 0.1
     views = {"logits": ZS}, {"logits": ZT}
-    soft = kd.methods.ESKD(4.0, dtype="float64")(*views, {})
+    soft = kd.methods.EarlyStoppedKD(4.0, dtype="float64")(*views, {})
     hard = losses.cross_entropy(Y, ZS)
     before, after = (np.mean(losses.mixed(hard, soft, alpha=alpha)) for alpha in (0.1, 1.0))
     assert before == pytest.approx(0.47161496, abs=5e-9)
@@ -98,16 +98,15 @@ def test_a_distiller_moves_alpha_to_the_labels_when_eskd_stops():
 def test_eskd_without_teachers_of_its_own_is_one_training():
     roles = networks()
     method = kd.methods.ESKD(stop_epoch=2)
-    (stage,) = method.plan(roles)
-    assert stage.method is method
-    assert not method.needs_plan
-    assert method.needs_labels
-    assert not kd.methods.ESKD(stop_epoch=None).needs_labels
+    (stage,) = method.stages(roles)
+    assert stage.method is method.loss
+    assert method.loss.needs_labels
+    assert not kd.methods.ESKD(stop_epoch=None).loss.needs_labels
 
 
 def test_eskd_trains_a_shorter_teacher_first():
     roles = networks()
-    first, last = kd.methods.ESKD(2.0, stop_epoch=3, teacher_epochs=4).plan(roles)
+    first, last = kd.methods.ESKD(2.0, stop_epoch=3, teacher_epochs=4).stages(roles)
     assert (first.name, first.epochs, first.method, first.teacher) == ("teacher-4", 4, None, None)
     assert first.student is not roles.teacher
     assert (last.name, last.student, last.teacher) == ("distill", roles.student, first.student)
@@ -117,7 +116,7 @@ def test_eskd_trains_a_shorter_teacher_first():
 
 def test_eskd_takes_the_teacher_whose_student_is_best_on_validation():
     roles = networks()
-    plan = kd.methods.ESKD(teacher_epochs=(2, 4)).plan(roles)
+    plan = kd.methods.ESKD(teacher_epochs=(2, 4)).stages(roles)
     names = [stage.name for stage in plan]
     assert names == ["teacher-2", "student-2", "teacher-4", "student-4", "student-full", "distill"]
     students = {stage.name: stage for stage in plan if stage.name.startswith("student")}
@@ -131,11 +130,11 @@ def test_eskd_takes_the_teacher_whose_student_is_best_on_validation():
 
 
 def test_a_stop_that_never_comes_is_said(caplog):
-    kd.methods.ESKD(stop_epoch=12).plan(networks())
+    kd.methods.ESKD(stop_epoch=12).stages(networks())
     assert "stop_epoch=12 does not come within the 12 epochs" in caplog.text
     caplog.clear()
-    kd.methods.ESKD(stop_epoch=11).plan(networks())
-    kd.methods.ESKD(stop_epoch=None).plan(networks())
+    kd.methods.ESKD(stop_epoch=11).stages(networks())
+    kd.methods.ESKD(stop_epoch=None).stages(networks())
     assert not caplog.records
 
 
@@ -159,7 +158,7 @@ def test_epochs_that_are_none_are_refused(knobs, message):
 
 def test_a_hop_of_takd_is_that_of_the_sheet_and_not_that_of_its_code():
     views = {"logits": ZS}, {"logits": ZT}
-    soft = kd.methods.TAKD(kd.methods.KD(4.0, dtype="float64"), dtype="float64")(*views, {})
+    soft = kd.methods.TAKD(kd.methods.KD(4.0, dtype="float64")).loss(*views, {})
     hard = losses.cross_entropy(Y, ZS)
     assert np.mean(losses.mixed(hard, soft, alpha=0.5)) == pytest.approx(0.54414182, abs=5e-9)
     over_classes = losses.mixed(hard, soft / 3, alpha=0.5)  # as their code averages
@@ -171,7 +170,7 @@ def test_a_hop_of_takd_is_that_of_the_sheet_and_not_that_of_its_code():
 def test_a_chain_hands_the_taught_on_as_teachers():
     roles = networks("mlp")
     method = kd.methods.TAKD(kd.methods.DKD(2.0), assistants=("cnn", "lenet5"))
-    first, second, last = method.plan(roles)
+    first, second, last = method.stages(roles)
     assert [s.name for s in (first, second, last)] == [
         "assistant cnn",
         "assistant lenet5",
@@ -189,7 +188,7 @@ def test_a_chain_hands_the_taught_on_as_teachers():
 def test_a_hop_may_itself_have_several_trainings():
     roles = networks()
     method = kd.methods.TAKD(kd.methods.FitNets(hint_epochs=2), assistants="cnn")
-    names = [stage.name for stage in method.plan(roles)]
+    names = [stage.name for stage in method.stages(roles)]
     assert names == ["assistant cnn hint", "assistant cnn", "hint", "distill"]
 
 
@@ -202,15 +201,15 @@ def test_the_assistant_midway_in_size_is_chosen():
 
     roles = Roles(sized("student"), sized("teacher"), build=sized)
     method = kd.methods.TAKD(assistants="small,middle,large", choose="size")
-    first, _ = method.plan(roles)
+    first, _ = method.stages(roles)
     assert first.name == "assistant middle"  # sqrt(100,000 * 1,000) = 10,000
     with pytest.raises(ValueError, match=r"counts the weights of the teacher.*Received: str"):
-        method.plan(Roles(sized("student"), "a source", build=sized))
+        method.stages(Roles(sized("student"), "a source", build=sized))
 
 
 def test_the_assistant_midway_in_accuracy_is_chosen():
     roles = networks("mlp")
-    plan = kd.methods.TAKD(assistants="cnn,lenet5", choose="accuracy").plan(roles)
+    plan = kd.methods.TAKD(assistants="cnn,lenet5", choose="accuracy").stages(roles)
     names = ["alone", "assistant cnn", "assistant lenet5", "distill"]
     assert [stage.name for stage in plan] == names
     assert plan[0].method is None
@@ -231,7 +230,7 @@ def test_the_assistant_midway_in_accuracy_is_chosen():
         ({"assistants": "cnn,cnn"}, "`assistants` must be different models"),
         ({"assistants": "cnn(width=0.5"}, "A bracket is not closed"),
         ({"assistants": "cnn)"}, "A bracket is closed that was not opened"),
-        ({"method": "kd"}, r"`methods\['inner'\]` must be a Method. Received: str"),
+        ({"method": 3}, r"`method` must be a name, a Method.*Received: 3"),
     ],
 )
 def test_chains_that_are_none_are_refused(knobs, message):
@@ -244,14 +243,14 @@ def test_chains_that_are_none_are_refused(knobs, message):
 
 def branches(**knobs):
     roles = networks()
-    first, _ = kd.methods.SFTN(**knobs).plan(roles)
+    first, _ = kd.methods.SFTN(**knobs).stages(roles)
     return roles, first
 
 
 def test_sftn_trains_a_new_teacher_with_branches_and_then_distils():
     roles = networks()
     inner = kd.methods.Hint("stage1", "stage1")
-    first, last = kd.methods.SFTN(inner, teacher_weight=3.0).plan(roles)
+    first, last = kd.methods.SFTN(inner, teacher_weight=3.0).stages(roles)
     assert (first.name, first.alpha, first.epochs, first.teacher) == ("teacher", 0.75, 5, None)
     assert first.student is not roles.teacher
     assert [tail.name for tail in first.method.tails] == [
@@ -387,16 +386,34 @@ def test_branches_and_tails_go_together():
 # --- all ---
 
 
-@pytest.mark.parametrize("outer", [kd.methods.LogitStandardisation, kd.methods.TAKD])
-@pytest.mark.parametrize("inner", [kd.methods.SFTN, kd.methods.TAKD])
-def test_a_plan_is_not_put_into_a_method(outer, inner):
-    with pytest.raises(ValueError, match=f"Received: {inner.__name__}, a plan of several"):
-        outer(inner())
+@pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if issubclass(kind, Plan)])
+def test_a_plan_is_no_part_of_a_loss(name):
+    plan = kd.methods.get(name)
+    for outer in (kd.methods.LogitStandardisation, lambda inner: kd.methods.Sum({"a": inner})):
+        with pytest.raises(ValueError, match=f"Received: {plan.name}.* That is a plan of several"):
+            outer(plan)
+
+
+@pytest.mark.parametrize("name", [n for n, kind in METHODS.items() if issubclass(kind, Plan)])
+def test_a_clone_has_the_settings_of_a_plan_and_a_loss_of_its_own(name):
+    plan = kd.methods.get(name)
+    again = plan.clone()
+    assert again.settings() == plan.settings()
+    assert again.loss is not plan.loss
+    assert again.default_alpha == plan.default_alpha
+
+
+def test_settings_leave_out_what_may_change_without_a_new_trace():
+    settings = [kd.methods.FitNets(temperature=t, hint_epochs=2).settings() for t in (2.0, 3.0)]
+    assert settings[0] == settings[1]
+    assert settings[0] != kd.methods.FitNets(hint_epochs=3).settings()
+    nested = [kd.methods.TAKD(kd.methods.DKD(t)).settings() for t in (2.0, 3.0)]
+    assert nested[0] == nested[1] != kd.methods.TAKD(kd.methods.KD()).settings()
 
 
 def test_a_method_within_is_named_by_a_word_of_its_own():
     method = kd.methods.get("takd", method="logit_standardisation(method=dkd(temperature=3.0))")
-    assert method.inner.inner.temperature == 3.0
+    assert method.loss.inner.temperature == 3.0
     with pytest.raises(ValueError, match="Unknown knob of method 'kd': 'temp'"):
         kd.methods.get("sftn", method="kd(temp=2)")
 
@@ -404,9 +421,9 @@ def test_a_method_within_is_named_by_a_word_of_its_own():
 def test_roles_that_cannot_make_models_say_so():
     bare = Roles(student=built("lenet5"), teacher=built("cnn"))
     with pytest.raises(ValueError, match=r"`Roles` need `build`.*the name 'cnn'"):
-        kd.methods.TAKD(assistants="cnn").plan(bare)
+        kd.methods.TAKD(assistants="cnn").stages(bare)
     with pytest.raises(ValueError, match=r"`Roles` need `build_teacher`.*and not a file"):
-        kd.methods.SFTN().plan(bare)
+        kd.methods.SFTN().stages(bare)
     with pytest.raises(ValueError, match="`Roles` need `tail`"):
         bare.student_tail("stage1")
 

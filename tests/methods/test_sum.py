@@ -113,14 +113,6 @@ def test_every_part_looks_at_all_views_even_of_an_iterator():
     assert both.methods["one"].seen == both.methods["two"].seen == [3, 6]
 
 
-def test_it_trains_first_what_its_parts_train_first():
-    hints = kd.methods.FitNets(hint_epochs=2)
-    both = kd.methods.Sum({"fitnets": hints, "more": kd.methods.Sum({"cold": kd.methods.KD(1.0)})})
-    first, last = both.plan(kd.methods.Roles(student="a student", teacher="a teacher"))
-    assert (first.name, first.epochs, type(first.method)) == ("hint", 2, kd.methods.HintStage)
-    assert last.method is both
-
-
 def test_it_tells_its_parts_of_the_labels(batch):
     crd = kd.methods.CRD(examples=9, size=2)
     build(kd.methods.Sum({"crd": crd, "kd": kd.methods.KD()}), batch).adapt_labels(
@@ -163,7 +155,9 @@ def test_a_method_must_say_what_it_computes():
 
 def test_a_plan_is_one_training_by_the_method_itself():
     method = kd.methods.KD()
-    (stage,) = method.plan(kd.methods.Roles(student="a student", teacher="a teacher"))
+    (stage,) = kd.methods.as_plan(method).stages(
+        kd.methods.Roles(student="a student", teacher="a teacher")
+    )
     assert (stage.student, stage.teacher, stage.method) == ("a student", "a teacher", method)
     assert stage.alpha is None
     assert stage.epochs is None

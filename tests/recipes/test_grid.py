@@ -33,9 +33,9 @@ def test_a_study_is_the_product_of_temperatures_and_alphas():
         *("T=1 alpha=0", "T=1 alpha=0.5", "T=4 alpha=0", "T=4 alpha=0.5"),
     ]
     assert {str(row.student) for row in rows} == {"mlp:hidden=8,"}
-    assert [grid.method_of(row).temperature for row in rows] == [1.0, 1.0, 4.0, 4.0]
+    assert [grid.plan_of(row).loss.temperature for row in rows] == [1.0, 1.0, 4.0, 4.0]
     (one,) = grid.settings(StudyConfig(temperatures=(), alphas=(0.5,)))
-    assert (one.label, grid.method_of(one).temperature) == ("alpha=0.5", 4.0)
+    assert (one.label, grid.plan_of(one).loss.temperature) == ("alpha=0.5", 4.0)
 
 
 def test_a_comparison_is_the_product_of_students_and_methods():
@@ -44,7 +44,7 @@ def test_a_comparison_is_the_product_of_students_and_methods():
     assert [row.label for row in rows] == [
         *("mlp kd", "mlp kd:temperature=2", "lenet5 kd", "lenet5 kd:temperature=2"),
     ]
-    assert [grid.method_of(row).temperature for row in rows] == [4.0, 2.0, 4.0, 2.0]
+    assert [grid.plan_of(row).loss.temperature for row in rows] == [4.0, 2.0, 4.0, 2.0]
     both = CompareConfig(temperatures=(1.0, 2.0), alphas=(0.1, 0.5))
     assert [row.label for row in grid.settings(both)][:2] == [
         *("mlp kd T=1 alpha=0.1", "mlp kd T=1 alpha=0.5"),

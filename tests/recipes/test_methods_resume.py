@@ -33,7 +33,7 @@ def task():
 def trained(config, task, name, *callbacks):
     teacher = setup.build_model("cnn", ("width=0.25",), None, task, 1)
     student = setup.build_model("lenet5", (), None, task, 0)
-    (stage,) = methods.get(name, **METHODS[name]).plan(Roles(student, teacher))
+    (stage,) = methods.as_plan(methods.get(name, **METHODS[name])).stages(Roles(student, teacher))
     learner = Bench(config, task).distilled("distilled", 0, stage, 0.5)
     outcome = train(learner, task, config, RunFolder(config), progress=callbacks)
     ours = (*learner.left.weights, *stage.method.weights)

@@ -55,7 +55,7 @@ def test_a_cell_of_the_grid_trains(cell, task, tmp_path):
     student = setup.build_model("lenet5", (), None, task, 0)
     start = student.get_weights()
     roles = setup.roles(config, setup.taught(config)[0][0], student, teacher, task)
-    plan = setup.method(config, epochs=3).plan(roles)
+    plan = setup.plan(config, epochs=3).stages(roles)
     folder = RunFolder(config)
     matched = []
     for stage in plan:

@@ -97,7 +97,7 @@ def test_the_student_is_traced_in_the_first_training_alone(tmp_path, head_epochs
     with RunFolder(config) as folder:
         for number in range(6):
             student = new(number)
-            stage = KD(1.0 + number).plan(methods.Roles(student, teacher))[0]
+            stage = methods.as_plan(KD(1.0 + number)).stages(methods.Roles(student, teacher))[0]
             before = CountedDense.calls
             train(bench.distilled(f"r{number}", number, stage, 0.1), task, config, folder)
             calls.append(CountedDense.calls - before)
@@ -126,7 +126,7 @@ def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_p
         return keras.Model(inputs, keras.layers.Dense(10, name="logits")(hidden))
 
     def trained(bench, role, seed, temperature, alpha, folder):
-        stage = KD(temperature).plan(methods.Roles(new(seed), teacher))[0]
+        stage = methods.as_plan(KD(temperature)).stages(methods.Roles(new(seed), teacher))[0]
         learner = bench.distilled(role, seed, stage, alpha)
         outcome = train(learner, task, config, folder)
         return learner.model.get_weights(), dataclasses.replace(outcome, seconds=0.0)
@@ -372,12 +372,13 @@ def test_answers_beyond_the_limit_are_refused_before_anything_is_trained(tmp_pat
 
 @pytest.mark.slow
 def test_plans_of_several_stages_train_each_in_its_own_distiller(tmp_path, monkeypatch):
-    class Twice(KD):
-        """Learns from the teacher, and then once more."""
+    @dataclasses.dataclass(eq=False)
+    class Twice(methods.FitNets):
+        """The student learns from the teacher, and then once more."""
 
-        def plan(self, roles):
+        def stages(self, roles):
             stage = methods.Stage("first", roles.student, roles.teacher, KD(), epochs=1)
-            return [stage, *super().plan(roles)]
+            return [stage, super().stages(roles)[-1]]
 
     monkeypatch.setitem(methods.METHODS, "twice", Twice)
     config = study(tmp_path, method="twice", temperatures=(1.0, 2.0), alphas=(0.1,), epochs=1)

@@ -49,7 +49,7 @@ def same(one, other):
 def test_fitnets_is_its_stages_trained_by_hand(data):
     whole = distiller_of(kd.methods.FitNets(hint_epochs=3))
     student, teacher = built("lenet5"), built("cnn", 9, width=0.25)
-    hint, last = kd.methods.FitNets().plan(Roles(student, teacher))
+    hint, last = kd.methods.FitNets().stages(Roles(student, teacher))
     first, second = (
         kd.Distiller(student=student, teacher=teacher, method=stage.method, alpha=a, before=())
         for stage, a in ((hint, 0.0), (last, 0.5))

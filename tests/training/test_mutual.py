@@ -179,7 +179,7 @@ def test_a_restarted_one_is_a_new_one(mlp, examples):
     used = mutual(mlp(0), mlp(1), optimizer=keras.optimizers.Adam(0.02))
     fit(used)
     traced = used.train_function
-    used.reset([mlp(2), mlp(3)], kd.methods.DML())
+    used.reset([mlp(2), mlp(3)], kd.methods.DML().loss)
     used.alpha = 0.25
     new = mutual(mlp(2), mlp(3), alpha=0.25, optimizer=keras.optimizers.Adam(0.02))
     assert fit(used) == {k: pytest.approx(v, rel=1e-5) for k, v in fit(new).items()}

@@ -109,7 +109,7 @@ def test_the_default_setting_is_the_config(tiny):
     setting = spaces.default(config)
     assert setting.student == Spec("mlp", ("hidden=8,",))
     assert (setting.temperature, setting.alpha, setting.learning_rate) == (2.0, 0.3, 3e-3)
-    assert grid.method_of(setting).temperature == 2.0
+    assert grid.plan_of(setting).loss.temperature == 2.0
 
 
 def test_what_a_space_leaves_out_is_the_configs(tiny):
@@ -124,13 +124,13 @@ def test_another_method_does_not_take_the_configs_knobs(tiny):
     config = tiny(temperature=2.0)
     setting = spaces.setting(config, {"method": "dist", "method_knobs": {"temperature": 8.0}})
     assert setting.temperature is None
-    assert grid.method_of(setting).temperature == 8.0
+    assert grid.plan_of(setting).loss.temperature == 8.0
     assert spaces.setting(config, {"method": "dist"}).temperature is None
 
 
 def test_a_knob_of_the_space_goes_before_the_configs_temperature(tiny):
     setting = spaces.setting(tiny(temperature=2.0), {"method_knobs": {"temperature": 8.0}})
-    assert grid.method_of(setting).temperature == 8.0
+    assert grid.plan_of(setting).loss.temperature == 8.0
 
 
 @pytest.mark.parametrize(

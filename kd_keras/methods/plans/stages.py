@@ -1,4 +1,4 @@
-"""What a method's plan is made of: `Roles`, who takes part; `Stage`, one training; `Choice`."""
+"""The parts of a plan: `Roles`, who takes part; `Stage`, one training; `Choice`, of models."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from kd_keras.models.graphs import output_shape
 
 @dataclasses.dataclass(frozen=True)
 class Roles:
-    """The models of a run, as a method's plan sees them.
+    """The models of a run, as a plan sees them.
 
     Attributes:
         student: the model that is deployed in the end.

@@ -1,0 +1,116 @@
+"""`StudentBranches`: a teacher learns with branches of the student, so that it can be followed."""
+
+import keras
+
+from kd_keras import losses
+from kd_keras.methods import adapters
+from kd_keras.methods.base import Method, knob_property, tap_pairs
+from kd_keras.utils.checks import at_least_zero, positive
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+class StudentBranches(Method):
+    """The first stage of `SFTN`: what student branches add to the loss of the teacher they hang on.
+
+    The learner is the teacher; there is nobody above it. Each branch takes its features at a tap,
+    brings them to the shape of the student's, and goes on with layers of the student's. Branches
+    are part of the method, and are thrown away with it.
+
+    Args:
+        taps: of the teacher, one a branch.
+        tails: models from the student's features to logits, one a branch (`models.tail`).
+        temperature: of the divergence; positive, or a schedule.
+        divergence_weight, branch_weight: of the branches' divergence from the teacher, and of their
+            cross-entropy against the labels; at least 0, or schedules.
+        reverse: take `KL(branch || teacher)` in place of `KL(teacher || branch)`.
+        summed: add the branches up; else take their mean.
+        activation: what follows the convolution that brings features to a shape, as a name.
+
+    Raises:
+        ValueError: when built, for features that cannot be brought to the student's shape.
+
+    Source: Park et al., *Learning Student-Friendly Teacher Networks* (2021), for the idea; see
+    `losses.branch_loss`.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> student = kd.models.build("lenet5", input_shape=(8, 8, 1), classes=10)
+        >>> branches = StudentBranches(["stage1"], [kd.models.tail(student, "stage1")])
+        >>> branches.build({"stage1": (None, 8, 8, 32), "logits": (None, 10)}, {})
+        >>> [tuple(v.shape) for v in branches.transforms[0].weights[:2]]
+        [(3, 3, 32, 6), (6,)]
+    """
+
+    teacher_taps = ()
+    needs_labels = True
+
+    def __init__(
+        self,
+        taps,
+        tails,
+        temperature=1.0,
+        divergence_weight=3.0,
+        branch_weight=1.0,
+        reverse=False,
+        summed=False,
+        activation="relu",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.taps = tap_pairs(taps)[0]
+        self.student_taps = (*self.taps, "logits")
+        self.tails = [
+            keras.saving.deserialize_keras_object(tail) if isinstance(tail, dict) else tail
+            for tail in tails
+        ]
+        if len(self.tails) != len(self.taps):
+            raise ValueError(
+                "`tails` must be as many as `taps`. "
+                f"Received: {len(self.tails)} tails and {len(self.taps)} taps"
+            )
+        self.add_knob("temperature", temperature, positive)
+        self.add_knob("divergence_weight", divergence_weight, at_least_zero)
+        self.add_knob("branch_weight", branch_weight, at_least_zero)
+        self.reverse, self.summed, self.activation = bool(reverse), bool(summed), activation
+
+    temperature = knob_property("temperature")
+    divergence_weight = knob_property("divergence_weight")
+    branch_weight = knob_property("branch_weight")
+
+    def build(self, student_shape, teacher_shape, batch_shape=None):
+        self.transforms = [
+            adapters.continuation(
+                f"A branch at {tap!r}",
+                student_shape[tap],
+                tail.input_shape,
+                activation=self.activation,
+                dtype=self.dtype_policy,
+            )
+            for tap, tail in zip(self.taps, self.tails, strict=True)
+        ]
+
+    def call(self, student, teacher, batch, training=False):
+        predictions = []
+        for tap, transform, tail in zip(self.taps, self.transforms, self.tails, strict=True):
+            features, _ = transform(student[tap], student[tap], training=training)
+            predictions.append(tail(features, training=training))
+        return losses.branch_loss(
+            student["logits"],
+            predictions,
+            batch["label"],
+            temperature=self.knob("temperature"),
+            divergence_weight=self.knob("divergence_weight"),
+            label_weight=self.knob("branch_weight"),
+            reverse=self.reverse,
+            summed=self.summed,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "taps": list(self.taps),
+            "tails": [keras.saving.serialize_keras_object(tail) for tail in self.tails],
+            "reverse": self.reverse,
+            "summed": self.summed,
+            "activation": self.activation,
+        }
