@@ -7,13 +7,12 @@ from typing import Any
 import keras_tuner
 from keras_tuner import oracles
 
-from kd_keras.evaluation.quality import METRICS
+from kd_keras.evaluation import metrics
 from kd_keras.recipes.runs import NOT_COMPARED
 from kd_keras.utils.checks import lookup
 from tuning.config import TRIALS, TuneConfig
 
-LOWER_IS_BETTER = ("nll", "ece")
-OBJECTIVES = {name: METRICS[name] for name in METRICS if name not in LOWER_IS_BETTER}
+OBJECTIVES = {name: metrics.METRICS[name] for name in metrics.choices()}
 
 ENDLESS = ("random", "bayesian")  # would go on for ever: these are told how many are enough
 

@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from kd_keras.evaluation import METRICS
 from kd_keras.report import tables, trial_tables
 
 HERE = Path(__file__).parent
@@ -53,7 +54,7 @@ def judged(runs):
         if any(theirs[role]["summary"] != model["summary"] for role, model in models.items()):
             raise ValueError(f"{name}: another teacher, default setting or student alone.")
     models |= {name: run["models"]["tuned"] for name, run in runs.items()}
-    kept = ("", "seeds", *tables.QUALITY.values())
+    kept = ("", "seeds", *(metric.title for metric in METRICS.values()))
     return markdown([line for line in tables.lines({"models": models}) if line[0] in kept])
 
 

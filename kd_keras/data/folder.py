@@ -10,10 +10,10 @@ import numpy as np
 from kd_keras.data import images, looking, repeats
 from kd_keras.data import task as tasks
 from kd_keras.data.task import Split, Task, cut_validation
-from kd_keras.utils.checks import unknown
+from kd_keras.evaluation import metrics
+from kd_keras.utils.checks import lookup, unknown
 from kd_keras.utils.files import fingerprint
 
-METRICS = ("accuracy", "auc")
 # what the folders of the partitions are called, in upper or lower case
 NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -52,7 +52,7 @@ def load(
         validation_share: of the training images, above 0 and below 1; of no effect where there
             is a validation folder.
         channels: 3, or 1 for grey images.
-        metric: what the best epoch is chosen by, `"accuracy"` or `"auc"`.
+        metric: what the best epoch is chosen by: one of `evaluation.metrics.choices()`.
 
     Raises:
         FileNotFoundError: the folder, its `train` or its `test` is not there.
@@ -62,10 +62,9 @@ def load(
     """
     side = images.whole_size(image_size)
     images.proper_share(validation_share)
+    lookup("metric", dict.fromkeys(metrics.choices()), metric)
     if channels not in (1, 3):
         raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels!r}")
-    if metric not in METRICS:
-        raise ValueError(unknown("metric", metric, METRICS))
 
     parts = _parts(data_dir)
     classes = _class_names(parts["train"])

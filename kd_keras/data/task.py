@@ -114,7 +114,7 @@ class Task:
         train, validation, test: the splits. Validation is cut from the training data by the
             seed, stratified; test is looked at once, at the end.
         class_names: one name a class, in the order of the class numbers.
-        metric: what the best epoch is chosen by, `"accuracy"` or `"auc"`.
+        metric: what the best epoch is chosen by: one of `evaluation.metrics.choices()`.
         fingerprint: changes when the data, its order or its partition does.
         class_weight: weight by class number for an imbalanced task, or None.
         repeats: pictures that are in several splits, or under several classes, of all the data

@@ -1,5 +1,15 @@
 """How good a model is (`quality`), whether another is better (`paired`), what it costs (`cost`)."""
 
-from kd_keras.evaluation import cost, paired, quality
+import importlib
+from typing import Any
 
-__all__ = ["cost", "paired", "quality"]
+from kd_keras.evaluation import metrics, paired, quality
+from kd_keras.evaluation.metrics import METRICS, Metric
+
+__all__ = ["METRICS", "Metric", "cost", "metrics", "paired", "quality"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cost":  # it alone runs models, and imports TensorFlow
+        return importlib.import_module("kd_keras.evaluation.cost")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.evaluation.answers import Answers, Choices
-from kd_keras.evaluation.bootstrap import AUC_WORK, LINEAR, Counted, areas, curves_of, draws
+from kd_keras.evaluation.metrics import METRICS, Metric
+from kd_keras.evaluation.predictions import PredictedClasses, Predictions
+from kd_keras.evaluation.resampling import Counted, draws
 from kd_keras.utils.checks import lookup, positive, within
 
-# metrics that the chosen classes alone decide, whatever the number of classes
-ON_CHOICES = ("accuracy", "balanced_accuracy")
-METRICS = (*LINEAR, "auc")
+SHARE = 5  # of the time that one model's interval may take, since it is drawn once per comparison
 
 
 def difference(
@@ -35,12 +34,13 @@ def difference(
     the spread over seeds.
 
     Args:
-        metric: a metric of `quality.METRICS`.
+        metric: a name in `METRICS`, of a metric that needs no teacher.
         ours, theirs: one entry per seed, the same seeds in the same order. An entry is an array
-            of logits, shape `(n, classes)`; or, for accuracy and balanced accuracy, of the
-            chosen classes, integers of shape `(n,)`.
+            of logits, shape `(n, classes)`; or, for a metric `by_class` such as accuracy, of the
+            predicted classes, integers of shape `(n,)`.
         labels: shape `(n,)`, integers in `[0, classes)`.
-        resamples: how many are drawn. AUC of large data takes fewer, at least 100.
+        resamples: how many are drawn. A costly metric, as AUC of large data, takes fewer, at least
+            100.
         seed: of the drawing.
         confidence: mass of the interval, between 0 and 1.
 
@@ -65,7 +65,8 @@ def difference(
         >>> round(found["difference"], 2), found["interval"][0] > 0
         (0.15, True)
     """
-    lookup("metric", dict.fromkeys(METRICS), metric)
+    known = {name: each for name, each in METRICS.items() if not each.of_teacher}
+    measured = lookup("metric", known, metric)
     within("confidence", confidence, 0.0, 1.0)
     positive("resamples", resamples)
     if not ours or len(ours) != len(theirs):
@@ -74,15 +75,18 @@ def difference(
             f"{len(ours)} and {len(theirs)} entries"
         )
     pairs = [
-        (_answers(metric, "ours", one, labels), _answers(metric, "theirs", other, labels))
+        (
+            _predictions(measured, "ours", one, labels),
+            _predictions(measured, "theirs", other, labels),
+        )
         for one, other in zip(ours, theirs, strict=True)
     ]
-    by_seed = _differences(metric, pairs, [np.ones((len(labels), 1))])[:, 0]
+    by_seed = _differences(measured, pairs, [np.ones((len(labels), 1))])[:, 0]
     if np.isnan(by_seed).any():
         raise ValueError(f"`{metric}` is undefined for these `labels`: they lack a class.")
     rng, n = np.random.default_rng(seed), len(labels)
-    count = _affordable(metric, pairs, resamples)
-    drawn = _differences(metric, pairs, draws(rng, n, count))
+    count = _affordable(measured, pairs, resamples)
+    drawn = _differences(measured, pairs, draws(rng, n, count))
     values = (_seed_weights(rng, len(pairs), count) * drawn).sum(axis=0)
     values = values[np.isfinite(values)]
     tail = (1.0 - confidence) / 2
@@ -98,47 +102,44 @@ def difference(
 
 
 def compact(metric: str, logits: np.ndarray) -> np.ndarray:
-    """What of a model's logits `difference` needs for a metric: they, or the chosen classes.
+    """The part of a model's logits that `difference` needs: all, or the predicted classes.
 
     Example:
         >>> compact("accuracy", np.array([[0.5, 2.0], [1.0, 0.0]]))
         array([1, 0], dtype=uint8)
     """
-    if metric not in ON_CHOICES:
+    if not METRICS[metric].by_class:
         return np.asarray(logits, np.float32)
     return logits.argmax(axis=1).astype(np.min_scalar_type(logits.shape[1] - 1))
 
 
-def _answers(metric: str, name: str, given: Any, labels: Any) -> Any:
-    if metric in ON_CHOICES and np.ndim(given) == 1:
-        return Choices.of(name, given, labels)
-    if np.ndim(given) == 1:
-        raise ValueError(
-            f"`{name}` must hold logits of shape (examples, classes) for {metric!r}: the chosen "
-            "classes do not say it."
-        )
-    return Answers.of(given, labels)
+def _predictions(metric: Metric, name: str, given: Any, labels: Any) -> Any:
+    if np.ndim(given) != 1:
+        return Predictions.of(given, labels)
+    if metric.by_class:
+        return PredictedClasses.of(name, given, labels)
+    raise ValueError(
+        f"`{name}` must hold logits of shape (examples, classes) for {metric.name!r}: the "
+        "predicted classes do not decide it."
+    )
 
 
-def _differences(metric: str, pairs: Sequence[tuple], counts: Iterable[np.ndarray]) -> np.ndarray:
+def _differences(
+    metric: Metric, pairs: Sequence[tuple], counts: Iterable[np.ndarray]
+) -> np.ndarray:
     """One row per pair, one column per resample."""
     parts = []
-    curves = [[curves_of(one) for one in pair] if metric == "auc" else [] for pair in pairs]
     for drawn in counts:
-        if metric == "auc":
-            values = [[areas(one, drawn) for one in pair] for pair in curves]
-        else:
-            values = [[LINEAR[metric](Counted(one, drawn)) for one in pair] for pair in pairs]
+        values = [[metric.over_resamples(Counted(one, drawn)) for one in pair] for pair in pairs]
         parts.append(np.array([ours - theirs for ours, theirs in values]))
     return np.concatenate(parts, axis=1)
 
 
-def _affordable(metric: str, pairs: Sequence[tuple], resamples: int) -> int:
-    if metric != "auc":
+def _affordable(metric: Metric, pairs: Sequence[tuple], resamples: int) -> int:
+    predictions = pairs[0][0]
+    if isinstance(predictions, PredictedClasses):
         return resamples
-    answers = pairs[0][0]
-    work = len(answers.labels) * len(answers.positives) * 2 * len(pairs)
-    return min(resamples, max(100, 5 * AUC_WORK // work))
+    return metric.affordable(predictions, resamples, models=2 * len(pairs) / SHARE)
 
 
 def _seed_weights(rng: np.random.Generator, seeds: int, resamples: int) -> np.ndarray:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kd_keras.data.task import Task
+from kd_keras.evaluation.metrics import METRICS
 from kd_keras.recipes.training import Outcome
-
-SUMMARISED = ("accuracy", "balanced_accuracy", "auc", "f1", "nll", "ece", "agreement")
 
 
 def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) ->
 def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One model's part of the results: its seeds, and their mean and spread."""
     summary = {}
-    for metric in SUMMARISED:
+    for metric in METRICS:
         values = [seed["test"].get(metric) for seed in seeds]
         known = [value for value in values if value is not None]
         if len(known) == len(values):

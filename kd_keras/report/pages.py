@@ -7,12 +7,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from kd_keras.evaluation import metrics
 from kd_keras.recipes.runs import REPORT
 from kd_keras.report import html, plots, searches, sweeps, trial_tables
 from kd_keras.report.folders import History, Run, load
 from kd_keras.report.tables import (
     CHOSEN,
-    QUALITY,
     baselines,
     compared,
     comparison_lines,
@@ -236,6 +236,6 @@ def _about(run: Run) -> str:
     facts = [f"Run {run['name']}"]
     facts += [f"{task['classes']} classes"] if "classes" in task else []
     facts += [", ".join(sizes) + " examples"] if sizes else []
-    facts += [f"judged by {QUALITY.get(_metric(run['results']), _metric(run['results']))}"]
+    facts += [f"judged by {metrics.title(_metric(run['results']))}"]
     facts += [f"data fingerprint {task['fingerprint']}"] if "fingerprint" in task else []
     return " · ".join(facts)

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from kd_keras.evaluation import metrics
 from kd_keras.report.folders import History
-from kd_keras.report.tables import QUALITY, count
+from kd_keras.report.tables import count
 
 # colours that the colour-blind can tell apart (Okabe and Ito), and shades of grey too
 COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "model": "#0072b2"}
@@ -43,7 +44,7 @@ def curves(history: History, metric: str) -> Figure:
         own = [line for line in history if line["model"] == model]
         _curve(left, model, own, lambda line: (line.get("validation") or {}).get(metric))
         _curve(right, model, own, lambda line: line.get("loss"))
-    left.set_title(f"validation {QUALITY.get(metric, metric)}", fontsize=10)
+    left.set_title(f"validation {metrics.title(metric)}", fontsize=10)
     right.set_title("training loss", fontsize=10)
     for ax in (left, right):
         ax.set_xlabel("epoch")
@@ -140,7 +141,7 @@ def cost(points: list[dict[str, Any]], metric: str) -> Figure:
         ax.xaxis.set_major_formatter(lambda x, _: count(x))
         ax.margins(x=0.25, y=0.2)
         ax.set_xlabel(label)
-    axes[0].set_ylabel(QUALITY.get(metric, metric))
+    axes[0].set_ylabel(metrics.title(metric))
     handles, labels = axes[0].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # several students may be alone, or distilled
     axes[0].legend(once.values(), once.keys(), frameon=False)

@@ -13,8 +13,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.tri import Triangulation
 from numpy.typing import ArrayLike
 
+from kd_keras.evaluation import metrics
 from kd_keras.report.plots import COLOURS, new_figure
-from kd_keras.report.tables import QUALITY
 from kd_keras.report.trial_tables import completed
 
 Search = dict[str, Any]
@@ -90,7 +90,7 @@ def _text(value: Any) -> str:
 
 
 def _metric(search: Search) -> str:
-    return f"validation {QUALITY.get(search['metric'], search['metric'])}"
+    return f"validation {metrics.title(search['metric'])}"
 
 
 def _scores(search: Search) -> Axis:

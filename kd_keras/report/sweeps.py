@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from kd_keras.evaluation import metrics
 from kd_keras.report.plots import COLOURS, new_figure
-from kd_keras.report.tables import QUALITY, rows
+from kd_keras.report.tables import rows
 
 # one a line, dark to light, with a mark of its own: alphas have an order
 LINES = ("#08306b", "#2171b5", "#6baed6", "#41ab5d", "#a1d99b", "#cc79a7")
@@ -41,7 +42,7 @@ def study(found: dict[str, Any]) -> Figure:
     ax.set_xticks(values, [f"{value:g}" for value in values])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(over)
-    ax.set_ylabel(f"validation {QUALITY.get(found['metric'], found['metric'])}")
+    ax.set_ylabel(f"validation {metrics.title(found['metric'])}")
     handles, labels = ax.get_legend_handles_labels()
     order = [*range(2, len(labels)), 0, 1]  # matplotlib puts bars behind lines
     ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9,
@@ -93,7 +94,7 @@ def comparison(results: dict[str, Any]) -> Figure:
         ax.axhline(first - 0.5, color="#9aa5af", lw=0.8)
     ax.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
     ax.invert_yaxis()
-    ax.set_xlabel(f"test {QUALITY.get(metric, metric)}")
+    ax.set_xlabel(f"test {metrics.title(metric)}")
     ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     return figure
 

@@ -4,18 +4,11 @@ import math
 from collections.abc import Callable, Container
 from typing import Any
 
+from kd_keras.evaluation import metrics
+from kd_keras.evaluation.metrics import METRICS
+
 Results = dict[str, Any]
 Row = dict[str, Any]
-
-QUALITY = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc": "AUC",
-    "f1": "F1",
-    "nll": "NLL (nats)",
-    "ece": "calibration error",
-    "agreement": "agreement with teacher",
-}
 
 CHOSEN = "Test was looked at once: for the setting that is best on validation, and the baselines."
 COMPARED = (
@@ -33,11 +26,11 @@ NOT_KNOWN = (
 
 
 def rows(results: Results) -> list[Row]:
-    """One plain row a model, in the order of `results["models"]`.
+    """One plain row per model, in the order of `results["models"]`.
 
     Returns:
-        Rows of `model` (its key), `name`, every metric of `QUALITY` as `{"mean", "std", "n"}`
-        over the seeds on the test split, or None; `parameters`, `flops` (of one image),
+        Rows of `model` (its key), `name`, every metric of `METRICS` as `{"mean", "std", "n"}` over
+        the seeds on the test split, or None; `parameters`, `flops` (of one image),
         `latency_median_ms` and `latency_p95_ms` of a batch of 1, the same with `_32` of 32;
         `weight_bytes` and `export_bytes`. What a run did not measure is None.
 
@@ -55,13 +48,13 @@ def rows(results: Results) -> list[Row]:
 
 
 def lines(results: Results) -> list[list[str]]:
-    """The table as text, a list of cells a line; the first line is the heading.
+    """The table as text, a list of cells per line; the first line is the heading.
 
     A model is a column, so that the table stays narrow. A line nobody measured is left out.
     """
     columns = rows(results)
     table = [["", *[row["model"] for row in columns]]]
-    for title, cell in _LINES:
+    for title, cell in _titled():
         cells = [cell(row) for row in columns]
         if any(cells):
             table.append([title, *[text or "-" for text in cells]])
@@ -69,7 +62,7 @@ def lines(results: Results) -> list[list[str]]:
 
 
 def study_lines(results: Results) -> list[list[str]]:
-    """A study's scores on validation: a line a temperature, a column an alpha; * is the chosen."""
+    """A study's scores on validation: lines by temperature, columns by alpha; * is the chosen."""
     found = results["sweep"]
     scores = {}
     for row in found["settings"]:
@@ -84,9 +77,9 @@ def study_lines(results: Results) -> list[list[str]]:
 
 
 def baselines(results: Results) -> str:
-    """On validation, what a study's settings stand beside."""
+    """The scores on validation that a study's settings are compared with."""
     found = results["sweep"]
-    metric = QUALITY.get(found["metric"], found["metric"])
+    metric = metrics.title(found["metric"])
     alone, teacher = (
         spread(scores["validation"]) for scores in (found["alone"][0], found["teacher"])
     )
@@ -94,10 +87,10 @@ def baselines(results: Results) -> str:
 
 
 def comparison_lines(results: Results) -> list[list[str]]:
-    """Methods and students on test: a line each, every student alone above its methods."""
+    """Methods and students on test: a line for each, every student alone above its methods."""
     found = results["sweep"]
     metric = found["metric"]
-    title = QUALITY.get(metric, metric)
+    title = metrics.title(metric)
     head = ("gain", "interval", "validation", "agreement", "parameters", "latency")
     table = [["", title, *head]]
     columns = {row["model"]: row for row in rows(results)}
@@ -222,7 +215,7 @@ def _row(key: str, model: dict[str, Any], export: dict[str, Any] | None) -> Row:
         "model": key,
         "name": model.get("name", key),
         "seeds": len(model["seeds"]),
-        **{metric: _over_seeds(model, metric) for metric in QUALITY},
+        **{metric: _over_seeds(model, metric) for metric in METRICS},
         "parameters": cost.get("parameters"),
         "flops": cost.get("flops"),
         **{
@@ -262,16 +255,18 @@ def _milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
 
 
-_LINES: list[tuple[str, Callable[[Row], str]]] = [
-    ("network", lambda row: "" if row["name"] == row["model"] else row["name"]),
-    ("seeds", _optional("seeds", str)),
-    *[(title, _optional(metric, spread)) for metric, title in QUALITY.items()],
-    ("parameters", _optional("parameters", count)),
-    ("FLOPs, one image", _optional("flops", count)),
-    ("latency, batch of 1", _optional("latency_median_ms", _milliseconds)),
-    ("  95th percentile", _optional("latency_p95_ms", _milliseconds)),
-    ("latency, batch of 32", _optional("latency_median_ms_32", _milliseconds)),
-    ("  95th percentile", _optional("latency_p95_ms_32", _milliseconds)),
-    ("weights in memory", _optional("weight_bytes", byte_count)),
-    ("exported files", _optional("export_bytes", byte_count)),
-]
+def _titled() -> list[tuple[str, Callable[[Row], str]]]:
+    """The lines of the table: a title, and what a row says there."""
+    return [
+        ("network", lambda row: "" if row["name"] == row["model"] else row["name"]),
+        ("seeds", _optional("seeds", str)),
+        *[(metric.title, _optional(metric.name, spread)) for metric in METRICS.values()],
+        ("parameters", _optional("parameters", count)),
+        ("FLOPs, one image", _optional("flops", count)),
+        ("latency, batch of 1", _optional("latency_median_ms", _milliseconds)),
+        ("  95th percentile", _optional("latency_p95_ms", _milliseconds)),
+        ("latency, batch of 32", _optional("latency_median_ms_32", _milliseconds)),
+        ("  95th percentile", _optional("latency_p95_ms_32", _milliseconds)),
+        ("weights in memory", _optional("weight_bytes", byte_count)),
+        ("exported files", _optional("export_bytes", byte_count)),
+    ]

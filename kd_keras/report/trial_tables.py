@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kd_keras.evaluation import metrics
 from kd_keras.report import tables
 from kd_keras.report.tables import Results
 
@@ -33,7 +34,7 @@ def lines(results: Results) -> list[list[str]]:
 def baselines(results: Results) -> str:
     """How many trials there were, and what they stand beside."""
     search = results["search"]
-    metric, count = tables.QUALITY.get(search["metric"], search["metric"]), len(search["trials"])
+    metric, count = metrics.title(search["metric"]), len(search["trials"])
     shown = f"the best {SHOWN} of {count} trials" if count > SHOWN else f"{count} trials"
     failed = f", {search['failed']} of them failed" if search["failed"] else ""
     default, alone = (tables.spread(search[role]["score"]) for role in ("default", "alone"))

@@ -349,9 +349,10 @@ class Distiller(Trainer):
         super().reset(like)
         if method is None:
             return
-        method.adopt(self.teacher.behind)
-        method.prepare(self.view.shapes, self.teacher)
-        self.method.copy_state(method)
+        given = methods.as_plan(method).loss
+        given.adopt(self.teacher.behind)
+        given.prepare(self.view.shapes, self.teacher)
+        self.method.copy_state(given)
 
     def get_config(self):
         if self._stages.waiting:

@@ -224,7 +224,7 @@ class MutualDistiller(Trainer):
             copy_variables(theirs, ours)
         super().reset(like[0])
         if method is not None:
-            self.objective.reset_pairs(method)
+            self.objective.reset_pairs(methods.as_plan(method).loss)
 
     def get_config(self):
         pack = keras.saving.serialize_keras_object

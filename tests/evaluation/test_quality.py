@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from kd_keras.evaluation.quality import METRICS, evaluate, score
+from kd_keras.evaluation import metrics, paired
+from kd_keras.evaluation.metrics import METRICS, Metric
+from kd_keras.evaluation.quality import evaluate, score
+from kd_keras.recipes import results
+from kd_keras.report import tables
 
-NAMES = sorted(METRICS)
+NAMES = sorted(metrics.without_teacher())
 
 
 def answers(n=200, classes=4, seed=0, skill=1.5):
@@ -155,8 +159,8 @@ def test_what_is_undefined_is_none_and_the_result_is_json():
 
 def test_a_large_problem_gets_its_auc_interval_from_fewer_resamples(monkeypatch):
     logits, labels = answers()
-    monkeypatch.setattr("kd_keras.evaluation.bootstrap.AUC_WORK", 1)
-    monkeypatch.setattr("kd_keras.evaluation.bootstrap.CHUNK", 100 * len(labels))
+    monkeypatch.setattr("kd_keras.evaluation.metrics.WORK", 1)
+    monkeypatch.setattr("kd_keras.evaluation.resampling.CHUNK", 100 * len(labels))
     few, same = evaluate(logits, labels, resamples=300), evaluate(logits, labels, resamples=100)
     assert few["intervals"]["auc"] == same["intervals"]["auc"]
     assert few["intervals"]["nll"] != same["intervals"]["nll"]
@@ -205,3 +209,37 @@ def test_other_wrong_arguments():
         evaluate(logits, labels, confidence=95)
     with pytest.raises(ValueError, match="`resamples`"):
         evaluate(logits, labels, resamples=-1)
+
+
+def test_a_metric_is_one_entry_of_the_registry(monkeypatch):
+    """All that follows it is made from the entry: results, intervals, comparisons, tables."""
+
+    def in_two(predictions):
+        ranks = (-predictions.log_probabilities).argsort(axis=1)
+        return float((ranks[:, :2] == predictions.labels[:, None]).any(axis=1).mean())
+
+    monkeypatch.setitem(METRICS, "top2", Metric("top2", "among the first two", in_two))
+    logits, labels = answers()
+    found = evaluate(logits, labels, resamples=50, seed=1)
+    assert found["top2"] == score("top2", logits, labels) > found["accuracy"]
+    rows = np.random.default_rng(1).integers(len(labels), size=(50, len(labels)))
+    each = [score("top2", logits[r], labels[r]) for r in rows]  # the slow twin
+    assert found["intervals"]["top2"] == pytest.approx(list(np.quantile(each, [0.025, 0.975])))
+    better = paired.difference("top2", [logits], [-logits], labels, resamples=20)
+    assert better["difference"] > 0
+    assert better["interval"] is not None
+    run = {"models": {"student": results.model_entry("mlp", {}, [{"test": found}])}}
+    assert "among the first two" in tables.as_text(run)
+    assert "top2" in metrics.choices()
+
+
+def test_an_interval_that_costs_much_has_few_resamples(monkeypatch):
+    monkeypatch.setattr("kd_keras.evaluation.metrics.WORK", 1)
+    monkeypatch.setattr("kd_keras.evaluation.metrics.LEAST", 7)
+    monkeypatch.setattr("kd_keras.evaluation.resampling.CHUNK", 1)
+    asked = []
+    slow = Metric("slow", "slow", lambda predictions: asked.append(1) or 0.5)
+    monkeypatch.setitem(METRICS, "slow", slow)
+    logits, labels = answers()
+    evaluate(logits, labels, resamples=30)
+    assert len(asked) == 1 + 7

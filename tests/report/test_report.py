@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from kd_keras import report
-from kd_keras.evaluation.quality import METRICS, evaluate
+from kd_keras.evaluation.metrics import METRICS
+from kd_keras.evaluation.quality import evaluate
 from kd_keras.report import tables
 
 NAMES = ("hyperplastic polyp", "<b>serrated</b> & $x$")
@@ -26,7 +27,7 @@ def judged(rng, skill, classes):
 def model(name, parameters, skill, rng, seeds, classes):
     tests = [judged(rng, skill, classes) for _ in range(seeds)]
     summary = {}
-    for metric in METRICS:
+    for metric in tests[0].keys() & METRICS.keys():
         values = [test[metric] for test in tests]
         std = float(np.std(values, ddof=1)) if seeds > 1 else None
         summary[metric] = {"mean": float(np.mean(values)), "std": std, "n": seeds}

@@ -87,9 +87,6 @@ def test_assistants_may_be_models_of_ones_own(data):
     method = kd.methods.TAKD(assistants=[mine])
     distiller = trained(distiller_of(method), *data)
     assert distiller.before[0].student is distiller.teacher.model is mine
-    kept = keras.saving.serialize_keras_object(method)
-    (again,) = keras.saving.deserialize_keras_object(kept).assistants
-    assert again.count_params() == mine.count_params()
 
 
 @pytest.mark.slow

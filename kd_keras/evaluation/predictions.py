@@ -1,4 +1,4 @@
-"""A classifier's answers to labelled examples, checked: what the metrics are made from."""
+"""A classifier's predictions for labelled examples, checked: what metrics are computed from."""
 
 import dataclasses
 import functools
@@ -10,16 +10,34 @@ BINS = 15
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
-    """Checked answers to n examples, in float64."""
+class Predictions:
+    """Checked predictions for n examples, in float64.
 
-    labels: np.ndarray  # (n,) int64
-    log_probabilities: np.ndarray  # (n, classes)
+    Attributes:
+        labels: shape `(n,)`, int64.
+        log_probabilities: shape `(n, classes)`.
+        teachers: the classes that a teacher predicts, shape `(n,)`; None if there is none.
+    """
+
+    labels: np.ndarray
+    log_probabilities: np.ndarray
+    teachers: np.ndarray | None = None
 
     @classmethod
-    def of(cls, logits: Any, labels: Any) -> "Answers":
+    def of(cls, logits: Any, labels: Any, teacher_logits: Any = None) -> "Predictions":
+        """Check what was given.
+
+        Raises:
+            ValueError: wrong shapes, labels outside the classes, NaN or infinite logits.
+        """
         logits = checked_logits("logits", logits)
-        return cls(_checked_labels(labels, *logits.shape), _log_softmax(logits))
+        labels = _checked_labels(labels, *logits.shape)
+        return cls(labels, _log_softmax(logits), _teachers(teacher_logits, logits.shape))
+
+    def taken(self, rows: np.ndarray) -> "Predictions":
+        """The predictions for some of the examples, by their rows; a row may come twice."""
+        teachers = None if self.teachers is None else self.teachers[rows]
+        return Predictions(self.labels[rows], self.log_probabilities[rows], teachers)
 
     @property
     def classes(self) -> int:
@@ -55,22 +73,46 @@ class Answers:
         """The classes whose AUC counts: class 1 of two, else those in `labels`."""
         return np.array([1]) if self.classes == 2 else np.unique(self.labels)
 
+    @functools.cached_property
+    def curves(self) -> "list[Curve]":
+        """A curve for each class whose AUC counts."""
+        return [Curve.of(self, k) for k in self.positives]
+
 
 @dataclasses.dataclass(frozen=True)
-class Choices:
-    """The classes chosen for n examples: all that accuracy and balanced accuracy need."""
+class Curve:
+    """One class against the rest, sorted once by score for all resamples."""
+
+    order: np.ndarray  # (n,) examples by rising score
+    positive: np.ndarray  # (n,) which of them, in that order, are of the class
+    below: np.ndarray  # (positives,) examples with a lower score than this positive's
+    upto: np.ndarray  # (positives,) the same, with its ties
+
+    @classmethod
+    def of(cls, predictions: Predictions, k: int) -> "Curve":
+        scores = predictions.probabilities[:, k]
+        order = scores.argsort(kind="stable")
+        positive = predictions.labels[order] == k
+        ranked = scores[order]
+        own = ranked[positive]
+        return cls(order, positive, ranked.searchsorted(own), ranked.searchsorted(own, "right"))
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictedClasses:
+    """The classes predicted for n examples: all that some metrics need, such as accuracy."""
 
     labels: np.ndarray  # (n,) int64
     predicted: np.ndarray  # (n,) int64
     classes: int
 
     @classmethod
-    def of(cls, name: str, predicted: Any, labels: Any) -> "Choices":
+    def of(cls, name: str, predicted: Any, labels: Any) -> "PredictedClasses":
         predicted = np.asarray(predicted)
         if predicted.ndim != 1 or not np.issubdtype(predicted.dtype, np.integer):
             raise ValueError(
                 f"`{name}` must hold logits of shape (examples, classes), or the numbers of the "
-                f"chosen classes, integers of shape (examples,). Received: {predicted.dtype} of "
+                f"predicted classes, integers of shape (examples,). Received: {predicted.dtype} of "
                 f"shape {predicted.shape}"
             )
         classes = 1 + int(max(predicted.max(initial=0), np.max(labels, initial=0)))
@@ -103,6 +145,17 @@ def checked_logits(name: str, logits: Any) -> np.ndarray:
             f"{len(array)} rows, the first of them {bad[0]}"
         )
     return array
+
+
+def _teachers(logits: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    if logits is None:
+        return None
+    checked = checked_logits("teacher_logits", logits)
+    if checked.shape != shape:
+        raise ValueError(
+            f"`teacher_logits` must have the shape of `logits`, {shape}. Received: {checked.shape}"
+        )
+    return checked.argmax(axis=1)
 
 
 def _checked_labels(labels: Any, examples: int, classes: int) -> np.ndarray:
