@@ -17,10 +17,12 @@ ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which examples are learned from and judged on."""
+    """Which examples are learned from and evaluated on."""
 
     task: str = "digits"
-    """Data set: digits (embedded), mnist, either as _halves (two classes), mhist, or folder."""
+    """Data set; `kd-keras list` shows them."""
+    task_options: tuple[str, ...] = ()
+    """The task's own options, such as channels=1; `kd-keras list` shows them."""
     data_dir: Path | None = None
     """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
     image_size: int | None = None
@@ -171,7 +173,9 @@ class DistillConfig(
     out: Path | None = None
     """Run folder; runs/<task>-<method> where not given."""
     export: Path | None = None
-    """Folder of the exported student; saved_models/<task>-<method> where not given."""
+    """Folder of the exported student; saved_models/<task>-<method> if not given."""
+    format: str = "saved_model"
+    """Format of the exported student; `kd-keras list` shows them."""
     overwrite: bool = False
     """Replace a run folder of other settings, and run a finished one anew."""
 

@@ -22,7 +22,7 @@ def modules():
         for package in (kd_keras, tuning)
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    names = [name for name in names if not name.endswith(("__main__", ".verification"))]
+    names = [name for name in names if not name.endswith(("__main__", ".loaders.saved_model"))]
     return [
         pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
         for name in ["kd_keras", *names]

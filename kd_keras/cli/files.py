@@ -1,8 +1,10 @@
 """The commands on files that are there already, and the list of all names."""
 
 import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,7 +21,9 @@ class Evaluate:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras or whole .h5 file that returns logits."""
     task: str = "digits"
-    """Data set: digits, mnist, mhist, or folder."""
+    """Data set; `kd-keras list` shows them."""
+    task_options: tuple[str, ...] = ()
+    """The task's own options, such as channels=1; `kd-keras list` shows them."""
     data_dir: Path | None = None
     """Where the data lies."""
     image_size: int | None = None
@@ -33,14 +37,19 @@ class Evaluate:
         from kd_keras.recipes import supervised
         from kd_keras.report import tables
 
-        data = TrainConfig(task=self.task, data_dir=self.data_dir, image_size=self.image_size)
+        data = TrainConfig(
+            task=self.task,
+            task_options=self.task_options,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+        )
         results = supervised.judge(self.model, data, teacher=self.teacher)
         print_json(results) if self.json else print(tables.as_text(results))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Export:
-    """Export a saved model, load the export in a new process, and compare their answers."""
+    """Export a saved model, load the export in a new process, and compare their predictions."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras or whole .h5 file that returns logits."""
@@ -55,14 +64,16 @@ class Export:
         from kd_keras import export
         from kd_keras.recipes import setup
 
-        write = lookup("format", export.FORMATS, self.format)
-        done = dataclasses.asdict(write(setup.read_model(self.model), self.out))
+        export.check_target(self.out, self.format)
+        done = dataclasses.asdict(
+            export.export(setup.read_model(self.model), self.out, self.format)
+        )
         if self.json:
             print_json(done)
             return
         print(
             f"{done['path']}: {done['bytes']} bytes, signature {done['signature']!r}, loaded in a "
-            f"new process and compared on {done['examples']} drawn images: logits differ by at "
+            f"new process and compared on {done['examples']} random images: logits differ by at "
             f"most {done['max_abs_difference']:.2g}"
         )
 
@@ -86,23 +97,55 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """List the tasks, models, methods, export formats and presets."""
+    """List the tasks, models, methods, metrics, export formats and presets; of one kind, each with
+    its options."""
 
+    kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND")] = None
+    """tasks, models or methods: a line for each, with its options and their defaults."""
     json: bool = False
     """Print the list as JSON."""
 
     def __call__(self) -> None:
-        from kd_keras import data, export, methods, models
+        from kd_keras import data, evaluation, export, methods, models
 
-        names = {
+        if self.kind is not None:
+            kinds: dict[str, tuple[Mapping[str, Any], Callable[[str], dict[str, Any]]]] = {
+                "tasks": (data.TASKS, data.options_of),
+                "models": (models.MODELS, models.knobs),
+                "methods": (methods.METHODS, methods.knobs_of),
+            }
+            names, options = lookup("kind of names with options", kinds, self.kind)
+            self._print({name: options(name) for name in names})
+            return
+        found = {
             "tasks": list(data.TASKS),
             "models": list(models.MODELS),
             "methods": list(methods.METHODS),
+            "metrics": list(evaluation.METRICS),
             "formats": list(export.FORMATS),
             "presets": list(PRESETS),
         }
         if self.json:
-            print_json(names)
+            print_json(found)
             return
-        for kind, known in names.items():
+        for kind, known in found.items():
             print(f"{kind:<8} {', '.join(known)}")
+
+    def _print(self, options: dict[str, dict[str, Any]]) -> None:
+        shown = {
+            name: {option: _default(value) for option, value in own.items()}
+            for name, own in options.items()
+        }
+        if self.json:
+            print_json(shown)
+            return
+        for name, own in shown.items():
+            words = [f"{option}={value}" for option, value in own.items()]
+            print(f"{name:<22} {' '.join(words)}".rstrip())
+
+
+def _default(value: Any) -> str:
+    """An option's default as a command line would give it; `?` if there is none."""
+    if value is inspect.Parameter.empty:
+        return "?"
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from kd_keras.data import builtin, folder, mhist
 from kd_keras.data.task import Repeat, Split, Task
@@ -37,7 +38,7 @@ def load(name: str, **options) -> Task:
         (1149, 288, 360, 10)
     """
     loader = lookup("task", TASKS, name)
-    known = inspect.signature(loader).parameters
+    known = options_of(name)
     for option in options:
         if option not in known:
             raise ValueError(unknown(f"option of task {name!r}:", option, known))
@@ -47,9 +48,10 @@ def load(name: str, **options) -> Task:
     return task
 
 
-def options_of(name: str) -> tuple[str, ...]:
-    """The options a task's loader takes."""
-    return tuple(inspect.signature(lookup("task", TASKS, name)).parameters)
+def options_of(name: str) -> dict[str, Any]:
+    """The options of a task, as its loader declares them, with their defaults."""
+    parameters = inspect.signature(lookup("task", TASKS, name)).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters}
 
 
 __all__ = ["Repeat", "Split", "TASKS", "Task", "load", "options_of"]

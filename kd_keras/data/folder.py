@@ -29,7 +29,7 @@ Listing = list[tuple[Path, int]]  # a file and its class number
 
 
 def load(
-    data_dir: str | os.PathLike[str] | None,
+    data_dir: str | os.PathLike[str] | None = None,
     *,
     image_size: int | None = None,
     seed: int = 0,

@@ -38,7 +38,7 @@ HELP = (
 
 
 def load(
-    data_dir: str | os.PathLike[str] | None,
+    data_dir: str | os.PathLike[str] | None = None,
     *,
     image_size: int | None = None,
     seed: int = 0,

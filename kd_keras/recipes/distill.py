@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -57,7 +56,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
         >>> sorted(kd.recipes.distill.run(config)["models"])
         ['alone', 'distilled', 'teacher']
     """
-    export.check_target(config.export_folder)
+    export.check_target(config.export_folder, config.format)
     task = setup.open_task(config)
     progress = progress or Progress(show=False)
     with RunFolder(config, setup.digests(config, task)) as folder:
@@ -101,9 +100,10 @@ def _run(
 
 
 def _with_export(found: dict, config: DistillConfig, task: Task, folder, progress) -> dict:
-    """A finished run's results, its student exported where it is wanted now."""
+    """A finished run's results, its student exported to where, and as, it is wanted now."""
     there = found["export"]
-    if Path(there["path"]) == config.export_folder and config.export_folder.is_dir():
+    same = (there["path"], there["format"]) == (str(config.export_folder), config.format)
+    if same and config.export_folder.is_dir():
         return found
     student = setup.load_model(folder.path / "student.keras", task)
     return {**found, "export": {**there, **_export(student, config, task, progress)}}
@@ -111,9 +111,10 @@ def _with_export(found: dict, config: DistillConfig, task: Task, folder, progres
 
 def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -> dict[str, Any]:
     progress.say("exporting, loading the export in a new process")
-    exported = export.saved_model(
+    exported = export.export(
         student,
         config.export_folder,
+        config.format,
         sample=_pixels(task.test, EXPORT_SAMPLE),
         class_names=list(task.class_names),
     )

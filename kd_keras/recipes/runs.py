@@ -21,7 +21,7 @@ from kd_keras.utils import files, records
 log = logging.getLogger(__name__)
 
 # settings that say where a run is written, or how fast, but not what it computes
-NOT_COMPARED = ("out", "export", "overwrite", "cache_dir", "cache_limit_gb")
+NOT_COMPARED = ("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb")
 LOCK = "lock"
 EARLIER = "earlier.json"
 
@@ -302,7 +302,12 @@ def _settings(config: Any, digests: dict[str, str]) -> dict[str, Any]:
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The names of the settings in which two runs differ."""
     names = sorted({*before, *now} - set(NOT_COMPARED))
-    return [name for name in names if before.get(name) != now.get(name)]
+    return [name for name in names if _given(before.get(name)) != _given(now.get(name))]
+
+
+def _given(value: Any) -> Any:
+    """A setting, or None for an empty list: earlier versions had no such setting at all."""
+    return None if value == [] else value
 
 
 def _read(path: Path, shape: Any = dict) -> dict[str, Any]:

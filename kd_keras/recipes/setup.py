@@ -22,6 +22,8 @@ from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
 from kd_keras.utils.checks import lookup, unknown
 
+OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # of tasks, with fields
+
 
 def check(config: Any) -> None:
     """Raise `ValueError` for names and options that do not exist, and files that are not there."""
@@ -140,12 +142,11 @@ def load_task(config: Any, *, whole: bool = False) -> Task:
         config: says which.
         whole: leave no validation split: its examples belong to the training split.
     """
-    options = {"data_dir": config.data_dir, "image_size": config.image_size}
-    options |= {"soft_labels": config.soft_labels, "vote_weights": config.vote_weights}
-    given = {name: value for name, value in options.items() if value}
-    if config.task in ("mhist", "folder"):
-        given.setdefault("data_dir", None)  # the loader says what it needs
-    task = data.load(config.task, seed=config.split_seed, **given)
+    given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
+    own = configs.parse_knobs("task_options", config.task_options)
+    if twice := given.keys() & own.keys():
+        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has an option itself.")
+    task = data.load(config.task, **{"seed": config.split_seed, **given, **own})
     task = _each_split(task, lambda split: split.limited(config.limit))
     return _each_split(without_validation(task) if whole else task, in_memory)
 

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 from command_line import ROOT, kd_keras
+from PIL import Image
 
 from kd_keras import cli, export
 from kd_keras.cli import entry
@@ -171,6 +173,41 @@ def test_list_names_everything(main):
     assert [line.split()[0] for line in out.splitlines()] == list(names)
 
 
+def test_list_of_one_kind_shows_its_options_as_a_command_takes_them(main):
+    code, out, _ = main("list", "models")
+    assert code == 0
+    assert "mlp                    hidden=784,784 dropout=0.0\n" in out
+    code, out, _ = main("list", "tasks", "--json")
+    assert json.loads(out)["folder"]["channels"] == "3"
+    code, _, err = main("list", "formats")
+    assert code == 2
+    assert "Known: methods, models, tasks." in err
+
+
+def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
+    for part, shade in (("train", 40), ("test", 60)):
+        for name, extra in (("dark", 0), ("light", 150)):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for k in range(10):
+                pixels = np.full((8, 8, 3), shade + extra + k, "uint8")
+                Image.fromarray(pixels).save(folder / f"{k}.png")
+    given = ("--task", "folder", "--data-dir", tmp_path, "--epochs", "1", "--seeds", "0")
+    own = ("--task-options", "channels=1", "validation_share=0.5")
+    run = tmp_path / "run"
+    code, _, err = main("train", *given, *own, "--model", "lenet5", "--out", run)
+    assert code == 0, err
+    facts = json.loads((run / "results.json").read_text())["task"]
+    assert (facts["train"], facts["validation"]) == (10, 10)
+    assert keras.models.load_model(run / "model.keras").input_shape == (None, 8, 8, 1)
+    code, _, err = main("train", *given, "--task-options", "chanels=1")
+    assert code == 2
+    assert "Unknown option of task 'folder': 'chanels'. Did you mean 'channels'" in err
+    code, _, err = main("train", *given, "--task-options", "image_size=8", "--image-size", "8")
+    assert code == 2
+    assert "`task_options` gives 'image_size', which has an option itself" in err
+
+
 # --- help ---
 
 
@@ -178,7 +215,9 @@ def test_list_names_everything(main):
 def test_help_shows_every_field_with_its_explanation(main, command):
     code, out, err = main(command, "--help")
     assert (code, err) == (0, "")
-    positional = {"export": ["MODEL", "FOLDER"], "evaluate": ["MODEL"], "report": ["RUN ..."]}
+    positional = {"export": ["MODEL", "FOLDER"], "evaluate": ["MODEL"], "report": ["RUN ..."]} | {
+        "list": ["KIND"]
+    }
     shown = positional.get(command, [])
     fields = [field.name for field in dataclasses.fields(cli.COMMANDS[command])]
     shown = shown + [f"--{name.replace('_', '-')}" for name in fields[len(shown) :]]

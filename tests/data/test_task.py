@@ -1,5 +1,7 @@
 """Splits and tasks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -81,9 +83,24 @@ def test_the_registry_names_the_nearest_task_and_option():
         data.load("digit")
     with pytest.raises(ValueError, match=r"option of task 'digits': 'sede'\. Did you mean 'seed'"):
         data.load("digits", sede=1)
-    assert data.options_of("mnist") == ("data_dir", "seed")
+    assert data.options_of("mnist") == {"data_dir": None, "seed": 0}
 
 
 @pytest.mark.parametrize("name", data.TASKS)
 def test_every_loader_takes_a_seed(name):
     assert "seed" in data.options_of(name)
+
+
+def test_a_task_is_one_function_and_one_entry(monkeypatch):
+    """Its arguments are its options: all else, errors too, is made from them."""
+    digits = data.load("digits")
+
+    def few(*, seed=0, share=0.5):
+        rows = np.arange(int(share * len(digits.train)))
+        return dataclasses.replace(digits, name=f"few {seed}", train=digits.train.rows(rows))
+
+    monkeypatch.setitem(data.TASKS, "few", few)
+    task = data.load("few", share=0.1)
+    assert (task.name, len(task.train)) == ("few 0", 114)
+    with pytest.raises(ValueError, match=r"Unknown option of task 'few': 'shard'.*'share'"):
+        data.load("few", shard=0.1)

@@ -1,6 +1,7 @@
 """Metrics by hand, by invariance and against a slow bootstrap."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,10 @@ def test_an_interval_that_costs_much_has_few_resamples(monkeypatch):
     logits, labels = answers()
     evaluate(logits, labels, resamples=30)
     assert len(asked) == 1 + 7
+
+
+def test_every_metric_is_written_about():
+    page = Path(__file__).parents[2] / "docs" / "evaluation.md"
+    table = page.read_text().partition("## Quality")[2].partition("##")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(METRICS)

@@ -14,7 +14,7 @@ from keras import layers
 
 from kd_keras import export
 from kd_keras.evaluation.cost import file_bytes
-from kd_keras.export import writing
+from kd_keras.export import exporting
 
 SHAPE = (8, 8, 3)
 
@@ -160,14 +160,14 @@ def test_a_16_bit_model_answers_in_32_bits(dtype, tmp_path):
 
 
 def test_what_may_differ_is_rounding_and_no_more(model):
-    assert writing._tolerance(model) == 1e-4
-    assert writing._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
+    assert exporting._tolerance(model) == 1e-4
+    assert exporting._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
     for largest, tolerance, allowed in ((0.5, 1e-4, 1e-4), (8.0, 1e-4, 8e-4), (-8.0, 2e-2, 0.16)):
         want = np.array([[largest, 0.0]])
-        assert writing._compare(want, want + 0.9 * allowed, tolerance) <= allowed
+        assert exporting._compare(want, want + 0.9 * allowed, tolerance) <= allowed
         for wrong in (1.1 * allowed, np.nan):
-            with pytest.raises(RuntimeError, match="does not answer as the model does"):
-                writing._compare(want, want + wrong, tolerance)
+            with pytest.raises(RuntimeError, match="does not predict as the model does"):
+                exporting._compare(want, want + wrong, tolerance)
 
 
 def test_a_full_disk_is_one_sentence_that_names_the_export(model, tmp_path, small_files):
@@ -283,3 +283,41 @@ def test_a_folder_that_cannot_be_written_to_is_named(model, tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match=tmp_path.name):
         export.saved_model(model, tmp_path / "student")
+
+
+def test_a_format_is_one_entry_of_the_registry(model, tmp_path, monkeypatch):
+    """It is written, loaded by its own script alone, compared and renamed as any other."""
+    script = tmp_path / "loader.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        "held = np.load(sys.argv[1] + '/table.npz')\n"
+        "assert not [name for name in sys.modules if name.startswith(('kd_keras', 'tensorflow'))]\n"
+        "images = np.load(sys.argv[3]).reshape(-1, held['kernel'].shape[0])\n"
+        "np.save(sys.argv[4], images @ held['kernel'] + held['bias'] + float(held['off']))\n"
+    )
+    off = [0.0]
+
+    def write(model, folder, signature, class_names):
+        kernel, bias = model.layers[-1].get_weights()
+        np.savez(folder / "table.npz", kernel=kernel, bias=bias, off=off[0])
+
+    def check(target):
+        if (target / "other").exists():
+            raise FileExistsError(f"{target} holds another's file")
+
+    table = export.ExportFormat("table", write, script, check, ("table.npz",))
+    monkeypatch.setitem(export.FORMATS, "table", table)
+    linear = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(4)])
+    made = export.export(linear, tmp_path / "out", "table")
+    assert (made.format, made.same_predictions, made.sample) == ("table", True, "drawn")
+    assert os.listdir(tmp_path / "out") == ["table.npz"]
+    off[0] = 3.0
+    with pytest.raises(RuntimeError, match="does not predict as the model does"):
+        export.export(linear, tmp_path / "second", "table")
+    assert not (tmp_path / "second").exists()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "other").touch()
+    with pytest.raises(FileExistsError, match="another's file"):
+        export.export(linear, tmp_path / "taken", "table")
+    with pytest.raises(ValueError, match=r"Unknown format 'tabel'. Did you mean 'table'"):
+        export.export(linear, tmp_path / "third", "tabel")

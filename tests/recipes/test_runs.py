@@ -128,6 +128,18 @@ def test_what_a_kill_left_of_a_finished_run_is_cleared(out):
     assert names(out) == ["config.json", "environment.json", "metrics.jsonl", "results.json"]
 
 
+def test_a_run_of_before_a_setting_came_is_opened(out):
+    finished(out)
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("task_options") == []
+    path.write_text(json.dumps(config))
+    with RunFolder(TrainConfig(out=out)) as run:
+        assert run.results == {"models": {}}
+    with pytest.raises(FileExistsError, match="task_options"):
+        RunFolder(TrainConfig(out=out, task_options=("seed=1",)))
+
+
 def test_overwrite_runs_a_finished_run_anew(out):
     finished(out)
     with RunFolder(TrainConfig(out=out, overwrite=True)) as run:
@@ -244,7 +256,9 @@ def test_a_damaged_line_of_an_epoch_is_set_aside_and_the_sound_ones_are_kept(out
 
 def test_only_where_a_run_is_written_and_how_fast_is_not_compared():
     """A run that went on with another temperature would be no run of either."""
-    assert set(NOT_COMPARED) == {"out", "export", "overwrite", "cache_dir", "cache_limit_gb"}
+    assert set(NOT_COMPARED) == {
+        *("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb")
+    }
 
 
 def test_a_file_in_the_folders_place_is_an_error(out):

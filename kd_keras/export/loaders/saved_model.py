@@ -1,9 +1,9 @@
-"""Load a SavedModel as a stranger would: run by `export` as a script, in a new process.
+"""Load a SavedModel without this library: run by `export` as a script, in a new process.
 
 Nothing but TensorFlow and NumPy is imported, so an export that leans on Keras or on this
 library fails here.
 
-    python -P verification.py <folder> <signature> <images.npy> <logits.npy>
+    python -P saved_model.py <folder> <signature> <images.npy> <logits.npy>
 """
 
 import sys

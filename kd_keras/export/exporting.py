@@ -1,12 +1,11 @@
-"""Exported models: written whole, and only after a new process gave the same answers."""
+"""`export`: a model is written whole, and only after a new process gave the same predictions."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.evaluation.cost import file_bytes
+from kd_keras.export.formats import FORMATS
 from kd_keras.models.heads import refuse_probabilities
+from kd_keras.utils.checks import lookup
 from kd_keras.utils.files import whole_folder
 
 BATCH = 64
-# the names that a SavedModel has in its folder
-OURS = (
-    *("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"),
-    *("variables", "assets", "assets.extra"),
-)
 RELOAD_SECONDS = 600.0
 
 
@@ -52,53 +48,52 @@ class Export:
     same_predictions: bool
 
 
-def saved_model(
+def export(
     model: keras.Model,
     path: str | os.PathLike[str],
+    format: str = "saved_model",
     *,
     sample: Any = None,
     class_names: Sequence[str] | None = None,
     signature: str = "classify",
     tolerance: float | None = None,
 ) -> Export:
-    """Write `model` as a TensorFlow SavedModel that needs neither Keras nor this library.
+    """Write `model` for deployment, load it back in a new process, and compare the two.
 
-    Its signature, also there as `"serving_default"`, takes `image`, float32 of shape
-    `(n, height, width, channels)`, raw pixels in 0..255, and answers with `logits` and
-    `probabilities`, both float32 of shape `(n, classes)`, whatever precision the model computes
-    in. Each weight is stored once.
-
-    The files are written beside `path`, loaded in a new process that imports TensorFlow alone,
-    and compared with the model on the sample; both compute on the CPU, so that the rounding of
-    an accelerator is not taken for a fault. Only then do they take the name `path`.
+    The files are written beside `path`, loaded in a new process by the format's own runtime, and
+    compared with the model on the sample; both compute on the CPU, so that the rounding of an
+    accelerator is not taken for a fault. Only then do they take the name `path`.
 
     Args:
         model: a model of one image that returns logits.
-        path: the folder; an earlier SavedModel there is replaced. What else lies in it stays.
+        path: the folder; an earlier export of this format there is replaced. What else lies in it
+            stays.
+        format: a name in `FORMATS`.
         sample: images to compare on, shape `(n, height, width, channels)`, raw pixels, any
-            number type; by default 16 images drawn with a fixed seed.
-        class_names: kept in `assets.extra/class_names.json`, one name a class.
-        signature: the name to call the function by.
+            number type; by default 16 random images of a fixed seed.
+        class_names: kept beside the model, one name per class.
+        signature: the name to call the function by, in a format that names it.
         tolerance: the largest difference of a logit, as a share of the largest logit or of one,
             whichever is more; by default 1e-4, or 2e-2 for a model that computes in 16 bits.
 
     Raises:
         TypeError: `model` is not a Keras model.
-        ValueError: a model without one input and one output of shape `(batch, classes)`, one
-            that ends in softmax, a sample of another shape, or a wrong number of class names.
-        FileExistsError: a file, or a folder that is no SavedModel, lies at `path`.
+        ValueError: an unknown format, a model without one input and one output of shape
+            `(batch, classes)`, one that ends in softmax, a sample of another shape, or a wrong
+            number of class names.
+        FileExistsError: a file, or a folder that holds something else, lies at `path`.
         NotADirectoryError, PermissionError: no folder can be made there.
         OSError: the disk is full; it names `path`. Nothing is left.
-        RuntimeError: the export could not be loaded, or answered otherwise. Nothing is left.
+        RuntimeError: the export could not be loaded, or predicts otherwise. Nothing is left.
 
     Example:
         ```python
-        made = saved_model(student, "saved_models/student", sample=x_test[:100])
+        made = export(student, "saved_models/student", sample=x_test[:100])
         loaded = tf.saved_model.load(made.path)
         loaded.signatures["classify"](image=images)["probabilities"]
         ```
     """
-    target = Path(path)
+    target, form = Path(path), lookup("format", FORMATS, format)
     _check_model(model)
     images = _checked_sample(model.input_shape, sample)
     if class_names is not None and len(class_names) != model.output_shape[-1]:
@@ -108,16 +103,16 @@ def saved_model(
         )
     if tolerance is None:
         tolerance = _tolerance(model)
-    check_target(target)
-    with whole_folder(target, ours=OURS) as folder:
-        _write(model, folder, signature, class_names)
-        want = _answers_of(model, images)
-        got = _answers_of_export(folder, signature, images)
+    check_target(target, format)
+    with whole_folder(target, ours=form.names) as folder:
+        form.write(model, folder, signature, class_names)
+        want = _logits_of(model, images)
+        got = _logits_of_export(form.load, folder, signature, images)
         difference = _compare(want, got, tolerance)
         size = file_bytes(folder)
     return Export(
         path=str(target),
-        format="saved_model",
+        format=format,
         bytes=size,
         signature=signature,
         examples=len(images),
@@ -127,80 +122,51 @@ def saved_model(
     )
 
 
-FORMATS: dict[str, Callable[..., Export]] = {"saved_model": saved_model}
+def saved_model(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Export:
+    """Write `model` as a TensorFlow SavedModel, which needs neither Keras nor this library.
 
-
-def predict(path: str | os.PathLike[str], images: Any) -> dict[str, np.ndarray]:
-    """The answers of an exported SavedModel.
+    Its signature, also there as `"serving_default"`, takes `image`, float32 of shape
+    `(n, height, width, channels)`, raw pixels in 0..255, and returns `logits` and
+    `probabilities`, both float32 of shape `(n, classes)`, whatever precision the model computes
+    in. Each weight is stored once, and class names in `assets.extra/class_names.json`.
 
     Args:
-        path: the folder.
-        images: shape `(n, height, width, channels)`, raw pixels in 0..255.
+        model, path: as in `export`.
+        options: `sample`, `class_names`, `signature` and `tolerance` of `export`.
 
-    Returns:
-        `{"logits", "probabilities"}`, float32 of shape `(n, classes)`.
+    Raises:
+        As `export`.
     """
-    loaded = tf.saved_model.load(os.fspath(path))
-    function = loaded.signatures["serving_default"]
-    images = np.asarray(images, np.float32)
-    starts = range(0, len(images), BATCH)
-    parts = [function(image=tf.constant(images[i : i + BATCH])) for i in starts]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return export(model, path, "saved_model", **options)
 
 
-def _write(
-    model: keras.Model, folder: Path, signature: str, class_names: Sequence[str] | None
-) -> None:
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), name="image")])
-    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = tf.cast(model(image, training=False), tf.float32)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
+def check_target(target: Path, format: str = "saved_model") -> None:
+    """Refuse before anything heavy what could not be written, or would be lost.
 
-    function = classify.get_concrete_function()
-    # a module of what the function uses: Keras' own tracking would store every weight a second time
-    module = tf.Module()
-    module.weights = list(function.variables)
-    module.resources = _resources(model)
-    signatures = {signature: function, "serving_default": function}
-    try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
-    except AssertionError as error:  # TensorFlow's, for what is used and not found
-        raise RuntimeError(
-            f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
-            f"it an attribute of the layer that uses it, such as `self.table`. TensorFlow says: "
-            f"{error}"
-        ) from error
-    if class_names is not None:
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        names = [str(name) for name in class_names]
-        (extra / "class_names.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
+    Raises:
+        ValueError: an unknown format.
+        FileExistsError, NotADirectoryError, PermissionError: as `export`.
+    """
+    form = lookup("format", FORMATS, format)
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")
+    form.check(target)
+    existing = next(parent for parent in target.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise NotADirectoryError(f"`path` lies under a file: {existing}")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(f"`path` lies in a folder that cannot be written to: {existing}")
 
 
-def _resources(model: keras.Model) -> list[Any]:
-    """What a model's layers hold beside variables, such as lookup tables, at any depth."""
-    resource = tf.saved_model.experimental.TrackableResource
-    return [held for held in _Held(model).descendants() if isinstance(held, resource)]
-
-
-class _Held(tf.train.TrackableView):
-    """What a SavedModel would hold of a model. TensorFlow's own view is of a checkpoint."""
-
-    @classmethod
-    def children(cls, obj, save_type="savedmodel", **kwargs):
-        return super().children(obj, save_type, **kwargs)
-
-
-def _answers_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
+def _logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
     with tf.device("/CPU:0"):
         starts = range(0, len(images), BATCH)
         parts = [model(tf.constant(images[i : i + BATCH]), training=False) for i in starts]
     return np.concatenate([tf.cast(part, tf.float32) for part in parts])
 
 
-def _answers_of_export(folder: Path, signature: str, images: np.ndarray) -> np.ndarray:
+def _logits_of_export(script: Path, folder: Path, signature: str, images: np.ndarray) -> np.ndarray:
     """Logits of the export, computed on the CPU by a new process."""
-    script = Path(__file__).with_name("verification.py")
     # an accelerator's memory may be all in use by this process
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryDirectory() as scratch:
@@ -214,7 +180,7 @@ def _answers_of_export(folder: Path, signature: str, images: np.ndarray) -> np.n
             )
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(
-                f"The export did not answer within {RELOAD_SECONDS:g} s in a new process."
+                f"The export did not finish within {RELOAD_SECONDS:g} s in a new process."
             ) from error
         if done.returncode:
             raise RuntimeError(f"The export failed in a new process:\n{done.stderr[-2000:]}")
@@ -227,7 +193,7 @@ def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
     allowed = tolerance * max(1.0, float(np.abs(want).max()))
     if not difference <= allowed:  # a NaN is not small enough
         raise RuntimeError(
-            f"The export does not answer as the model does: logits differ by {difference:g} over "
+            f"The export does not predict as the model does: logits differ by {difference:g} over "
             f"{len(want)} images, where {allowed:g} is allowed. Nothing was written."
         )
     return difference
@@ -266,17 +232,3 @@ def _checked_sample(shape: tuple, sample: Any) -> np.ndarray:
             f"`model`, n at least 1. Received: shape {images.shape}"
         )
     return images
-
-
-def check_target(target: Path) -> None:
-    """Refuse before anything heavy what could not be written, or would be lost."""
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")
-    seen = target.exists() and any(not path.name.startswith(".") for path in target.iterdir())
-    if seen and not (target / "saved_model.pb").exists():
-        raise FileExistsError(f"`path` is a folder that holds something else: {target}")
-    existing = next(parent for parent in target.absolute().parents if parent.exists())
-    if not existing.is_dir():
-        raise NotADirectoryError(f"`path` lies under a file: {existing}")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise PermissionError(f"`path` lies in a folder that cannot be written to: {existing}")
