@@ -4,6 +4,7 @@
 in memory or on disk; `join` finds rows by index in the library's own pipelines.
 """
 
+from kd_keras.cache.build import ChangingTeacher
 from kd_keras.cache.disk import DamagedCache
 from kd_keras.cache.encoding import Float16, Float32, Storage, TopK, as_storage
 from kd_keras.cache.inventory import Entry, entries, prune, verify
@@ -17,10 +18,8 @@ from kd_keras.cache.policy import (
     fits,
     rows,
 )
-from kd_keras.cache.probe import ChangingTeacher
 from kd_keras.cache.rows import InMemory, Stored
-from kd_keras.cache.stream import Stream
-from kd_keras.cache.transfer import Arrays, SplitViews, TransferSet, pixel_fingerprints
+from kd_keras.cache.transfer import Arrays, SplitViews, Stream, TransferSet, pixel_fingerprints
 from kd_keras.teachers import CachedTeacher
 
 __all__ = [

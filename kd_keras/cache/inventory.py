@@ -14,8 +14,7 @@ from filelock import FileLock, Timeout
 
 from kd_keras.cache import disk
 from kd_keras.cache.build import BUILDING
-from kd_keras.cache.disk import DamagedCache
-from kd_keras.cache.writers import PROGRESS
+from kd_keras.cache.disk import PROGRESS, DamagedCache
 from kd_keras.utils.checks import positive
 from kd_keras.utils.files import MARK, clear, is_ours
 

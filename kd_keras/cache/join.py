@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from kd_keras.cache.policy import Cache
 from kd_keras.cache.rows import Stored, of_arrays
-from kd_keras.cache.stream import Stream
-from kd_keras.cache.transfer import BATCH, check_views, pixel_fingerprints
+from kd_keras.cache.transfer import BATCH, Stream, check_views, pixel_fingerprints
 from kd_keras.data.augmentation import AUGMENTATIONS, MIXUP, Augmentation
 from kd_keras.models.taps import input_spec
 from kd_keras.teachers import TeacherSource, as_source

@@ -9,8 +9,7 @@ import tensorflow as tf
 
 from kd_keras.cache.encoding import Float32
 from kd_keras.cache.request import Column
-from kd_keras.cache.stream import CHANGED
-from kd_keras.cache.transfer import pixel_fingerprints
+from kd_keras.cache.transfer import CHANGED, pixel_fingerprints
 
 BLOCK = 8192  # rows decoded at a time where all are wanted
 OTHER_PIXELS = (

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import kd_keras as kd
-from kd_keras.cache import writers
+from kd_keras.cache import disk
 
 
 class Slow(kd.cache.Arrays):
@@ -29,7 +29,7 @@ if __name__ == "__main__":
     DIRECTORY, JOURNAL, COUNT, SECONDS = *sys.argv[1:3], int(sys.argv[3]), float(sys.argv[4])
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("kd_keras").setLevel(logging.INFO)
-    writers.FLUSH_SECONDS = 0.0
+    disk.FLUSH_SECONDS = 0.0
     keras.utils.set_random_seed(0)
     inputs = keras.Input((6,))
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(inputs))

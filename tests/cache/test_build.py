@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import kd_keras as kd
-from kd_keras.cache import Arrays, Stream, TransferSet, inventory, writers
+from kd_keras.cache import Arrays, Stream, TransferSet, disk, inventory
 from kd_keras.cache.request import make_request
 
 BUILDER = Path(__file__).with_name("builder.py")
@@ -131,8 +131,8 @@ class Interrupted(Arrays):
 @pytest.fixture
 def partial(teacher, x, on_disk, monkeypatch):
     """The folder of a build that ended after two of four batches."""
-    monkeypatch.setattr(writers, "FLUSH_SECONDS", 0.0)
-    monkeypatch.setattr(writers, "CHUNK_BYTES", 5 * 20)
+    monkeypatch.setattr(disk, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "CHUNK_BYTES", 5 * 20)
     images = Interrupted(x, after=2)
     with pytest.raises(Stop):
         on_disk().open(teacher, images)
@@ -180,14 +180,14 @@ def test_a_torn_build_is_thrown_away_with_a_message(tear, partial, teacher, x, o
 
 
 def test_a_build_of_other_chunks_is_thrown_away(partial, teacher, x, on_disk, caplog, monkeypatch):
-    monkeypatch.setattr(writers, "CHUNK_BYTES", 7 * 20)
+    monkeypatch.setattr(disk, "CHUNK_BYTES", 7 * 20)
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         on_disk().open(teacher, Arrays(x, 4))
     assert "it was begun with other settings" in caplog.text
 
 
 def test_a_pipeline_is_taken_up_whatever_its_order(teacher, x, on_disk, slices, monkeypatch):
-    monkeypatch.setattr(writers, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(disk, "FLUSH_SECONDS", 0.0)
 
     class Counted(Stream):
         asked, after = 0, 2

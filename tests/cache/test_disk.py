@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kd_keras as kd
-from kd_keras.cache import Arrays, writers
+from kd_keras.cache import Arrays, disk
 from kd_keras.cache.disk import DamagedCache, read_meta, signed
 from kd_keras.cache.request import make_request
 
@@ -18,7 +18,7 @@ from kd_keras.cache.request import make_request
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Five rows a chunk, so that sixteen rows are four chunks."""
-    monkeypatch.setattr(writers, "CHUNK_BYTES", 5 * 20)
+    monkeypatch.setattr(disk, "CHUNK_BYTES", 5 * 20)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_changed_pixels_under_the_same_key_are_noticed(teacher, x, on_disk, capl
 def test_above_a_size_some_chunks_are_checked_and_always_the_ends(teacher, x, on_disk, monkeypatch):
     from kd_keras.cache import disk
 
-    monkeypatch.setattr(writers, "CHUNK_BYTES", 20)  # a row a chunk
+    monkeypatch.setattr(disk, "CHUNK_BYTES", 20)  # a row a chunk
     monkeypatch.setattr(disk, "CHECKED_BYTES", 0)
     monkeypatch.setattr(disk, "SAMPLE", 0)
     images = Arrays(x)

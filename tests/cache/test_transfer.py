@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import kd_keras as kd
 from kd_keras.cache import Arrays, SplitViews, Stream, pixel_fingerprints
-from kd_keras.cache.stream import ChangedImages, _Seen
+from kd_keras.cache.transfer import ChangedImages, _Seen
 from kd_keras.data.pipeline import Epochs
 from kd_keras.data.task import Split
 
