@@ -8,7 +8,7 @@ from kd_keras.utils.checks import positive_int
 
 
 class Configured:
-    """What Keras needs to bring a dataclass back from its configuration."""
+    """A mixin that lets Keras save a dataclass as a configuration and restore it."""
 
     def get_config(self) -> dict:
         return dataclasses.asdict(self)  # type: ignore[call-overload]
@@ -21,7 +21,7 @@ class Configured:
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Linear(Configured):
-    """From `start` at epoch 0 to `end` at epoch `epochs - 1`, and `end` from there on.
+    """A linear change from `start` at epoch 0 to `end` at epoch `epochs - 1`; `end` afterwards.
 
     Example:
         >>> from kd_keras.schedules import Linear
@@ -41,7 +41,7 @@ class Linear(Configured):
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Ramp(Configured):
-    """`start` before epoch `first`, then linearly on, and `end` from epoch `last` on.
+    """`start` before epoch `first`, then a linear change, and `end` from epoch `last` on.
 
     The weight of soft targets in FitNets is `Ramp(4.0, 1.0, first=5, last=400)` on CIFAR and
     `Ramp(4.0, 0.0, first=5, last=150)` on MNIST (Romero et al., 2015).
@@ -74,17 +74,17 @@ class Ramp(Configured):
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Steps(Configured):
-    """`values[k]` from epoch `boundaries[k - 1]` on: one more value than boundaries.
+    """A step function: `values[k]` from epoch `boundaries[k - 1]` on.
 
-    Early-stopped distillation, plain training from epoch 60 on, is
-    `alpha=Steps((0.1, 1.0), (60,))` (Cho and Hariharan, 2019).
+    There is one more value than there are boundaries. Early-stopped distillation, with plain
+    training from epoch 60 on, is `alpha=Steps((0.1, 1.0), (60,))` (Cho and Hariharan, 2019).
     """
 
     values: tuple[float, ...]
     boundaries: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        # Keras gives lists back when it loads a configuration
+        # Keras returns lists when it loads a configuration
         object.__setattr__(self, "values", tuple(self.values))
         object.__setattr__(self, "boundaries", tuple(self.boundaries))
         if len(self.values) != len(self.boundaries) + 1:
@@ -102,10 +102,10 @@ class Steps(Configured):
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Drops(Configured):
-    """`start`, multiplied by `factor` each time that `every` epochs have passed.
+    """`start`, multiplied by `factor` each time `every` epochs have passed.
 
-    A shortened schedule drops earlier, and not only ends earlier: 200 epochs with a drop every 60,
-    50 with a drop every 15.
+    A shortened schedule does not just end earlier, it also drops earlier: 200 epochs with a drop
+    every 60 become 50 epochs with a drop every 15.
 
     Example:
         >>> from kd_keras.schedules import Drops
@@ -125,10 +125,10 @@ class Drops(Configured):
 
 
 def restored(value):
-    """What Keras made a configuration of, such as a schedule; anything else as it is."""
+    """Restore an object, such as a schedule, from its configuration; return anything else as is."""
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def value_at(value, epoch: int) -> float:
-    """A number as it is; a schedule's value at `epoch`."""
+    """Return a number as is, or a schedule's value at `epoch`."""
     return float(value(epoch)) if callable(value) else value

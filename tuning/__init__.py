@@ -1,1 +1,1 @@
-"""KerasTuner searches over what makes a distilled student good."""
+"""Hyper-parameter searches for distillation, with KerasTuner."""

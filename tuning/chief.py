@@ -1,4 +1,4 @@
-"""The chief of a search: an oracle that many workers ask, whose memory survives a kill."""
+"""The chief of a search: an oracle shared by many workers, whose state survives a kill."""
 
 import contextlib
 import io
@@ -24,29 +24,29 @@ from tuning.wire import GONE, OVER, SEARCHING
 log = logging.getLogger("kd_keras.tuning")
 
 LEASE = 60.0  # seconds without a beat after which a worker's trial is given to another one
-TRIES = 3  # of a trial whose workers die; what kills three has its reasons
+TRIES = 3  # of a trial whose workers die: after three deaths it counts as failed
 RUNNING, IDLE, STOPPED, INVALID, FAILED = "RUNNING", "IDLE", "STOPPED", "INVALID", "FAILED"
 
 
 class Chief:
-    """Hands out an oracle's trials, and knows who has which.
+    """A chief, which hands out an oracle's trials and knows which worker has which.
 
-    The numbers that KerasTuner's messages carry are float32, and they carry no traceback. So
-    scores and tracebacks are read where the worker has written them, in the trial's folder.
+    KerasTuner's messages carry numbers as float32, and no traceback. Scores and tracebacks are
+    therefore read from the trial's folder, where the worker has written them.
 
     Args:
-        oracle: as new.
-        trials: what lies on disk.
-        calls: those of the same search before a kill; they are repeated.
-        metric: that trials are scored by.
+        oracle: a new oracle.
+        trials: the trials' files on disk.
+        calls: the calls of the same search before a kill; they are repeated.
+        metric: the metric that scores trials.
 
     Attributes:
         oracle: the oracle.
-        over: no trial is left, or the search has failed.
-        error: why it has failed.
+        over: True if no trial is left, or the search has failed.
+        error: the exception that ended the search, or None.
 
     Raises:
-        RuntimeError: the calls are not of this search.
+        RuntimeError: the calls belong to another search.
     """
 
     def __init__(self, oracle: keras_tuner.Oracle, trials: Trials, calls: Calls, metric: str):
@@ -54,17 +54,17 @@ class Chief:
         self.error: Exception | None = None
         self._trials, self._calls, self._metric = trials, calls, metric
         self._changed = threading.Condition(threading.RLock())
-        self._quiet = False  # the oracle has said that it has nothing, and heard nothing since
+        self._quiet = False  # the oracle had no trial to give, and nothing has ended since
         self._sessions: dict[str, str] = {}
         self._beats: dict[str, float] = {}
-        self.handed: dict[str, int] = {}  # trials by worker
-        oracle.max_retries_per_trial = TRIES - 1  # for those whose workers die alone
+        self.handed: dict[str, int] = {}  # number of trials by worker
+        oracle.max_retries_per_trial = TRIES - 1  # only for trials whose workers die
         self._repeat(calls.read())
 
-    # --- what workers ask ---
+    # --- calls by workers ---
 
     def create(self, tuner: str) -> Trial:
-        """A trial for a worker; one of status `IDLE` where it has to ask again later."""
+        """Return a trial for a worker, of status `IDLE` if the worker has to ask again later."""
         nothing = Trial(self.oracle.get_space(), status=STOPPED)
         with self._watched():
             held = self.oracle.ongoing_trials.get(tuner)
@@ -81,16 +81,16 @@ class Chief:
                 self._calls.write(call="create", tuner=tuner, trial=trial.trial_id, values=values)
                 self.handed[tuner] = self.handed.get(tuner, 0) + 1
                 return trial
-            if not full:  # it has looked for one, and has drawn numbers to that end
+            if not full:  # it has drawn random numbers in search of one
                 self._calls.write(call="create", tuner=tuner, trial=None, values=None)
             if trial.status == STOPPED and self.oracle.ongoing_trials:
-                trial.status = IDLE  # one of them may be lost, and then somebody has to be there
+                trial.status = IDLE  # one of them may be lost, and then needs another worker
             self.over = trial.status == STOPPED
             return trial
         return nothing
 
     def end(self, number: str, status: str) -> None:
-        """Hear that a trial is over. What is said of a trial that nobody has is left aside."""
+        """Record that a trial is over. A trial that no worker holds is ignored."""
         with self._watched():
             tuner = self._holder(number)
             if tuner is None:
@@ -112,7 +112,7 @@ class Chief:
                          score, values)  # fmt: skip
 
     def lost(self, tuner: str, why: str) -> None:
-        """Let a worker's trial be tried again: the worker is gone."""
+        """Record that a worker is gone, so that its trial is tried again."""
         with self._watched():
             trial = self.oracle.ongoing_trials.get(tuner)
             if trial is None:
@@ -125,7 +125,7 @@ class Chief:
                 log.warning("trial %s, by %s: %s It is tried again.", trial.trial_id, tuner, why)
 
     def heard(self, beat: dict[str, Any]) -> str:
-        """Answer a worker's beat. Waits for nothing: an oracle may think for long."""
+        """Answer a worker's beat, without waiting for the oracle, which may take long."""
         tuner, session = beat["tuner"], beat["session"]
         if beat["joins"] or tuner not in self._sessions:
             self._sessions[tuner] = session
@@ -136,35 +136,38 @@ class Chief:
         number = beat["trial"]
         trial = None if number is None else self.oracle.trials.get(number)
         if trial is not None and self.oracle.ongoing_trials.get(tuner) is not trial:
-            known = trial.status in (COMPLETED, FAILED)  # who else has it, has seen it through
+            known = trial.status in (COMPLETED, FAILED)  # another worker has completed it
             return OVER if self.over else SEARCHING if known else GONE
         return OVER if self.over else SEARCHING
 
-    # --- what the process of the chief does ---
+    # --- calls by the chief's own process ---
 
     def wait(self, seconds: float) -> None:
-        """Sleep until something has changed, or for so long."""
+        """Sleep until something has changed, or for at most `seconds`."""
         with self._changed:
             self._changed.wait(seconds)
 
     def expire(self) -> None:
-        """Miss the workers on other machines whose beats have stopped."""
+        """Give up the workers on other machines whose beats have stopped."""
         for tuner in [name for name in self.oracle.ongoing_trials if not name.startswith(LOCAL)]:
-            # after a kill of the chief they are given the time to find it again
+            # after a kill of the chief, workers get time to find it again
             last = self._beats.setdefault(tuner, time.monotonic())
             if time.monotonic() - last > LEASE:
                 self.lost(tuner, f"nothing was heard of it for {LEASE:.0f} seconds.")
 
     def alone(self) -> bool:
-        """Whether no worker on another machine is there."""
+        """Return True if no worker on another machine is connected."""
         now = time.monotonic()
         others = [last for name, last in self._beats.items() if not name.startswith(LOCAL)]
         return all(now - last > LEASE for last in others)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:
-        """One call at a time. One that fails ends the search: `error` is raised by whoever waits,
-        and the oracle is not asked again, whose own lock such a call leaves closed."""
+        """Run one call at a time.
+
+        A call that fails ends the search: the waiting process raises `error`, and the oracle is
+        not called again, since such a call leaves its lock closed.
+        """
         with self._changed:
             try:
                 yield
@@ -173,7 +176,7 @@ class Chief:
             finally:
                 self._changed.notify_all()
 
-    # --- what changes the oracle, now or in a repetition ---
+    # --- calls that change the oracle, the first time or repeated ---
 
     def _create(self, tuner: str) -> Trial:
         trial = self.oracle.create_trial(tuner)
@@ -186,24 +189,24 @@ class Chief:
             name = self.oracle.objective.name
             self.oracle.update_trial(number, {name: statistics.fmean(scores)})
         else:
-            status = FAILED  # by its hyper-parameters, and would fail again
+            status = FAILED  # because of its hyper-parameters: it would fail again
         trial.status, trial.message, self._quiet = status, message, False
         self.oracle.end_trial(trial)
 
     def _lost(self, tuner: str, why: str) -> None:
         trial = self.oracle.ongoing_trials[tuner]
         trial.status, trial.message, self._quiet = INVALID, f"{tuner}: {why}\n", False
-        with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner says how many tries are left
+        with contextlib.redirect_stdout(io.StringIO()):  # KerasTuner prints how many tries are left
             self.oracle.end_trial(trial)
 
     def _repeat(self, calls: list[dict[str, Any]]) -> None:
-        """Let a new oracle hear the calls of one that was killed."""
+        """Repeat on a new oracle the calls of one that was killed."""
         for place, call in enumerate(calls):
             if call["call"] == "create":
                 trial = self._create(call["tuner"])
                 if (trial.trial_id if trial.status == RUNNING else None) != call["trial"]:
                     raise RuntimeError(_foreign(call))
-                if call["values"] is not None:  # another processor may round otherwise
+                if call["values"] is not None:  # another processor may round differently
                     trial.hyperparameters.values = call["values"]
             elif call["call"] == "end":
                 if call["status"] == COMPLETED and self._outcome(call["trial"]) is None:
@@ -223,7 +226,7 @@ class Chief:
         for tuner in [name for name in self.oracle.ongoing_trials if name.startswith(LOCAL)]:
             self.lost(tuner, "it has ended with its chief.")
 
-    # --- what is known of a trial ---
+    # --- facts about a trial ---
 
     def _holder(self, number: str) -> str | None:
         ongoing = self.oracle.ongoing_trials.items()

@@ -1,4 +1,4 @@
-"""What a search is made of: one frozen dataclass, from which the command line is made too."""
+"""The config of a search: a frozen dataclass, which also defines the command line."""
 
 import dataclasses
 from pathlib import Path
@@ -15,15 +15,15 @@ from kd_keras.config import (
 )
 from kd_keras.utils.checks import positive, within
 
-TRIALS = 20  # of an oracle that would go on for ever
+TRIALS = 20  # of an oracle that would never stop by itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig):
-    """Search for the hyper-parameters of a distillation; judge the best ones on test.
+    """Search for the hyper-parameters of a distillation; evaluate the best ones on test.
 
-    Student, method, temperature, alpha and learning rate are the default setting: what a space
-    does not vary, and what the best setting is measured against.
+    Student, method, temperature, alpha and learning rate form the default setting. It fills in
+    what a space does not vary, and the best setting is compared with it.
 
     Example:
         >>> TuneConfig(oracle="hyperband", factor=2).folder.as_posix()
@@ -31,30 +31,30 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
     """
 
     temperature: float | None = None
-    """Of the default setting; the method's own default where not given."""
+    """Temperature of the default setting; the method's own default if not given."""
     alpha: float | None = None
-    """Of the default setting: weight of the labels, 1 is plain training, 0 the teacher alone; the
-    method's own if not given."""
+    """Weight of the labels in the default setting: 1 is plain training, 0 the teacher alone; the
+    method's own default if not given."""
     space: str = "kd"
-    """What is varied: kd, kd-grid, methods, student, methods=NAME,NAME, or FILE.py:FUNCTION."""
+    """Search space: kd, kd-grid, methods, student, methods=NAME,NAME, or FILE.py:FUNCTION."""
     oracle: str = "random"
-    """Who proposes settings: random, grid, bayesian or hyperband."""
+    """Oracle that proposes settings: random, grid, bayesian or hyperband."""
     trials: int | None = None
-    """Settings to try at the most: 20 where not given, for grid all; hyperband decides itself."""
+    """Most settings to try; 20 if not given, all for grid; hyperband decides by itself."""
     executions_per_trial: int = 1
-    """Trainings of each setting, with a seed each; its score is their mean."""
+    """Trainings per setting, each with its own seed; the score is their mean."""
     objective: str | None = None
-    """Metric on validation: accuracy, auc, balanced_accuracy, f1; the task's own if not given."""
+    """Validation metric: accuracy, auc, balanced_accuracy, f1; the task's own if not given."""
     seed: int = 0
-    """Of the search: of what is proposed, of the teacher's training and of the trials'."""
+    """Seed of the proposed settings, the teacher's training and the trials."""
     factor: int = 3
-    """hyperband: one in so many settings is trained further, so many times as long."""
+    """hyperband: one in `factor` settings is trained further, `factor` times as long."""
     hyperband_iterations: int = 1
-    """hyperband: how often all its brackets are run."""
+    """hyperband: number of times that all brackets are run."""
     out: Path | None = None
-    """Run folder; runs/<task>-tune where not given."""
+    """Run folder; runs/<task>-tune if not given."""
     overwrite: bool = False
-    """Replace a run folder of other settings, and run a finished one anew."""
+    """Replace a run folder of other settings, and repeat a finished run."""
 
     def __post_init__(self) -> None:
         check_budget(self)
@@ -81,12 +81,12 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
 
     @property
     def trial_seeds(self) -> tuple[int, ...]:
-        """One for each execution, the same for all trials: they start alike."""
+        """One seed per execution, the same for all trials."""
         return tuple(self.seed + number for number in range(self.executions_per_trial))
 
 
 def from_preset(preset: DistillConfig, smoke: bool = False) -> TuneConfig:
-    """A search with a preset's data, models and budget; its small form is small enough here."""
+    """Return a search with a preset's data, models and budget; `smoke` changes nothing further."""
     names = {field.name for field in dataclasses.fields(TuneConfig)} - {"out", "overwrite"}
     shared: dict[str, Any] = {k: v for k, v in vars(preset).items() if k in names}
     return TuneConfig(**shared)

@@ -1,4 +1,4 @@
-"""`python -m tuning.distributed`: a search by many workers, on one machine or several."""
+"""`python -m tuning.distributed`: a search with many workers, on one machine or several."""
 
 from kd_keras.cli import door
 

@@ -1,4 +1,4 @@
-"""The end of a search: what was chosen, trained anew on all but test, and judged on test once."""
+"""The end of a search: train the chosen settings on all but test, and evaluate them once."""
 
 import dataclasses
 import logging
@@ -12,8 +12,7 @@ from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Plan
 from kd_keras.recipes import grid, results
 from kd_keras.recipes.learners import deployed
-from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.predictions import Predictions
+from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -37,15 +36,15 @@ class Trained:
 
 
 class Final:
-    """Trains settings on train and validation, and judges them on test.
+    """The final trainings, on train and validation, and their evaluation on test.
 
-    Nothing is left to choose an epoch by: each setting is trained for the epochs that were best
-    in the search.
+    No data is left to choose an epoch by: each setting is trained for the number of epochs that
+    was best in the search.
 
     Args:
         config: the seeds and the budget.
-        task: without validation, see `data.task.without_validation`.
-        teacher: of the search.
+        task: the task without validation, see `data.task.without_validation`.
+        teacher: the teacher of the search.
         folder: the run folder.
         progress: shows bars.
     """
@@ -65,12 +64,12 @@ class Final:
         self.kept = Predictions(task)
 
     def train(self, role: str, setting: Setting, best_epoch: float) -> None:
-        """Train a setting for every seed; `"alone"` learns from labels alone.
+        """Train a setting for every seed; the role `"alone"` learns from labels alone.
 
         Args:
-            role: names it in the results.
-            setting: what is trained.
-            best_epoch: in the search, the mean over its executions.
+            role: its name in the results.
+            setting: the setting to train.
+            best_epoch: its best epoch in the search, as mean over the executions.
         """
         fit = self._trainer.alone if role == "alone" else self._trainer.taught
         epochs = max(1, round(best_epoch) - self._config.head_epochs)
@@ -85,10 +84,10 @@ class Final:
         self._trained[role] = Trained(setting, outcomes)
 
     def judged(self, teacher_outcome: Outcome) -> dict[str, Any]:
-        """The entries of the results: quality on test, and cost; saves the tuned student, and
-        what all answered.
+        """Return the entries of the results: quality on test, and cost.
 
-        It is that of the first seed: test must not choose, and nothing else is left to choose by.
+        Also save the predictions of all models, and the tuned student of the first seed: test
+        must not choose the seed, and there is nothing else to choose it by.
         """
         theirs = Predictor(self._teacher)(self._task.test)
         test = quality.evaluate(theirs, self._task.test.labels)
@@ -97,7 +96,7 @@ class Final:
         costs = cost.describe(self._teacher)
         name = grid.name_of_teacher(self._config)
         models = {"teacher": results.model_entry(name, costs, [entry])}
-        judges: dict[tuple, tuple] = {}  # those of one architecture share what is measured of it
+        judges: dict[tuple, tuple] = {}  # models of one architecture share a cost
         for role, trained in self._trained.items():
             spec, plan = trained.setting.student, self._plan(role, trained.setting)
             kind = (spec, None if plan is None else trained.setting.method)
@@ -110,7 +109,7 @@ class Final:
         return {role: models[role] for role in ("teacher", *self._trained)}
 
     def _plan(self, role: str, setting: Setting) -> Plan | None:
-        """The plan, if it deploys something else than the student."""
+        """Return the plan if it deploys something other than the student, else None."""
         plan = None if role == "alone" else grid.plan_of(setting)
         return plan if plan is not None and plan.changes_answer else None
 
@@ -136,12 +135,12 @@ class Final:
 
 
 def verdict(difference: dict[str, Any], best: Mapping[str, Any], trials: int) -> dict[str, Any]:
-    """What tuning was worth: the tuned setting against the default one, on test.
+    """Return the verdict on tuning: the tuned setting against the default one, on test.
 
     Args:
-        difference: between them, see `paired.difference`.
-        best: the row of the trial that was chosen.
-        trials: how many there were.
+        difference: their difference, see `paired.difference`.
+        best: the row of the chosen trial.
+        trials: the number of trials.
     """
     found = results.verdict(difference, WORDS)
     chosen = f"Best on validation, of {trials} trials: {best['trial']}, {in_words(best['values'])}."
@@ -149,7 +148,7 @@ def verdict(difference: dict[str, Any], best: Mapping[str, Any], trials: int) ->
 
 
 def _name(role: str) -> str:
-    """In logs and files: the same roles are trained in the search, on less."""
+    """Return a role's name in logs and files; the search trains the same roles on less data."""
     return f"{role}, all data"
 
 

@@ -1,4 +1,4 @@
-"""`DistillationModel`: what KerasTuner builds from hyper-parameters, a Distiller ready to fit."""
+"""`DistillationModel`: the KerasTuner hypermodel, which builds a Distiller ready to fit."""
 
 import dataclasses
 import tempfile
@@ -18,17 +18,17 @@ from tuning.space import Setting, Space
 
 
 class DistillationModel(keras_tuner.HyperModel):
-    """Builds the Distiller of a setting: for KerasTuner's own tuners, and for `get_best_models`.
+    """A hypermodel that builds Distillers, for KerasTuner's own tuners and `get_best_models`.
 
-    Each `build` gives a new Distiller, built and compiled, so that its weights can be saved and
-    loaded before it has seen a batch. A search of this package trains in shared ones, see
+    Each `build` returns a new Distiller, built and compiled, so that its weights can be saved and
+    loaded before it has seen a batch. This package's own search trains in shared Distillers, see
     `trials.Trainer`.
 
     Args:
         config: the default setting, and the seed of the students.
-        task: says the images' shape and the classes.
+        task: gives the shape of the images and the classes.
         teacher: a Keras model that returns logits.
-        space: what is varied; the config's where it is None.
+        space: the search space; None means the config's.
 
     Example:
         >>> import keras_tuner, kd_keras as kd
@@ -49,18 +49,18 @@ class DistillationModel(keras_tuner.HyperModel):
         self._space = space or spaces.find(config.space)
 
     def setting(self, hp: keras_tuner.HyperParameters) -> Setting:
-        """What the space makes of hyper-parameters.
+        """Return the setting that the space makes of hyper-parameters.
 
         Raises:
-            ValueError: for what is no setting, see `space.setting`.
+            ValueError: the result is no setting, see `space.setting`.
         """
         return spaces.setting(self._config, self._space(hp))
 
     def build(self, hp: keras_tuner.HyperParameters) -> Distiller:
-        """A new Distiller.
+        """Build a new Distiller.
 
         Raises:
-            ValueError: for methods, models or knobs that do not exist, or do not fit.
+            ValueError: a method, model or knob does not exist, or does not fit.
         """
         setting, config = self.setting(hp), self._config
         plan = grid.plan_of(setting)
@@ -73,20 +73,20 @@ class DistillationModel(keras_tuner.HyperModel):
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
-        # else Hyperband's promoted trials fail: what a checkpoint says of it finds no place
+        # else Hyperband's promoted trials fail: a checkpoint does not load into an unbuilt optimizer
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller
 
     def student(self, setting: Setting, seed: int, logits: int | None = None) -> keras.Model:
-        """A new student of a setting."""
+        """Build a new student of a setting."""
         name, knobs, weights = dataclasses.astuple(setting.student)
         return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
 
 
 def explored(model: DistillationModel, metric: str) -> list[dict[str, Any]]:
-    """All hyper-parameters of a space, those under conditions too, as JSON keeps them.
+    """Return all hyper-parameters of a space, conditional ones included, as plain JSON values.
 
-    Every branch of the space is built once: what does not fit fails here, and not between trials.
+    Every branch of the space is built once, so that a misfit fails here and not between trials.
 
     Raises:
         ValueError: as `DistillationModel.build`.

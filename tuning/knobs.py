@@ -1,8 +1,8 @@
-"""The knobs of each method that a search varies: over which range, and why that one.
+"""The knobs of each method that a search varies, and their ranges with sources.
 
-A method that is not here is varied by alpha and the learning rate alone. A weight of a whole method
-does in the end what alpha does. It is varied where alpha, between 0 and 1, does not reach far:
-where the authors' weight is large, or they choose it by the pair of networks.
+For a method that is not listed, only alpha and the learning rate are varied. The weight of a whole
+method has the same effect as alpha. It is varied only if alpha, between 0 and 1, does not reach far
+enough: if the authors' weight is large, or if they choose it by the pair of networks.
 """
 
 import dataclasses
@@ -11,12 +11,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """The values of one knob, drawn by their logarithm: a temperature or a weight counts by ratios.
+    """The range of one knob, sampled on a logarithmic scale.
 
     Attributes:
         low, high: the ends.
-        default: what the method takes of itself.
-        source: where default and ends come from.
+        default: the method's own default.
+        source: the source of default and ends.
     """
 
     low: float
@@ -25,12 +25,12 @@ class Range:
     source: str
 
     def of(self, hp: Any, name: str) -> float | None:
-        """A hyper-parameter of that name; None where it is inactive."""
+        """Declare a hyper-parameter `name`; return its value, or None if it is inactive."""
         return hp.Float(name, self.low, self.high, sampling="log", default=self.default)
 
 
 def around(default: float, source: str, factor: float = 10.0) -> Range:
-    """A value of a paper, and a factor on both sides.
+    """Return a range around a paper's value, a factor below and above it.
 
     Example:
         >>> around(25.0, "Tian et al. 2020").low
@@ -39,7 +39,7 @@ def around(default: float, source: str, factor: float = 10.0) -> Range:
     return Range(default / factor, default * factor, default, source)
 
 
-# from no softening to where soft targets are as good as logits: Hinton et al. (2015), section 2.1
+# from no softening to where soft targets amount to logits: Hinton et al. (2015), section 2.1
 TEMPERATURE = Range(
     1.0, 64.0, 4.0, "Hinton et al. 2015, section 2.1: from 1 to the limit of high T"
 )
@@ -73,7 +73,7 @@ KNOBS: dict[str, dict[str, Range]] = {
     },
     "hint": {"weight": around(100.0, "the code of Tian et al. 2020")},
     "fitnets": {
-        # its weight falls over the epochs, by the authors' schedule, and stays as it is
+        # not its weight, which follows the authors' schedule and falls over the epochs
         "temperature": Range(1.0, 16.0, 3.0, "Romero et al. 2015: 3"),
     },
     "at": {"weight": around(1000.0, "the code of Zagoruyko and Komodakis 2017")},

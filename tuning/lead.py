@@ -1,4 +1,4 @@
-"""A search whose trials are trained by many workers: KerasTuner's service, on our connection."""
+"""A search with many workers: KerasTuner's service over our own connection."""
 
 import logging
 import sys
@@ -18,11 +18,11 @@ from tuning.wire import Server
 
 log = logging.getLogger("kd_keras.tuning")
 
-TICK = 1.0  # seconds after which workers are looked for
+TICK = 1.0  # seconds between two looks at the workers
 
 
 class Service(OracleServicer):
-    """KerasTuner's service, over a chief. A worker's scores come by file, not by `UpdateTrial`."""
+    """KerasTuner's service over a chief. A worker's scores come by file, not by `UpdateTrial`."""
 
     def __init__(self, chief: Chief):
         super().__init__(chief.oracle)
@@ -43,12 +43,12 @@ class Service(OracleServicer):
 
 
 class Lead:
-    """Runs a search by workers: those that it starts, and those that join from elsewhere.
+    """A search run by workers: those that it starts, and those that join from elsewhere.
 
     Args:
-        server: where they find it.
-        count: how many workers are started on this machine.
-        words: of the command that each runs.
+        server: the server that workers connect to.
+        count: the number of workers to start on this machine.
+        words: the arguments of each worker's command.
     """
 
     def __init__(self, server: Server, count: int, words: Sequence[str] = ()):
@@ -58,10 +58,10 @@ class Lead:
     def __call__(
         self, oracle: keras_tuner.Oracle, trials: Trials, folder: RunFolder, metric: str
     ) -> None:
-        """Run the trials of a new oracle, or of one that was killed, to the last.
+        """Run all trials of an oracle; a search that was killed resumes.
 
         Raises:
-            RuntimeError: three trials failed one after the other, or no worker is left.
+            RuntimeError: three trials in a row failed, or no worker is left.
         """
         chief = Chief(oracle, trials, Calls(trials.search / "calls.jsonl"), metric)
         add = protos.get_service_grpc().add_OracleServicer_to_server

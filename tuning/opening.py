@@ -1,4 +1,4 @@
-"""What a search is made of, opened and checked before anything is trained."""
+"""The parts of a search, opened and checked before anything is trained."""
 
 import dataclasses
 from pathlib import Path
@@ -19,11 +19,11 @@ class Opened:
     """The parts of a search.
 
     Attributes:
-        config: as given.
-        task: all that is chosen on it is chosen by the objective.
-        space: what is varied, as a function.
-        varied: the same, as KerasTuner writes it.
-        digests: of data, files and space, see `RunFolder`.
+        config: the config, as given.
+        task: the task, whose metric is the objective.
+        space: the search space, as a function.
+        varied: the same space, as KerasTuner's list of hyper-parameters.
+        digests: fingerprints of data, files and space, see `RunFolder`.
     """
 
     config: TuneConfig
@@ -33,21 +33,23 @@ class Opened:
     digests: dict[str, str]
 
     def with_answers(self, work: Path) -> TuneConfig:
-        """The config, with the teacher's answers kept on disk: other processes, and the same
-        after a kill, open what is computed once."""
+        """Return the config with the teacher's predictions stored on disk.
+
+        They are computed once; other processes, and a resumed run, open them.
+        """
         where = self.config.cache_dir or work / "answers"
         return dataclasses.replace(self.config, cache_dir=where)
 
 
 def opened(config: TuneConfig, space: Space | None = None) -> Opened:
-    """Open the data, and check all words.
+    """Open the data, and check all names.
 
     Args:
-        config: says what is searched.
-        space: in place of the config's.
+        config: the config of the search.
+        space: replaces the config's space.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: words, data or a space that are wrong.
+        ValueError, FileNotFoundError, ConnectionError: a name, the data or the space is wrong.
     """
     oracles.check(config)
     chosen = space or spaces.find(config.space)
@@ -61,6 +63,6 @@ def opened(config: TuneConfig, space: Space | None = None) -> Opened:
 
 
 def _explored(config: TuneConfig, task: Task, space: Space) -> list[dict[str, Any]]:
-    """The whole space; each of its branches fits the teacher, which need not have learned yet."""
+    """Return the whole space. Its branches are checked against an untrained teacher."""
     teacher = setup.untrained_teacher(dataclasses.replace(config, teacher_weights=None), task)
     return explored(DistillationModel(config, task, teacher, space), task.metric)

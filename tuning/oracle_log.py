@@ -1,4 +1,4 @@
-"""What a search's oracle was asked, and what it was told: kept so that it can be told again."""
+"""The log of all calls that changed a search's oracle, so that they can be repeated."""
 
 import json
 import os
@@ -18,24 +18,24 @@ SHAPE = (
 
 
 class Calls:
-    """Calls that have changed an oracle, in their order: a line each, on disk before the answer.
+    """The calls that have changed an oracle, in order, one per line.
 
-    An oracle that hears them again, as new, says and knows what it did. KerasTuner's own
-    `oracle.json` does not: of a grid it forgets where it was, of a Gaussian process which points
-    it drew, and a kill may leave it half written.
+    A call is on disk before its answer is sent. Repeated on a new oracle, the calls lead to the
+    same state. KerasTuner's own `oracle.json` does not: it loses the position in a grid and the
+    points that a Gaussian process drew, and a kill may leave it half written.
 
     Args:
-        path: of the file.
+        path: the path of the file.
     """
 
     def __init__(self, path: Path):
         self._path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """Those that are whole. A kill may have torn the last, which nobody was answered.
+        """Return the complete calls. A kill may have cut off the last, which was never answered.
 
-        From one that is damaged on, all are forgotten: the file is kept under another name, and
-        the search goes on from there.
+        If a call is damaged, it and all later ones are dropped: the file is kept under another
+        name, and the search resumes from the calls before.
         """
         if not self._path.exists():
             return []
@@ -56,12 +56,12 @@ class Calls:
         return calls
 
     def keep(self, count: int) -> None:
-        """Forget all but the first so many."""
+        """Drop all but the first `count` calls."""
         lines = self._path.read_bytes().splitlines(keepends=True)
         os.truncate(self._path, sum(map(len, lines[:count])))
 
     def write(self, **call: Any) -> None:
-        """Append one."""
+        """Append a call."""
         with naming(self._path), self._path.open("a") as file:
             file.write(json.dumps(call) + "\n")
             file.flush()

@@ -1,4 +1,4 @@
-"""KerasTuner's oracles, by name: who proposes settings."""
+"""KerasTuner's oracles, which propose settings, by name."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,17 +14,17 @@ from tuning.config import TRIALS, TuneConfig
 
 OBJECTIVES = {name: metrics.METRICS[name] for name in metrics.choices()}
 
-ENDLESS = ("random", "bayesian")  # would go on for ever: these are told how many are enough
+ENDLESS = ("random", "bayesian")  # would never stop: these need a number of trials
 
 Make = Callable[..., keras_tuner.Oracle]
 
 
 class GridOracle(oracles.GridSearchOracle):
-    """KerasTuner's, for many workers too: the same settings in the same order.
+    """A grid search for many workers: KerasTuner's settings, in the same order.
 
-    KerasTuner finds the setting after a trial's when that trial has ended, in case it has brought
-    new hyper-parameters, so that from the third trial on one worker trains and the others wait.
-    Here the whole space is known beforehand.
+    KerasTuner finds the setting that follows a trial's only when that trial has ended, in case it
+    has added hyper-parameters. From the third trial on, one worker would train and the others
+    wait. Here the whole space is known beforehand.
     """
 
     def populate_space(self, trial_id):
@@ -35,8 +35,11 @@ class GridOracle(oracles.GridSearchOracle):
 
 
 class _Most(int):
-    """How many trials at the most, written in four digits: KerasTuner writes the names of trials
-    as wide as this, and a search that is given more trials must call those it has as before."""
+    """The largest number of trials, printed with four digits.
+
+    KerasTuner makes the names of trials as wide as this number, and they must not change when a
+    search is given more trials.
+    """
 
     def __str__(self) -> str:
         return f"{int(self):04d}"
@@ -68,7 +71,7 @@ ORACLES: dict[str, Make] = {
 
 
 def most_trials(oracle: str, trials: int | None) -> float:
-    """How many settings an oracle tries at the most.
+    """Return the largest number of settings that an oracle tries.
 
     Example:
         >>> most_trials("bayesian", None), most_trials("grid", None), most_trials("grid", 5)
@@ -78,10 +81,10 @@ def most_trials(oracle: str, trials: int | None) -> float:
 
 
 def extends(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a search of settings `before` is the beginning of one of settings `now`.
+    """Return True if a search with settings `before` is the beginning of one with settings `now`.
 
-    What these oracles propose does not depend on how many trials there will be: with more of them
-    and nothing else changed, a search begins with the trials that are there.
+    The oracles' proposals do not depend on the number of trials. If it grows and nothing else
+    changes, the search begins with the same trials.
 
     Example:
         >>> extends({"oracle": "random", "trials": 5}, {"oracle": "random", "trials": None})
@@ -108,19 +111,19 @@ def check(config: TuneConfig) -> None:
 
 
 def objective(metric: str) -> keras_tuner.Objective:
-    """What KerasTuner calls a metric on validation."""
+    """Return KerasTuner's objective for a metric on validation."""
     return keras_tuner.Objective(f"val_{metric}", direction="max")
 
 
 def make(config: TuneConfig, metric: str) -> keras_tuner.Oracle:
-    """The oracle of a config, as new.
+    """Make the oracle of a config.
 
-    A trial that fails is not tried again: what failed once by its hyper-parameters fails again.
+    A failed trial is not tried again, since its hyper-parameters would make it fail again.
     """
     made = lookup("oracle", ORACLES, config.oracle)(
         config,
         objective=objective(metric),
-        seed=config.seed + 1,  # KerasTuner takes a seed of 0 for none, and draws one
+        seed=config.seed + 1,  # KerasTuner takes a seed of 0 for none, and draws a random one
     )
-    made.verbose = 0  # its messages go to standard output, where results go
+    made.verbose = 0  # its messages would go to standard output, among the results
     return made

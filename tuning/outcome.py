@@ -1,4 +1,4 @@
-"""What comes out of a search: its trials as rows, as a DataFrame, as a file."""
+"""The trials of a search as rows, as a DataFrame and as a CSV file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +18,14 @@ ROW = {"trial": str, "status": str, "values": dict}
 
 
 def rows(oracle: keras_tuner.Oracle, trials: Trials) -> list[dict[str, Any]]:
-    """Every trial of a search that is over, in the order of their ids.
+    """Return one row per trial of a finished search, in the order of their ids.
 
     Returns:
-        `trial`, `status`, `values` (its hyper-parameters), of one that Hyperband has promoted
-        `goes_on_from` (the trial it comes from), and of a completed one `score` (mean,
-        std, n over its executions), `epochs`, `best_epoch` (mean over them), `seconds` (their sum,
-        from the first epoch on) and `executions`; of a failed one `message`, the traceback.
+        Rows of `trial`, `status` and `values` (its hyper-parameters). A trial that Hyperband has
+        promoted also has `goes_on_from` (the trial it continues). A completed trial has `score`
+        (mean, std, n over its executions), `epochs`, `best_epoch` (mean over them), `seconds`
+        (their sum, from the first epoch on) and `executions`; a failed one has `message`, the
+        traceback.
     """
     return [_row(trial, trials) for _, trial in sorted(oracle.trials.items())]
 
@@ -48,7 +49,7 @@ def _row(trial: Any, trials: Trials) -> dict[str, Any]:
 
 
 def best(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The completed trial with the highest score; of equals, the first.
+    """Return the completed trial with the highest score; the first one of a tie.
 
     Raises:
         RuntimeError: no trial was completed.
@@ -61,14 +62,14 @@ def best(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The trials as a table: a line each, a column for each hyper-parameter.
+    """Return the trials as a table: one row per trial, one column per hyper-parameter.
 
     Args:
-        found: as `rows` gives them, and `results.json` keeps them under `search`, `trials`.
+        found: rows as from `rows`, or from `results.json` under `search`, `trials`.
 
     Returns:
-        Columns `trial`, `status`, the hyper-parameters (None where they were inactive), `score`,
-        `std`, `executions`, `epochs`, `best_epoch`, `seconds`.
+        Columns `trial`, `status`, the hyper-parameters (None if inactive), `score`, `std`,
+        `executions`, `epochs`, `best_epoch`, `seconds`.
 
     Example:
         >>> failed = {"trial": "00", "status": "FAILED", "values": {"alpha": 0.5}, "message": ""}
@@ -94,11 +95,11 @@ def frame(found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def read(run: str | Path) -> pd.DataFrame:
-    """The trials of a finished run, from its folder, as `frame`.
+    """Read the trials of a finished run from its folder, as a table like `frame`.
 
     Raises:
-        FileNotFoundError: no finished run is there.
-        DamagedFile: its results are not what was written.
+        FileNotFoundError: the folder holds no finished run.
+        DamagedFile: the results file is damaged.
     """
     found = records.read_json(Path(run) / "results.json", {"search": {"trials": [ROW]}})
     return frame(found["search"]["trials"])

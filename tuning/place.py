@@ -1,4 +1,4 @@
-"""Where a search's chief is found, and who asks: KerasTuner's three environment variables."""
+"""The name of a process in a search and the address of its chief, as KerasTuner's variables."""
 
 import dataclasses
 import os
@@ -9,17 +9,17 @@ from kd_keras.utils.checks import within
 
 TUNER, ADDRESS, PORT = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 CHIEF = "chief"
-LOCAL = "local-"  # how the names of the workers begin that the chief itself starts
-LIFELINE = "KD_KERAS_LIFELINE"  # set: standard input ends with the process that has started this
+LOCAL = "local-"  # prefix of the names of workers that the chief itself starts
+LIFELINE = "KD_KERAS_LIFELINE"  # if set, standard input closes when the parent process ends
 LOOPBACK = "127.0.0.1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A process of a search.
+    """A process of a search: its name, and the address of the chief.
 
     Attributes:
-        tuner: its name; as for KerasTuner, the one with `chief` in it is the chief.
+        tuner: its name; as in KerasTuner, a name that contains `chief` is the chief's.
         address: the chief's name or IP address, as its workers see it.
         port: the chief's port.
 
@@ -45,30 +45,30 @@ class Place:
 
     @property
     def is_local(self) -> bool:
-        """Whether the chief itself has started it."""
+        """True if the chief itself has started this process."""
         return self.tuner.startswith(LOCAL)
 
     @property
     def target(self) -> str:
-        """As gRPC names it."""
+        """The address and port, as gRPC writes them."""
         return f"{self.address}:{self.port}"
 
     @property
     def seen_from_outside(self) -> "Place":
-        """The same, with this machine's name in place of "all its addresses"."""
+        """The same place, with this machine's name in place of "all addresses"."""
         everywhere = self.address in ("0.0.0.0", "::", "")
         return dataclasses.replace(self, address=socket.gethostname()) if everywhere else self
 
     def variables(self, tuner: str | None = None) -> dict[str, str]:
-        """The environment in which a process is this one, or another one of the same search."""
+        """Return the environment variables of this process, or of another one of its search."""
         return {TUNER: tuner or self.tuner, ADDRESS: self.address, PORT: str(self.port)}
 
 
 def from_environment() -> Place | None:
-    """Who this process is; None where none of the variables is set.
+    """Read this process's place; return None if none of the variables is set.
 
     Raises:
-        ValueError: some are set and others are not, or they hold what they cannot.
+        ValueError: only some of the variables are set, or a value is not valid.
     """
     names = (TUNER, ADDRESS, PORT)
     missing = [name for name in names if not os.environ.get(name)]

@@ -1,4 +1,4 @@
-"""The workers on the chief's own machine: started, missed, started again, and ended with it."""
+"""The workers on the chief's own machine: started, restarted after a death, ended with the chief."""
 
 import contextlib
 import logging
@@ -14,18 +14,18 @@ from tuning.place import LIFELINE, LOCAL, Place
 
 log = logging.getLogger("kd_keras.tuning")
 
-STILLBORN = 3  # deaths in a row without a trial, after which a worker is not started again
-FAREWELL = 20.0  # seconds in which a worker hears that the search is over
+STILLBORN = 3  # deaths in a row without a trial, after which a worker is given up
+FAREWELL = 20.0  # seconds for a worker to hear that the search is over
 
 
 class Local:
-    """One worker process at a time, under one name.
+    """A local worker: one process at a time, under one name.
 
     Args:
         tuner: its name.
-        words: of its command.
-        place: of the chief.
-        file: takes what it says.
+        words: its command.
+        place: the chief's place.
+        file: its log file.
     """
 
     def __init__(self, tuner: str, words: Sequence[str], place: Place, file: Path):
@@ -36,7 +36,7 @@ class Local:
         self._log: IO[bytes] | None = None
 
     def start(self) -> None:
-        """Start its process. Ctrl-C reaches the chief alone, and the chief's end ends it."""
+        """Start the process. Ctrl-C reaches only the chief, and the process ends with the chief."""
         self._log = self._log or self.file.open("ab")
         self._process = subprocess.Popen(
             self._words,
@@ -49,7 +49,7 @@ class Local:
         log.info("%s: process %d, log in %s", self.tuner, self._process.pid, self.file)
 
     def tend(self, chief: Chief) -> None:
-        """Where its process has ended, let its trial be tried again, and start it anew."""
+        """If the process has ended, have its trial tried again, and start a new one."""
         if self._process is None or self._process.poll() is None or chief.over:
             return
         why = f"its process {self._process.pid} has ended {_how(self._process.returncode)}."
@@ -67,13 +67,13 @@ class Local:
         return self._process is None
 
     def end(self, patience: float) -> None:
-        """End its process; after the search it ends by itself, if it is given the time."""
+        """End the process; after the search it ends by itself within `patience` seconds."""
         if self._process is None:
             return
         if patience:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
-        self._process.kill()  # what it writes, it writes whole
+        self._process.kill()  # safe: its files appear whole
         self._process.wait()
         self._close()
 
@@ -85,18 +85,18 @@ class Local:
         self._process = self._log = None
 
     def last_words(self, lines: int = 20) -> str:
-        """The end of what it has said."""
+        """Return the last lines of the log."""
         return "\n".join(self.file.read_text(errors="replace").splitlines()[-lines:])
 
 
 class Crew:
-    """The workers that a chief starts. To be used in a `with` block, whose end is theirs.
+    """The workers that a chief starts. Leaving its `with` block ends them.
 
     Args:
-        count: of them.
-        words: of the command that each runs.
-        place: of the chief.
-        logs: the folder that takes what they say.
+        count: the number of workers.
+        words: the command that each runs.
+        place: the chief's place.
+        logs: the folder of their log files.
     """
 
     def __init__(self, count: int, words: Sequence[str], place: Place, logs: Path):
@@ -114,10 +114,10 @@ class Crew:
             worker.end(FAREWELL if kind is None else 0.0)
 
     def tend(self, chief: Chief) -> None:
-        """Miss those that have ended.
+        """Restart the workers that have ended.
 
         Raises:
-            RuntimeError: none is left, here or elsewhere.
+            RuntimeError: no worker is left, here or elsewhere.
         """
         for worker in self._workers:
             worker.tend(chief)

@@ -1,4 +1,4 @@
-"""A search from its config to its results: teacher, trials, and one look at test."""
+"""A search from its config to its results: teacher, trials, and one evaluation on test."""
 
 import dataclasses
 import logging
@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from kd_keras.recipes import learners, results, setup, teacher_facts
+from kd_keras.recipes import learners, results, setup
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -26,7 +26,7 @@ from tuning.values import standing_at
 
 log = logging.getLogger("kd_keras.tuning")
 
-# has the trials of an oracle trained: their outcomes then lie among the trials
+# lets other processes train an oracle's trials, and returns when their outcomes are on disk
 ByOthers = Callable[[keras_tuner.Oracle, Trials, RunFolder, str], None]
 
 
@@ -36,30 +36,30 @@ def run(
     progress: Progress | None = None,
     lead: ByOthers | None = None,
 ) -> dict[str, Any]:
-    """Search, and judge the best setting on test beside the default one and the student alone.
+    """Search, and evaluate the best setting on test beside the default one and the student alone.
 
-    All trials learn from one teacher, whose answers are stored on disk. They are scored on
-    validation, where the default setting and the student alone are trained too. All three are then
-    trained anew on train and validation, each for its own best epochs, and judged on test.
+    All trials learn from one teacher, whose predictions are stored on disk. They are scored on
+    validation, and so are the default setting and the student alone. All three are then trained
+    again on train and validation, each for its own best number of epochs, and evaluated on test.
 
     Args:
-        config: what to run. The teacher is a `.keras` file, or is trained.
-        space: a function of `hp` of your own, in place of the config's.
+        config: the config of the run. The teacher is a `.keras` file, or is trained.
+        space: your own function of `hp`, in place of the config's space.
         progress: shows bars; None shows nothing.
         lead: lets other processes train the trials, see `lead.Lead`; None trains them here.
 
     Returns:
-        What `results.json` holds; `trials.csv`, `student.keras`, `teacher.keras` and
-        `tensorboard/` lie beside it. A run that was finished before is not repeated, unless
-        `config.overwrite`; with more `trials`, it goes on to the outcome of a search that had so
-        many from the start.
+        The contents of `results.json`; `trials.csv`, `student.keras`, `teacher.keras` and
+        `tensorboard/` lie beside it. A finished run is not repeated, unless `config.overwrite`
+        is set. With more `trials`, it resumes, and ends like a search that had as many from the
+        start.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings, data or space, before
             training.
-        BlockingIOError: another process has a run in the folder.
-        RuntimeError: three trials failed one after the other, or no trial was completed.
-        Diverged: a training that is no trial diverged.
+        BlockingIOError: another process is running in the folder.
+        RuntimeError: three trials in a row failed, or no trial was completed.
+        Diverged: a training outside the trials diverged.
 
     Example:
         >>> import tempfile
@@ -87,7 +87,7 @@ def run(
 
 
 class _Search:
-    """The parts of a search, one after the other."""
+    """The steps of a search, one after the other."""
 
     def __init__(self, here: Opened, folder: RunFolder, progress: Progress, lead: ByOthers | None):
         self.config, self.task, self.space = here.with_answers(folder.work), here.task, here.space
@@ -96,7 +96,7 @@ class _Search:
 
     def run(self, varied: list[dict[str, Any]]) -> dict[str, Any]:
         teacher, taught = self.taught_teacher()
-        checked = [teacher_facts.facts(teacher, self.task, self.config.seed)]
+        checked = [results.teacher_facts(teacher, self.task, self.config.seed)]
         trainer = Trainer(self.config, self.task, teacher, self.progress)
         references = self.references(trainer)
         found = self.search(teacher, trainer)
@@ -120,25 +120,25 @@ class _Search:
             "export": None,
             "verdict": results.noted(
                 verdict(difference, outcome.best(found), len(found)),
-                teacher_facts.warning(checked),
+                results.teacher_warning(checked),
             ),
             "teacher_check": checked,
         }
 
     def taught_teacher(self) -> tuple[keras.Model, Outcome]:
-        """The teacher of all trials, and how its training went."""
+        """Return the teacher of all trials, and the outcome of its training."""
         seed, path = self.config.seed, self.folder.path / "teacher.keras"
         if self.folder.earlier is not None:
             (how,) = self.folder.earlier["search"]["teacher"]["executions"]
             return setup.load_model(path, self.task), _outcome(how)
         teacher, taught = learners.teacher(self.config, self.task, seed, self._train)
         log.info("seed %d: teacher, %s", seed, taught.text(self.task.metric))
-        if not path.exists():  # other runs may know it by its bytes, and they hold the time
+        if not path.exists():  # other runs may know it by its bytes, which include the time
             save(teacher, path)
         return teacher, taught
 
     def references(self, trainer: Trainer) -> dict[str, Any]:
-        """The default setting and the student alone, trained and scored as the trials are."""
+        """Train and score the default setting and the student alone, as the trials are."""
         setting, found = spaces.default(self.config), {}
         kinds: dict[str, Callable[..., Outcome]] = {
             "alone": trainer.alone,
@@ -156,7 +156,7 @@ class _Search:
         return found
 
     def search(self, teacher: keras.Model, trainer: Trainer) -> list[dict[str, Any]]:
-        """Run the trials; a row each. `trials.csv` is written too."""
+        """Run the trials, write `trials.csv`, and return one row per trial."""
         self.trials.clear_after_a_kill()
         oracle = oracles.make(self.config, self.task.metric)
         model = DistillationModel(self.config, self.task, teacher, self.space)
@@ -172,8 +172,11 @@ class _Search:
     def judged(
         self, teacher: keras.Model, taught: Outcome, search: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Train on train and validation, and look at test: the models' entries, and how much
-        better the tuned setting is than the default one."""
+        """Train on train and validation, and evaluate on test.
+
+        Returns:
+            The entries of the models, and the difference of the tuned setting from the default.
+        """
         self.progress.say("training on train and validation, judging on test")
         whole = dataclasses.replace(
             setup.load_task(self.config, whole=True), metric=self.task.metric
@@ -198,7 +201,7 @@ class _Search:
 
 
 def _entry(executions: list[tuple[int, Outcome]]) -> dict[str, Any]:
-    """How trainings that are no trials went, by seed, as the results keep it."""
+    """Return the results' entry for the outcomes of trainings outside the trials, by seed."""
     outcomes = [how for _, how in executions]
     return {
         "score": results.spread([how.score for how in outcomes]),

@@ -1,6 +1,6 @@
 """`python -m tuning.search` is `kd-keras tune`; `tuning.search.run` is the same in a script.
 
-What a script uses is loaded when it is first asked for, as TensorFlow comes with it.
+Names are imported at their first use, since TensorFlow comes with them.
 """
 
 import importlib

@@ -1,7 +1,7 @@
-"""What a search may vary: functions of KerasTuner's `hp`, by name in `SPACES`.
+"""Search spaces: functions of KerasTuner's `hp`, by name in `SPACES`.
 
-A space declares hyper-parameters and returns what of the default setting they replace: a dict with
-any of `FIELDS`. A hyper-parameter that is inactive is None, and left out.
+A space declares hyper-parameters and returns a dict with any of `FIELDS`, which replace those of the
+default setting. An inactive hyper-parameter is None, and ignored.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Setting(grid.Setting):
-    """What one trial trains.
+    """The setting that a trial trains.
 
     Attributes:
-        learning_rate: of Adam; in transfer learning, of the fine-tuning phase.
+        learning_rate: Adam's learning rate; in transfer learning, that of the fine-tuning phase.
     """
 
     learning_rate: float
 
 
 def kd(hp) -> dict[str, Any]:
-    """Temperature (1 to 64, by its logarithm), alpha (0 to 1) and learning rate.
+    """Vary temperature (1 to 64, log scale), alpha (0 to 1) and learning rate.
 
     Example:
         >>> import keras_tuner
@@ -51,7 +51,7 @@ def kd(hp) -> dict[str, Any]:
 
 
 def kd_grid(hp) -> dict[str, Any]:
-    """The same in steps, 7 x 5 x 3 settings: what a grid can be searched in."""
+    """Vary the same in steps, for a grid search: 7 x 5 x 3 settings."""
     return {
         "temperature": hp.Float("temperature", 1.0, 64.0, step=2, sampling="log", default=4.0),
         "alpha": hp.Choice("alpha", [0.0, 0.1, 0.3, 0.5, 0.9], default=0.1),
@@ -60,11 +60,12 @@ def kd_grid(hp) -> dict[str, Any]:
 
 
 def of_methods(hp, names: Sequence[str] = ON_ANSWERS) -> dict[str, Any]:
-    """Some methods, each with its own knobs in `knobs.KNOBS`; alpha and learning rate.
+    """Vary the method, with its own knobs from `knobs.KNOBS`, alpha and learning rate.
 
     Args:
-        hp: KerasTuner's.
-        names: those on answers if not given. Those on features look at their default taps.
+        hp: KerasTuner's hyper-parameters.
+        names: names of methods; those on logits if not given. Methods on features use their
+            default taps.
 
     Example:
         >>> import keras_tuner
@@ -82,7 +83,7 @@ def of_methods(hp, names: Sequence[str] = ON_ANSWERS) -> dict[str, Any]:
 
 
 def of_students(hp) -> dict[str, Any]:
-    """Which student, how wide and how deep; temperature, alpha and learning rate."""
+    """Vary the student, its width and depth, temperature, alpha and learning rate."""
     name = hp.Choice("student", ["mlp", "cnn"])
     with hp.conditional_scope("student", ["mlp"]):
         units = hp.Int("units", 16, 1024, step=2, sampling="log", default=64)
@@ -100,7 +101,7 @@ def _mixing(hp) -> dict[str, float]:
     }
 
 
-CHOSEN = "methods="  # and names joined by commas
+CHOSEN = "methods="  # followed by names, joined by commas
 
 SPACES: dict[str, Space] = {
     "kd": kd,
@@ -111,12 +112,13 @@ SPACES: dict[str, Space] = {
 
 
 def find(words: str) -> Space:
-    """A space by its name; `methods=kd,rkd` is that of these methods, `my_space.py:wide` the
-    function of a file.
+    """Find a space by name.
+
+    `methods=kd,rkd` is the space of these methods, `my_space.py:wide` a function of a file.
 
     Raises:
-        ValueError: an unknown name, or a file without that function.
-        FileNotFoundError: no such file.
+        ValueError: the name is unknown, or the file has no such function.
+        FileNotFoundError: the file does not exist.
 
     Example:
         >>> import keras_tuner
@@ -145,9 +147,10 @@ def find(words: str) -> Space:
 
 
 def written(config: TuneConfig, space: Space | None) -> str:
-    """The text behind a space: its file, or a function's own lines; '' for a name in `SPACES`.
+    """Return the source of a space: its file, or the function's lines; '' for a name in `SPACES`.
 
-    The same hyper-parameters may mean something else in other code.
+    It is part of the run's fingerprint, since other code may use the same hyper-parameters
+    differently.
     """
     if space is not None:
         return inspect.getsource(space)
@@ -156,18 +159,18 @@ def written(config: TuneConfig, space: Space | None) -> str:
 
 
 def default(config: TuneConfig) -> Setting:
-    """The setting that a config says by itself."""
+    """Return a config's own setting."""
     return setting(config, {})
 
 
 def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
-    """A config's setting, with what a space has returned in its place.
+    """Return a config's setting, with the values that a space has returned in place of its own.
 
-    A method or a student that the space has chosen brings its own knobs, and the temperature of
-    the config stays with the config's method.
+    A method or a student chosen by the space brings its own knobs, and the config's temperature
+    applies only to the config's method.
 
     Raises:
-        ValueError: for a name that `FIELDS` does not have, or numbers out of range.
+        ValueError: a name is not in `FIELDS`, or a number is out of range.
 
     Example:
         >>> found = setting(TuneConfig(), {"alpha": 0.5, "student_knobs": {"hidden": (32,)}})
@@ -198,7 +201,7 @@ def setting(config: TuneConfig, found: Mapping[str, Any]) -> Setting:
 def _spec(
     kind: str, config: TuneConfig, value: Mapping[str, Any], weights: str | None = None
 ) -> Spec:
-    """The student or the method: the config's, with other knobs, or another one."""
+    """Return the student or the method: the config's with other knobs, or another one."""
     own = getattr(config, kind)
     name, knobs = value.get(kind, own), value.get(f"{kind}_knobs", {})
     written = tuple(f"{knob}={given!r}" for knob, given in knobs.items())

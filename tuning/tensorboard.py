@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a search: an experiment of the HParams view, a curve an execution."""
+"""A search in TensorBoard: the experiment for the HParams view, and curves per execution."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ SCORE = "score"
 
 
 def experiment(run: Path, space: Sequence[Mapping[str, Any]], metric: str) -> None:
-    """Say what is varied, and what the trials are scored by.
+    """Write the hyper-parameters that are varied, and the metric that scores the trials.
 
     Args:
         run: the run folder.
-        space: as KerasTuner writes it, `{"class_name", "config"}` for each hyper-parameter.
-        metric: of the score.
+        space: KerasTuner's `{"class_name", "config"}` of each hyper-parameter.
+        metric: the metric of the score.
     """
     varied = {hp["config"]["name"]: _domain(hp["class_name"], hp["config"]) for hp in space}
     with whole_folder(run / FOLDER / "experiment") as folder, _writer(folder):
@@ -31,7 +31,7 @@ def experiment(run: Path, space: Sequence[Mapping[str, Any]], metric: str) -> No
 
 
 def _domain(kind: str, config: Mapping[str, Any]) -> Any:
-    """What TensorBoard can filter by."""
+    """Return the domain that TensorBoard filters by."""
     if kind == "Float":
         return api.RealInterval(config["min_value"], config["max_value"])
     if kind == "Int":
@@ -41,7 +41,7 @@ def _domain(kind: str, config: Mapping[str, Any]) -> Any:
 
 
 def written(run: Path, trial: str) -> bool:
-    """Whether a trial is shown already."""
+    """Return True if a trial is already written."""
     return (run / FOLDER / trial).exists()
 
 
@@ -52,14 +52,14 @@ def write(
     lines: Sequence[Mapping[str, Any]],
     executions: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Show a trial that is over: its hyper-parameters, the curves and the score of each execution.
+    """Write a finished trial: its hyper-parameters, and curves and score of each execution.
 
     Args:
         run: the run folder.
         trial: its id.
         values: its hyper-parameters.
-        lines: its epochs, as its journal has them.
-        executions: how they went.
+        lines: its epochs, as in its journal.
+        executions: the outcomes of its executions.
     """
     with whole_folder(run / FOLDER / trial) as folder:
         for number, execution in enumerate(executions):

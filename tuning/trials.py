@@ -1,4 +1,4 @@
-"""The trainings of trials: one teacher, shared Distillers, and what lies on disk of each."""
+"""The trainings of trials, with one teacher and shared Distillers, and their files on disk."""
 
 import collections
 import dataclasses
@@ -15,7 +15,7 @@ from kd_keras.data.task import Task
 from kd_keras.methods import Plan, Stage
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec
-from kd_keras.recipes.learners import Bench
+from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import OUTCOME, Learner, Outcome, folder_of, length, train
@@ -31,26 +31,26 @@ ROLE = "trial"
 EXECUTION = {"seed": int, "epochs": int, "best_epoch": int, "score": float, "seconds": float}
 ENDED = {"values": dict, "executions": [EXECUTION]}
 AGAIN = "What it said is found again."
-BENCHES = 8  # Distillers that are kept, the last used: one per student, method and its settings
+POOLS = 8  # most recently used Distillers to keep, one per student, method and its settings
 
 
 class Trainer:
-    """Trains settings one after the other, on one teacher whose answers are stored.
+    """A trainer of settings, one after the other, on one teacher with stored predictions.
 
-    Trainings that share student, method and the method's settings share a Distiller, whose step
-    is traced once: temperature, alpha and learning rate are variables.
+    Trainings with the same student, method and settings of the method share a Distiller, whose
+    step is traced once: temperature, alpha and learning rate are variables.
 
     Args:
-        config: data, budget, and where answers are kept.
-        task: what is learned.
-        teacher: whose answers are learned from.
+        config: data, budget, and the folder of the stored predictions.
+        task: the task to learn.
+        teacher: the teacher to learn from.
         progress: shows bars.
     """
 
     def __init__(self, config: TuneConfig, task: Task, teacher: keras.Model, progress: Progress):
         self._config, self._task = config, task
         self._teacher, self._progress = teacher, progress
-        self._benches: collections.OrderedDict[Any, Bench] = collections.OrderedDict()
+        self._pools: collections.OrderedDict[Any, TrainerPool] = collections.OrderedDict()
 
     def taught(
         self,
@@ -66,17 +66,17 @@ class Trainer:
         """Train a setting's student on the teacher.
 
         Args:
-            setting: what is trained.
-            seed: of the student's weights, the order of the examples, and dropout.
-            journal: where it is written.
-            role: names it there.
-            title: names it beside its bar.
-            epochs: beside those of the head; the config's where not given.
+            setting: the setting to train.
+            seed: seed of the student's weights, the order of the examples, and dropout.
+            journal: the journal to write to.
+            role: the name of the training there.
+            title: its title beside the progress bar.
+            epochs: epochs besides those of the head; the config's if not given.
             **how: `judged` and `to_go_on`, as in `training.train`.
         """
         plan = grid.plan_of(setting)
         key = (str(setting.student), json.dumps(plan.settings(), sort_keys=True, default=str))
-        bench = self._bench(key)
+        pool = self._pool(key)
         stages = self.stages(setting.student, plan, self.student(setting.student, seed, plan))
 
         def fit(learner: Learner, own: int | None) -> Outcome:
@@ -85,33 +85,33 @@ class Trainer:
             return self._train(learner, setting, journal, title, epochs or own, **how)
 
         try:
-            return bench.taught(role, seed, stages, grid.alpha_of(setting, plan), fit)
+            return pool.train_plan(role, seed, stages, grid.alpha_of(setting, plan), fit)
         except BaseException:
-            del self._benches[key]  # it may be half made
+            del self._pools[key]  # it may be half built
             raise
 
     def alone(self, setting: Setting, seed: int, journal: Journal, *, role: str, **how) -> Outcome:
         """Train a setting's student on labels alone; arguments as in `taught`."""
-        bench = self._bench((str(setting.student), "alone"))
-        learner = bench.alone(role, seed, self.student(setting.student, seed))
+        pool = self._pool((str(setting.student), "alone"))
+        learner = pool.alone(role, seed, self.student(setting.student, seed))
         return self._train(learner, setting, journal, None, **how)
 
-    def _bench(self, key: Any) -> Bench:
-        if key not in self._benches:
-            self._benches[key] = Bench(self._config, self._task)
-        self._benches.move_to_end(key)
-        while len(self._benches) > BENCHES:
-            self._benches.popitem(last=False)
-        return self._benches[key]
+    def _pool(self, key: Any) -> TrainerPool:
+        if key not in self._pools:
+            self._pools[key] = TrainerPool(self._config, self._task)
+        self._pools.move_to_end(key)
+        while len(self._pools) > POOLS:
+            self._pools.popitem(last=False)
+        return self._pools[key]
 
     def student(self, spec: Spec, seed: int, plan: Plan | None = None) -> keras.Model:
-        """A new student, for a plan or for labels alone."""
+        """Build a new student, for a plan or for labels alone."""
         logits = None if plan is None else plan.logits(self._task.classes)
         name, knobs, weights = dataclasses.astuple(spec)
         return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
 
     def stages(self, spec: Spec, plan: Plan, student: keras.Model) -> list[Stage]:
-        """The trainings of a plan."""
+        """Return the trainings of a plan."""
         return plan.stages(setup.roles(self._config, spec, student, self._teacher, self._task))
 
     def _train(self, learner, setting, journal, title, epochs=None, **how) -> Outcome:
@@ -123,35 +123,36 @@ class Trainer:
 
 
 class Trials:
-    """What lies on disk of a search's trials.
+    """The files of a search's trials.
 
-    `search/` is KerasTuner's: `oracle.json` and `trial_<id>/trial.json`. Beside the latter stand
-    `metrics.jsonl`, a line per epoch, and `outcome.json`, how the executions went, written once the
-    trial is over. Weights lie in the run's `work/` until the run is finished.
+    `search/` holds KerasTuner's `oracle.json` and `trial_<id>/trial.json`. Beside the latter lie
+    `metrics.jsonl`, with one line per epoch, and `outcome.json`, with the outcomes of the
+    executions, written once the trial is over. Weights lie in the run's `work/` until the run is
+    finished.
 
     Args:
         run: the run folder.
-        work: its folder for what is needed to go on.
+        work: its folder of files needed to resume.
     """
 
     def __init__(self, run: Path, work: Path):
         self.run, self.search, self._work = run, run / "search", work / "trials"
 
     def journal(self, trial: str) -> Journal:
-        """Where a trial's trainings are written."""
+        """Return the journal of a trial's trainings."""
         folder = self.search / f"trial_{trial}"
         folder.mkdir(parents=True, exist_ok=True)
         return Journal(folder, self._work / trial)
 
     def outcome(self, trial: str, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        """The executions of a trial that is over; None where it is not, or had other values."""
+        """Return the executions of a finished trial; None if it is not finished or had other values."""
         kept = self._kept(trial, "outcome.json", ENDED)
         if kept is None or kept["values"] != dict(values):
             return None
         return kept["executions"]
 
     def _kept(self, trial: str, name: str, shape: records.Shape) -> dict[str, Any] | None:
-        """A file of a trial; None where it is not there, or is damaged and set aside."""
+        """Read a file of a trial; return None if it is missing, or damaged and then set aside."""
         path = self.search / f"trial_{trial}" / name
         if not path.exists():
             return None
@@ -162,28 +163,28 @@ class Trials:
             return None
 
     def keep(self, trial: str, values: Mapping[str, Any], executions: list[dict[str, Any]]) -> None:
-        """Write down that a trial is over, and how it went."""
+        """Write the outcome of a finished trial."""
         path = self.search / f"trial_{trial}" / "outcome.json"
         write_json(path, {"trial": trial, "values": dict(values), "executions": executions})
 
     def fail(self, trial: str, message: str | None) -> None:
-        """Write down why a trial has failed."""
+        """Write why a trial has failed."""
         write_json(self.search / f"trial_{trial}" / "failure.json", {"message": message})
 
     def failure(self, trial: str) -> str | None:
-        """Why a trial has failed, as its worker has written it."""
+        """Read why a trial has failed, as its worker wrote it."""
         kept = self._kept(trial, "failure.json", {"message": (str, None)})
         return None if kept is None else kept["message"]
 
     def lock(self, trial: str) -> Path:
-        """The file that a worker locks which trains a trial."""
+        """Return the file that a worker locks while it trains a trial."""
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work / f"{trial}.lock"
 
     def begin(self, trial: str, values: Mapping[str, Any], seeds: Iterable[int]) -> None:
-        """Make ready for a trial: with what it takes over, and without what was of other values.
+        """Prepare a trial's files: take over its predecessor's, and discard those of other values.
 
-        Several workers may have tried settings in another order than one process that goes on.
+        Several workers may have tried settings in another order than one process that resumes.
         """
         journal = self.journal(trial)
         known = journal.work / "values.json"
@@ -202,9 +203,9 @@ class Trials:
         write_json(known, dict(values))
 
     def take_over(self, past: str, trial: str, seeds: Iterable[int]) -> None:
-        """Let a trial begin where another of its settings has ended, with all that it needs.
+        """Copy the files of an earlier trial of the same setting, so that a trial continues from it.
 
-        What is not there any more is trained again from the first epoch, to the same end.
+        If they are gone, the trial is trained from the first epoch, with the same result.
         """
         old, new = self.journal(past), self.journal(trial)
         if new.work.exists() or not old.work.exists():
@@ -213,18 +214,18 @@ class Trials:
             shutil.copyfile(old.path / "metrics.jsonl", new.path / "metrics.jsonl")
         with whole_folder(new.work) as folder:
             shutil.copytree(old.work, folder, dirs_exist_ok=True)
-            for seed in seeds:  # the last stage alone is trained further
+            for seed in seeds:  # only the last stage is trained further
                 ended = folder_of(Journal(new.path, folder), ROLE, seed) / OUTCOME
                 ended.unlink(missing_ok=True)
 
     def clear_after_a_kill(self) -> None:
-        """Put files that a kill has cut short under another name, and say so.
+        """Move files that a kill has cut short to another name, and log it.
 
-        Nothing is read from KerasTuner's own: the oracle is run again from its seed, and gets the
-        outcomes that are there, so that it says what it has said.
+        KerasTuner's own files are not read: the oracle runs again from its seed and gets the
+        stored outcomes, so that it makes the same proposals.
         """
         for folder in (self.search, *self.search.glob("trial_*"), self.run / tensorboard.FOLDER):
-            files.clear(folder)  # of writings that were never to be seen
+            files.clear(folder)  # temporary files
         for path in sorted([*self.search.glob("*.json"), *self.search.glob("trial_*/*.json")]):
             try:
                 records.read_json(path)

@@ -1,4 +1,4 @@
-"""`Tuner`: KerasTuner's search, its trials trained in shared Distillers and kept over a kill."""
+"""`Tuner`: KerasTuner's search, with shared Distillers and trials that survive a kill."""
 
 import dataclasses
 import logging
@@ -21,19 +21,20 @@ log = logging.getLogger("kd_keras.tuning")
 
 
 class Tuner(keras_tuner.Tuner):
-    """Runs the trials that an oracle proposes.
+    """A tuner that runs the trials of an oracle.
 
-    The oracle is always new, and what it proposes follows from its seed and the scores it is told.
-    So a search goes on after a kill by asking it again from the start: a trial that is over is not
-    trained again, its scores lie on disk. What KerasTuner has written is never read.
+    The oracle is always new, and its proposals follow from its seed and the scores that it gets.
+    After a kill, a search therefore resumes by running the oracle again from the start: a
+    finished trial is not trained again, since its scores are on disk. KerasTuner's own files are
+    never read.
 
     Args:
-        oracle: as new.
-        hypermodel: from hyper-parameters to settings.
+        oracle: a new oracle.
+        hypermodel: makes settings of hyper-parameters.
         trainer: trains settings.
-        trials: what lies on disk.
-        config: seeds, and epochs where the oracle says none.
-        metric: that trials are scored by, on validation.
+        trials: the trials' files on disk.
+        config: the seeds, and the epochs if the oracle gives none.
+        metric: the validation metric that scores trials.
     """
 
     def __init__(
@@ -57,10 +58,10 @@ class Tuner(keras_tuner.Tuner):
         )
 
     def run_trial(self, trial: Trial, *args, **kwargs) -> list[dict[str, float]]:
-        """Train a trial's setting with every seed, or look up how that went before a kill.
+        """Train a trial's setting with every seed, or read the outcome from before a kill.
 
-        A trial that Hyperband promotes goes on from the last epoch of the one it comes from, with
-        optimizer and dropout as they were: it ends as a training that never stopped.
+        A trial that Hyperband promotes continues from the last epoch of its predecessor, with the
+        same state of optimizer and dropout: it ends like a training that never stopped.
         """
         number, values = trial.trial_id, trial.hyperparameters.values
         executions = self._trials.outcome(number, values)
@@ -92,7 +93,7 @@ class Tuner(keras_tuner.Tuner):
         return executions
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Say how a trial went; of one that failed, its hyper-parameters and its traceback."""
+        """Log a trial's score, or the traceback of a failed one, with its hyper-parameters."""
         values = in_words(own(trial.hyperparameters.values))
         if trial.status == "COMPLETED":
             score = spread(results.spread(self._scores[trial.trial_id]))
@@ -102,10 +103,11 @@ class Tuner(keras_tuner.Tuner):
         super().on_trial_end(trial)
 
     def load_model(self, trial: Trial) -> keras.Model:
-        """A Distiller of its own, its student as it was at the best epoch of the best execution.
+        """Build a new Distiller, its student from the best epoch of the trial's best execution.
 
         Raises:
-            FileNotFoundError: the run is finished, and its trials' weights are cleared away.
+            FileNotFoundError: the trial has no outcome, or the run is finished and its trials'
+                weights are deleted.
         """
         executions = self._trials.outcome(trial.trial_id, trial.hyperparameters.values) or []
         if not executions:

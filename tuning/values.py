@@ -1,4 +1,4 @@
-"""Values of hyper-parameters: those of the space alone, in words, for a space to read again."""
+"""Values of hyper-parameters: those of the space alone, as text, and for a space to read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from kd_keras.report import trial_tables
 
 
 def own(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a space, without what Hyperband adds.
+    """Return the values that belong to a space, without those that Hyperband adds.
 
     Example:
         >>> own({"alpha": 0.5, "tuner/epochs": 4})
@@ -19,7 +19,7 @@ def own(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Values on one line.
+    """Return the values as text on one line.
 
     Example:
         >>> in_words({"temperature": 2.66913, "method": "kd"})
@@ -29,7 +29,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def standing_at(values: Mapping[str, Any]) -> keras_tuner.HyperParameters:
-    """Hyper-parameters that stand at given values, for a space to read.
+    """Return hyper-parameters with given values, for a space to read.
 
     Example:
         >>> standing_at({"alpha": 0.5}).Float("alpha", 0.0, 1.0)

@@ -1,9 +1,9 @@
-"""gRPC between a chief and its workers: KerasTuner's calls, and a beat by which they are missed.
+"""gRPC between a chief and its workers: KerasTuner's calls, and a beat to notice losses.
 
-KerasTuner's own server cannot be used as it is. It notices neither a worker nor a chief that is
-gone (a call waits for an hour), takes the chief's port only when the search begins, and shares it
-with another chief without a word. Its service and its client are used; what is here is the
-connection. Nothing heavy is loaded: a worker that finds no chief says so at once.
+KerasTuner's own server cannot be used as it is. It notices neither a lost worker nor a lost chief
+(a call waits for an hour), takes the chief's port only when the search begins, and silently shares
+it with another chief. We use its service and its client; this module is the connection. It imports
+nothing heavy, so that a worker that finds no chief reports it at once.
 """
 
 import json
@@ -25,15 +25,15 @@ from tuning.place import ADDRESS, PORT, Place
 log = logging.getLogger("kd_keras.tuning")
 
 BEAT = 1.0  # seconds from one beat to the next
-PATIENCE = 15.0  # seconds without an answer after which a worker gives its chief up
+PATIENCE = 15.0  # seconds without an answer after which a worker gives up its chief
 METHOD = "/kd_keras.Search/Beat"
-THREADS = 256  # calls at a time: one of a worker may wait for the oracle, and one is its beat
+THREADS = 256  # calls at a time: per worker, one that may wait for the oracle, and its beat
 
-# states of a search, which the chief answers a beat with
+# states of a search, the chief's answers to a beat
 NOT_YET, SEARCHING, OVER, GONE = "not yet", "searching", "over", "gone"
 
-# A chief that is started again within the patience is found again. KerasTuner's calls may be made
-# twice: the chief knows who has which trial.
+# Workers find a chief again that restarts within PATIENCE. KerasTuner's calls may be made twice: the
+# chief knows which worker has which trial.
 _RETRY = {
     "maxAttempts": 5,
     "initialBackoff": "1s",
@@ -49,17 +49,17 @@ _CLIENT = (
 
 
 class Server(grpc.GenericRpcHandler):
-    """The chief's port. Beats are answered from the start, KerasTuner's calls once they are there.
+    """The chief's server. It answers beats from the start, KerasTuner's calls once they are added.
 
     Args:
-        place: where; port 0 takes a free one.
+        place: the chief's place; port 0 takes a free one.
 
     Attributes:
-        place: where it is, as workers see it.
-        answer: from a beat to the state of the search for that worker.
+        place: its place, as workers see it.
+        answer: maps a beat to the state of the search for that worker.
 
     Raises:
-        OSError: the port is taken, or the address is not of this machine.
+        OSError: the port is taken, or the address is not one of this machine.
     """
 
     def __init__(self, place: Place):
@@ -81,11 +81,11 @@ class Server(grpc.GenericRpcHandler):
         self._server.start()
 
     def add_generic_rpc_handlers(self, handlers) -> None:
-        """Take what KerasTuner would give to a server of gRPC, which takes nothing once started."""
+        """Add KerasTuner's handlers; a gRPC server itself takes none once started."""
         self._handlers += handlers
 
     def service(self, handler_call_details):
-        """Who answers a call; as gRPC asks."""
+        """Return the handler of a call, for gRPC."""
         if handler_call_details.method == METHOD:
             return grpc.unary_unary_rpc_method_handler(self._beat)
         found = (handler.service(handler_call_details) for handler in self._handlers)
@@ -95,25 +95,25 @@ class Server(grpc.GenericRpcHandler):
         return self.answer(json.loads(request)).encode()
 
     def close(self) -> None:
-        """Let go of the port."""
+        """Release the port."""
         self._server.stop(grace=1.0).wait()
 
 
 class Link:
-    """A worker's connection to its chief. It ends the process where that is lost.
+    """A worker's connection to its chief. It ends the process if the chief is lost.
 
-    Files are written whole, and a trial that is cut off goes on from its last checkpoint: a worker
-    may be ended at any moment.
+    A worker may be ended at any moment: its files appear whole, and a trial that is cut off
+    resumes from its last checkpoint.
 
     Args:
-        place: this worker, and where its chief is.
+        place: the worker's name and its chief's address.
 
     Attributes:
-        channel: for KerasTuner's client.
+        channel: the channel for KerasTuner's client.
         held: the trial that is being trained, or None.
 
     Raises:
-        ConnectionError: nobody has answered within the patience.
+        ConnectionError: no chief has answered within `PATIENCE`.
     """
 
     def __init__(self, place: Place):
@@ -121,7 +121,7 @@ class Link:
         self.held: str | None = None
         self.channel = grpc.insecure_channel(place.target, options=_CLIENT)
         self._call = self.channel.unary_unary(METHOD)
-        self._session = uuid.uuid4().hex  # a worker that is started again keeps its name
+        self._session = uuid.uuid4().hex  # a restarted worker keeps its name
         try:
             self._state = self._beat(timeout=PATIENCE, wait_for_ready=True, joins=True)
         except grpc.RpcError as error:
@@ -129,7 +129,7 @@ class Link:
         threading.Thread(target=self._beat_on, daemon=True).start()
 
     def wait(self) -> None:
-        """Until there is something to search: the teacher has learned."""
+        """Wait until the search begins: the teacher has been trained."""
         if self._state == NOT_YET:
             log.info("%s: waiting for the teacher to have learned", self.place.tuner)
         while self._state == NOT_YET:
@@ -166,10 +166,10 @@ class Link:
 
 
 def end_with_parent() -> None:
-    """End this process where standard input ends: its parent holds it, and may die of anything."""
+    """End this process when standard input closes: its parent, which holds the other end, is gone."""
 
     def watch():
-        while os.read(0, 1):  # not by `sys.stdin`, whose lock a process that ends would wait for
+        while os.read(0, 1):  # not `sys.stdin`: its lock would block the end of the process
             pass
         leave(1, "The process that started this worker is gone.")
 
@@ -177,7 +177,7 @@ def end_with_parent() -> None:
 
 
 def leave(code: int, why: str) -> None:
-    """End the process at once, from whatever thread; a training does not hear exceptions."""
+    """End the process at once, from any thread: a training does not see another thread's exceptions."""
     log.info("%s", why)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

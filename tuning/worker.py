@@ -1,4 +1,4 @@
-"""A worker of a search: it trains the trials that its chief hands out."""
+"""A worker of a search, which trains the trials that its chief hands out."""
 
 import contextlib
 import dataclasses
@@ -27,14 +27,14 @@ from tuning.trials import Trainer, Trials
 from tuning.tuner import Tuner
 from tuning.wire import Link
 
-IDLE = 1.0  # seconds after which a chief that had nothing is asked again
+IDLE = 1.0  # seconds until a chief that had no trial is asked again
 
 
 class FatalCalls(grpc.UnaryUnaryClientInterceptor):
-    """Lets a call that fails end the worker: KerasTuner takes it for a failure of the trial."""
+    """An interceptor that ends the worker if a call fails: KerasTuner would fail the trial."""
 
     def intercept_unary_unary(self, continuation, client_call_details, request):
-        """Make a call; gRPC's own errors become one that KerasTuner lets through."""
+        """Make a call; turn gRPC's errors into one that KerasTuner lets through."""
         call = continuation(client_call_details, request)
         error = call.exception()
         if error is not None:
@@ -43,61 +43,61 @@ class FatalCalls(grpc.UnaryUnaryClientInterceptor):
 
 
 class WorkerTuner(Tuner):
-    """KerasTuner's loop over the trials of a chief: its client, on our connection.
+    """A tuner over the trials of a chief: KerasTuner's loop and client, over our own connection.
 
     Args:
-        link: to the chief.
-        others: as `Tuner` takes them; the oracle only says the space.
+        link: the connection to the chief.
+        others: the arguments of `Tuner`; the oracle only gives the space.
     """
 
     def __init__(self, link: Link, *others: Any):
         super().__init__(*others)
         self._link, self._idle = link, False
-        # `oracle` is KerasTuner's client now, since its environment variables are set
+        # `oracle` is now KerasTuner's client, since its environment variables are set
         channel = grpc.intercept_channel(link.channel, FatalCalls())
         self.oracle.stub = protos.get_service_grpc().OracleStub(channel)
 
     def pre_create_trial(self) -> None:
-        """Wait where the last answer was that there is nothing: KerasTuner asks again at once."""
+        """Wait if the chief had no trial the last time: KerasTuner asks again at once."""
         if self._idle:
             time.sleep(IDLE)
         self._idle = True
 
     def on_trial_begin(self, trial: Trial) -> None:
-        """Take a trial's numbers from its file: those in the message are float32."""
+        """Read a trial's numbers from its file: those in the message are float32."""
         self._idle, self._link.held = False, trial.trial_id
         written = Path(self.get_trial_dir(trial.trial_id)) / "trial.json"
         trial.hyperparameters = Trial.load(str(written)).hyperparameters
         super().on_trial_begin(trial)
 
     def run_trial(self, trial: Trial, *args, **kwargs) -> list[dict[str, float]]:
-        """Train a trial, or find how it went: whoever had it before may still be at it."""
+        """Train a trial, or read its outcome; wait for a worker that may still be training it."""
         with FileLock(self._trials.lock(trial.trial_id)):
             return super().run_trial(trial, *args, **kwargs)
 
     def on_trial_end(self, trial: Trial) -> None:
-        """Say how it went; a traceback is written, as messages carry none."""
+        """Log the outcome of a trial; write a traceback to a file, as messages carry none."""
         if trial.status != COMPLETED:
             self._trials.fail(trial.trial_id, trial.message)
         self._link.held = None
         super().on_trial_end(trial)
 
     def save(self) -> None:
-        """A worker has nothing to keep beside the outcomes."""
+        """Do nothing: a worker stores nothing but outcomes."""
 
 
 def work(config: TuneConfig, link: Link) -> None:
     """Train trials of the search in the config's run folder, until none is left.
 
-    The folder must be the chief's own: the teacher, its answers and the trials lie there.
+    The folder must be the chief's own: it holds the teacher, its predictions and the trials.
 
     Args:
-        config: the chief's.
-        link: to the chief.
+        config: the chief's config.
+        link: the connection to the chief.
 
     Raises:
-        ValueError, FileNotFoundError: bad settings or data, no such search in the folder, or one
-            of other settings.
+        ValueError, FileNotFoundError: bad settings or data, or the folder holds no search, or one
+            with other settings.
     """
     link.wait()
     here = opened(config)
@@ -108,7 +108,7 @@ def work(config: TuneConfig, link: Link) -> None:
 
 @contextlib.contextmanager
 def _telling(logs: Path, place: Place) -> Iterator[None]:
-    """A block whose log goes to the run folder too; that of a local worker does anyway."""
+    """Within the block, also log to the run folder; a local worker's log is there already."""
     if place.is_local:
         yield
         return
@@ -125,7 +125,7 @@ def _telling(logs: Path, place: Place) -> Iterator[None]:
 
 def _train(here: Opened, folder: runs.Journal, link: Link) -> None:
     config = here.with_answers(folder.work)
-    if tf.distribute.has_strategy():  # on several devices Keras fails at several steps per call
+    if tf.distribute.has_strategy():  # on several devices, Keras fails with several steps per call
         config = dataclasses.replace(config, steps_per_execution=None)
     teacher = setup.load_model(folder.path / "teacher.keras", here.task)
     metric, trials = here.task.metric, Trials(folder.path, folder.work)

@@ -77,11 +77,11 @@ class Trainings:
 
     def _students(self, config, task, teacher):
         """One student at one batch size: alone, and at every temperature and alpha."""
-        bench = learners.Bench(config, task)
+        bench = learners.TrainerPool(config, task)
         name = f"{config.student_knobs[0]} batch={config.batch_size}"
         learner = bench.alone(f"{name} alone", self.seed, self._student(config, task))
         train(learner, task, config, self.journal)
-        bench = learners.Bench(config, task)
+        bench = learners.TrainerPool(config, task)
         for temperature, alpha in itertools.product(TEMPERATURES, ALPHAS):
             own = dataclasses.replace(config, temperature=temperature, alpha=alpha)
             epochs = length(own, None)

@@ -1,7 +1,7 @@
-"""The teacher's answers, computed once: an image's answer never changes.
+"""The teacher's predictions, computed once: those for an image never change.
 
-`attach` gives a `tf.data` pipeline the answers it needs; `Cache` says where and how they are kept,
-in memory or on disk; `join` finds rows by index in the library's own pipelines.
+`attach` adds predictions to a `tf.data` pipeline. `Cache` sets where and how they are stored, in
+memory or on disk. `join` looks up rows by index in the library's own pipelines.
 """
 
 from kd_keras.cache.build import ChangingTeacher

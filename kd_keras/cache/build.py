@@ -1,4 +1,4 @@
-"""Running the teacher over a transfer set: batch after batch, with a memory that stays flat."""
+"""Run the teacher over a transfer set, batch by batch, in constant memory."""
 
 import contextlib
 import errno
@@ -23,18 +23,18 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ChangingTeacher(ValueError):
-    """A teacher does not give the same answer each time that it is asked about an image."""
+    """A teacher whose predictions for an image differ from run to run."""
 
 
 def refuse_changing(request: Request, images: tf.Tensor) -> None:
-    """Ask about a few images twice, the second time fewer of them and in another order.
+    """Run the teacher on a few images twice, the second time on fewer and in another order.
 
     Args:
-        request: whose answers are to be stored.
-        images: a batch, of which the first are taken.
+        request: the request whose predictions are to be stored.
+        images: a batch, of which the first images are used.
 
     Raises:
-        ChangingTeacher: the answers differ by more than rounding.
+        ChangingTeacher: if the predictions differ by more than rounding.
     """
     images = images[: 2 * PROBED]
     few = (len(images) + 1) // 2
@@ -43,7 +43,7 @@ def refuse_changing(request: Request, images: tf.Tensor) -> None:
         answers = first[column.tap]
         largest = np.abs(answers).max(initial=0.0)
         off = np.abs(answers[:few][::-1] - again[column.tap]).max() / max(largest, 1e-30)
-        if off > request.source.rounding:  # what is not finite is another error's
+        if off > request.source.rounding:  # false for NaN: `Column.encode` refuses it
             raise ChangingTeacher(
                 "The teacher must give the same answer each time for it to be stored. Received: "
                 f"tap {column.tap!r}, off by {off:.2g} of its largest number when it was asked "
@@ -53,13 +53,13 @@ def refuse_changing(request: Request, images: tf.Tensor) -> None:
 
 
 def probe(stored: Stored, request: Request) -> None:
-    """Compare the first images, and the answers on them, with what is stored.
+    """Compare the first images, and the predictions on them, with the stored rows.
 
-    Answers may differ by the rounding of another batch size or device, relative to the largest
-    answer of the tap: by `source.rounding`, and twice what the storage rounds.
+    Predictions may differ by the rounding of another batch size or device: by `source.rounding`
+    plus twice the rounding of the storage, relative to the largest value of the tap.
 
     Raises:
-        DamagedCache: the images or the answers are others.
+        DamagedCache: if the images or the predictions differ.
     """
     images = request.transfer_set.first(PROBED)[: stored.count]
     rows, same = _rows(stored, request, images)
@@ -71,10 +71,10 @@ def probe(stored: Stored, request: Request) -> None:
 
 
 def probe_unfinished(stored: Stored, request: Request) -> None:
-    """As `probe`, for the first images of which the answers are there already.
+    """Do as `probe` does, for those of the first images that already have a row.
 
     Raises:
-        DamagedCache: the answers are others.
+        DamagedCache: if the predictions differ.
     """
     images = request.transfer_set.first(PROBED)[: stored.count]
     rows, there = _rows(stored, request, images)
@@ -83,7 +83,7 @@ def probe_unfinished(stored: Stored, request: Request) -> None:
 
 
 def _rows(stored: Stored, request: Request, images) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of some images, and whether these are their rows."""
+    """Return the rows of some images, and for each whether it really is that image's row."""
     pixels, known = pixel_fingerprints(images).numpy(), np.asarray(stored.pixels)
     rows = request.transfer_set.places(pixels, known)
     return rows, known[rows] == pixels
@@ -104,12 +104,12 @@ def _compare(stored: Stored, request: Request, images, rows: np.ndarray) -> None
 log = logging.getLogger(__name__)
 
 
-
 def in_memory(request: Request, limit: int | None) -> InMemory:
     """Compute the rows into memory.
 
     Raises:
-        ValueError: more than `limit` bytes; answers that are not finite or cannot be kept.
+        ValueError: for more than `limit` bytes, and for predictions that are not finite or cannot
+            be stored.
     """
     check_limit(request, limit)
     writer = MemoryWriter(request)
@@ -118,18 +118,18 @@ def in_memory(request: Request, limit: int | None) -> InMemory:
 
 
 def on_disk(request: Request, directory: Path, *, limit: int | None, room: float) -> Stored:
-    """Open the rows in `directory`, after computing those that are not there.
+    """Open the rows in `directory`, after computing those that are missing.
 
     Args:
-        request: what is wanted.
-        directory: holds a folder a key; made if it is not there.
+        request: the requested rows.
+        directory: holds one folder per key; created if it does not exist.
         limit: bytes that the rows may take, or None.
         room: bytes of memory; rows that take less are read into it.
 
     Raises:
-        ValueError: more than `limit` bytes; answers that are not finite or cannot be kept; a
-            pipeline that gave other images in its second pass.
-        OSError: the disk is too small, or filled up.
+        ValueError: for more than `limit` bytes, for predictions that are not finite or cannot be
+            stored, and for a pipeline that gave other images in its second pass.
+        OSError: if the disk is too small, or full.
     """
     directory.mkdir(parents=True, exist_ok=True)
     folder = directory / request.key
@@ -155,10 +155,10 @@ def _reopen(request: Request, folder: Path, room: float) -> Stored:
 
 
 def check_limit(request: Request, limit: int | None) -> None:
-    """Refuse rows that would take more than `limit` bytes, as far as that is known.
+    """Refuse rows that would take more than `limit` bytes, if their size is known.
 
     Raises:
-        ValueError: with both sizes.
+        ValueError: names both sizes.
     """
     if limit is not None and request.size is not None and request.size > limit:
         _refuse(f"take {request.size} bytes", request, limit)
@@ -182,7 +182,7 @@ def _build(request: Request, folder: Path, limit: int | None) -> None:
             _run(request, writer, limit)
             writer.finish(folder)
         except ChangedImages:
-            shutil.rmtree(partial)  # its key is that of images which will not come again
+            shutil.rmtree(partial)  # its key is of images that will not come again
             raise
         except OSError as error:
             if error.errno not in FULL:
@@ -196,7 +196,7 @@ def _build(request: Request, folder: Path, limit: int | None) -> None:
 
 
 def _writer(request: Request, partial: Path) -> DiskWriter:
-    """A writer that takes up what a killed build left, if that is right, and else begins anew."""
+    """Return a writer that resumes a killed build if its rows are valid, or else starts anew."""
     try:
         writer = DiskWriter(request, partial)
         if writer.count:
@@ -235,7 +235,7 @@ def _announce(request: Request, done: int, folder: Path) -> None:
 
 
 def _run(request: Request, writer: MemoryWriter | DiskWriter, limit: int | None) -> None:
-    """Ask the teacher about every image that has no row."""
+    """Run the teacher on every image that has no row."""
     ask = request.answers()
     for number, batch in enumerate(request.transfer_set.remaining(writer.stored())):
         interrupts.check()

@@ -1,7 +1,7 @@
 """Rows on disk: a folder named by its key, opened only if it is whole, and written bit by bit.
 
-`<key>/meta.json` says what the rows were made from and holds a CRC-32 of every chunk; each part of
-each tap is one flat file; `pixels.bin` holds the fingerprints of the images.
+`<key>/meta.json` records what the rows were made from and a CRC-32 of every chunk. Each part of
+each tap is one flat file. `pixels.bin` holds the fingerprints of the images.
 """
 
 import contextlib
@@ -28,24 +28,24 @@ from kd_keras.utils.files import clear, discard, fingerprint, naming, write_json
 log = logging.getLogger(__name__)
 
 META, USED, PIXELS_FILE, PROGRESS = "meta.json", "used", "pixels.bin", "progress.json"
-CHECKED_BYTES = 2**30  # up to here all chunks are checked when rows are opened
-SAMPLE = 16  # above it: the first, the last and so many others
+CHECKED_BYTES = 2**30  # up to this size, all chunks are checked when rows are opened
+SAMPLE = 16  # above it, the first chunk, the last, and so many others
 CHUNK_BYTES = 4 * 2**20
-FLUSH_SECONDS = 10.0  # what a kill may cost
+FLUSH_SECONDS = 10.0  # the work that a kill may lose
 
 Encoded = dict[tuple[str, str], np.ndarray]
 
 
 class DamagedCache(Exception):
-    """Stored rows that are not whole, or not what they say they are. They are not read."""
+    """Stored rows that are incomplete, or do not match their description. They are not read."""
 
 
 @contextlib.contextmanager
 def held(directory: Path, key: str) -> Iterator[None]:
-    """Hold the lock of a key: one builder at a time, in this process or another; others wait.
+    """Hold the lock of a key: one builder at a time, in any process; others wait.
 
-    The lock's file stays behind. Deleting it could cut a waiting process off from the next
-    one, and both would build.
+    The lock file stays behind. If it were deleted, a waiting process and the next one could hold
+    different locks, and both would build.
     """
     lock = FileLock(directory / f"{key}.lock")
     try:
@@ -68,9 +68,9 @@ class File:
 
 
 def files_of(request: Request) -> dict[tuple[str, str] | None, File]:
-    """The files of a request by tap and part; None stands for the fingerprints.
+    """Return the files of a request, by tap and part; None stands for the fingerprints.
 
-    They are numbered: a tap may be a path, with slashes.
+    File names are numbered, since a tap may be a path, with slashes.
     """
     taps = [column.tap for column in request.columns]
     files: dict[tuple[str, str] | None, File] = {
@@ -81,7 +81,7 @@ def files_of(request: Request) -> dict[tuple[str, str] | None, File]:
 
 
 def layout(request: Request) -> list[dict[str, Any]]:
-    """The files of a request, as `meta.json` lists them."""
+    """Return the files of a request, as `meta.json` lists them."""
     return [
         {
             "file": file.name,
@@ -95,15 +95,15 @@ def layout(request: Request) -> list[dict[str, Any]]:
 
 
 def signed(meta: dict[str, Any]) -> dict[str, Any]:
-    """`meta` with the digest of itself."""
+    """Return `meta` with its own digest."""
     return {**meta, "digest": fingerprint(meta)}
 
 
 def read_signed(path: Path) -> dict[str, Any]:
-    """What `signed` made, from a file.
+    """Read from a file what `signed` made.
 
     Raises:
-        DamagedCache: it is not there, or is not what was written.
+        DamagedCache: if it is missing, or is not what was written.
     """
     try:
         return records.read_signed(path)
@@ -114,10 +114,11 @@ def read_signed(path: Path) -> dict[str, Any]:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What a folder says of itself, after what can be checked without reading its rows.
+    """Read a folder's `meta.json`, and check all that can be checked without reading rows.
 
     Raises:
-        DamagedCache: it is not there, was edited, is of another key, or a file's size is wrong.
+        DamagedCache: if it is missing, was edited, or has another key, or if a file is missing or
+            has the wrong size.
     """
     meta = read_signed(folder / META)
     if meta["content"]["version"] != VERSION:
@@ -135,10 +136,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_chunks(folder: Path, meta: dict[str, Any], chunks: Iterable[int]) -> None:
-    """Compare checksums of some chunks with those of `meta`, in parallel.
+    """Compare the checksums of some chunks with those in `meta`, in parallel.
 
     Raises:
-        DamagedCache: naming file and rows.
+        DamagedCache: names the file and the first row of the chunk.
     """
 
     def check(place):
@@ -158,7 +159,7 @@ def check_chunks(folder: Path, meta: dict[str, Any], chunks: Iterable[int]) -> N
 
 
 def chunks_of(meta: dict[str, Any]) -> range:
-    """The numbers of all chunks."""
+    """Return the numbers of all chunks."""
     return range(-(-meta["count"] // meta["chunk_rows"]))
 
 
@@ -166,7 +167,7 @@ def _chunks_to_check(meta: dict[str, Any]) -> Iterable[int]:
     every = chunks_of(meta)
     if meta["count"] * sum(entry["row_bytes"] for entry in meta["files"]) <= CHECKED_BYTES:
         return every
-    # others at every opening: what is wrong is found sooner or later
+    # other chunks at every opening, so that damage is found sooner or later
     some = random.SystemRandom().sample(every, min(SAMPLE, len(every)))
     return {every[0], every[-1], *some}
 
@@ -176,11 +177,11 @@ def read(folder: Path, request: Request, room: float) -> Stored:
 
     Args:
         folder: named by the key.
-        request: what they must be the rows of.
+        request: the request that the rows must belong to.
         room: bytes; rows that take less are read into memory, others are mapped.
 
     Raises:
-        DamagedCache: they are not whole, or not what was asked for.
+        DamagedCache: if the rows are incomplete, or not the requested ones.
     """
     meta = read_meta(folder)
     listed = [{k: v for k, v in entry.items() if k != "checksums"} for entry in meta["files"]]
@@ -208,12 +209,12 @@ def _map(path: Path, part: Part, count: int) -> Any:
 
 
 def use(folder: Path) -> None:
-    """Note the time: rows that were not used for long are the first to go."""
+    """Note the time of use: the least recently used rows are pruned first."""
     (folder / USED).touch()
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder whose lock is held; it loses its name first, so that it is never half there.
+    """Delete a folder whose lock is held; it loses its name first, so that it never lies half gone.
 
     Processes that already mapped these files can keep using them.
     """
@@ -230,25 +231,25 @@ class MemoryWriter:
         self.count = 0
 
     def stored(self) -> np.ndarray:
-        """The fingerprints of the images that have a row."""
+        """Return the fingerprints of the images that have a row."""
         return np.zeros(0, np.int64)
 
     def add(self, pixels: np.ndarray, encoded: Encoded) -> None:
-        """Keep the rows of some more images."""
+        """Add the rows of some more images."""
         self._pixels.append(pixels)
         for place, rows in encoded.items():
             self._parts[place].append(rows)
         self.count += len(pixels)
 
     def finish(self) -> InMemory:
-        """The rows, opened."""
+        """Return the rows, opened."""
         parts = {place: np.concatenate(self._parts.pop(place)) for place in [*self._parts]}
         pixels = np.concatenate(self._pixels)
         return InMemory(self._request.columns, parts, pixels, self._request.transfer_set.views)
 
 
 class _Growing:
-    """A file that grows, with the CRC-32 of each of its chunks; the last may be a part of one."""
+    """A growing file, with the CRC-32 of each of its chunks; the last chunk may be incomplete."""
 
     def __init__(self, path: Path, chunk_bytes: int):
         self._chunk_bytes = chunk_bytes
@@ -258,10 +259,10 @@ class _Growing:
         self.checksums: list[int] = []
 
     def take_up(self, size: int, checksums: list[int]) -> None:
-        """Go on after `size` bytes, which must be there and right; what is beyond them is cut off.
+        """Resume after `size` bytes, which must be there and right; anything beyond is cut off.
 
         Raises:
-            DamagedCache: they are not.
+            DamagedCache: if these bytes are missing or wrong.
         """
         if self.path.stat().st_size < size:
             raise DamagedCache(f"{self.path.name} is shorter than it was")
@@ -279,7 +280,7 @@ class _Growing:
             inside = self.size % self._chunk_bytes
             piece = data[: self._chunk_bytes - inside]
             with naming(self.path):
-                written = self._file.write(piece)  # less than all of it, where a disk fills up
+                written = self._file.write(piece)  # less than all of it if the disk fills up
             piece, data = piece[:written], data[written:]
             if inside:
                 self.checksums[-1] = zlib.crc32(piece, self.checksums[-1])
@@ -295,14 +296,14 @@ class _Growing:
 
 
 class DiskWriter:
-    """Writes rows to a folder, and goes on where a killed one stopped.
+    """Writes rows to a folder, and resumes where a killed writer stopped.
 
     Args:
-        request: what is built.
+        request: the rows to build.
         folder: `<key>.building`.
 
     Raises:
-        DamagedCache: what lies in the folder is torn, or the rows of something else.
+        DamagedCache: if the folder's rows are torn, or of another request.
     """
 
     def __init__(self, request: Request, folder: Path):
@@ -311,7 +312,7 @@ class DiskWriter:
         self.count = 0
         self._files: dict[Any, _Growing] = {}
         folder.mkdir(exist_ok=True)
-        clear(folder)  # of what was half written when the build was killed
+        clear(folder)  # of files half written when a build was killed
         try:
             for place, file in files_of(request).items():
                 chunk = self._chunk_rows * file.part.row_bytes
@@ -338,11 +339,11 @@ class DiskWriter:
         self.count = done["rows"]
 
     def stored(self) -> np.ndarray:
-        """The fingerprints of the images that have a row."""
+        """Return the fingerprints of the images that have a row."""
         return np.fromfile(self._folder / PIXELS_FILE, np.int64)
 
     def opened(self) -> Mapped:
-        """The rows so far, to be looked into."""
+        """Open the rows written so far, for reading."""
         files = files_of(self._request)
         parts = {
             place: np.memmap(growing.path, files[place].part.dtype, "r").reshape(
@@ -365,7 +366,7 @@ class DiskWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Say how far the files are good: a build that is killed goes on from there."""
+        """Record how far the files are valid: a killed build resumes from there."""
         checksums = {growing.path.name: growing.checksums for growing in self._files.values()}
         progress = {
             "content": self._request.content,
@@ -377,7 +378,7 @@ class DiskWriter:
         self._last_flush, self._unflushed = time.monotonic(), 0
 
     def finish(self, final: Path) -> None:
-        """Give the folder its name, all of it being on the disk."""
+        """Give the folder its final name, once all of it is on the disk."""
         for growing in self._files.values():
             growing.sync()
         listed = [
@@ -397,7 +398,7 @@ class DiskWriter:
             _sync(path)
         self._folder.rename(final)
         _sync(final.parent)
-        # only now: a build killed before has it to go on from
+        # only now: a build killed before this resumes from it
         (final / PROGRESS).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -406,7 +407,7 @@ class DiskWriter:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk itself."""
+    """Flush a file, or a folder's list of names, to the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""How a tap's numbers are kept: as they are, in half the bytes, or the largest classes only."""
+"""Ways to store a tap's numbers: unchanged, in half the bytes, or the largest classes only."""
 
 import dataclasses
 import math
@@ -22,45 +22,45 @@ class Part:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes a row."""
+        """Bytes per row."""
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 class Storage:
-    """Base of the ways to keep a tap.
+    """Base of the ways to store a tap.
 
     Attributes:
-        name: goes into the key.
-        rounding: the relative error it may add to an answer.
+        name: part of the key.
+        rounding: the relative error that it may add to a value.
     """
 
     name: str
     rounding: float
 
     def parts(self, tap: str, shape: tuple[int, ...]) -> dict[str, Part]:
-        """The arrays that are kept for a tap whose rows have `shape`.
+        """Return the arrays that are stored for a tap whose rows have `shape`.
 
         Raises:
-            ValueError: where this tap cannot be kept in this way.
+            ValueError: if this tap cannot be stored in this way.
         """
         raise TypeError(f"{type(self).__name__} must override `parts`.")
 
     def encode(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows to be kept, from float32 answers of shape `(n, *shape)`.
+        """Encode float32 values of shape `(n, *shape)` as rows to store.
 
         Raises:
-            ValueError: for an answer that this storage cannot hold.
+            ValueError: for a value that this storage cannot hold.
         """
         raise TypeError(f"{type(self).__name__} must override `encode`.")
 
     def decode(self, parts: Mapping[str, tf.Tensor], shape: tuple[int, ...]) -> tf.Tensor:
-        """The answers again, float32, `(n, *shape)`; a graph function."""
+        """Decode rows to float32 values, shape `(n, *shape)`; a graph function."""
         raise TypeError(f"{type(self).__name__} must override `decode`.")
 
     def error(self, parts: Mapping[str, np.ndarray], values: np.ndarray) -> float:
-        """How far the kept numbers are, at the most, from `values`, answers computed anew.
+        """Return the largest error of the stored numbers, compared with recomputed `values`.
 
-        Relative to the largest of `values`, or to 0.001 if that is larger.
+        It is relative to the largest of `values`, or to 0.001 if that is larger.
         """
         kept = {name: tf.constant(part) for name, part in parts.items()}
         distance = np.abs(self.decode(kept, values.shape[1:]) - values)
@@ -109,17 +109,17 @@ class Float16(Storage):
 
 @dataclasses.dataclass(frozen=True)
 class TopK(Storage):
-    """The k largest classes of a distribution; the rest share what is left, evenly.
+    """The k most probable classes of a distribution; the rest share the remainder evenly.
 
-    Kept are float16 log-probabilities of the k classes, their numbers (int16, or int32 above
-    32,767 classes), and the logarithm of the mean probability of the others, float16: logarithms,
-    since these do not underflow and can be softened by a temperature. Decoded, a row is a dense
-    vector of log-probabilities, which are logits.
+    It stores the float16 log-probabilities of the k classes, their numbers (int16, or int32 above
+    32,767 classes), and the float16 logarithm of the mean probability of the others. Logarithms do
+    not underflow and can be softened by a temperature. Decoded, a row is a dense vector of
+    log-probabilities, which are logits.
 
     Args:
-        k: how many classes, below the number of classes.
+        k: the number of classes to store, less than the number of classes.
 
-    Source: Wu et al., *TinyViT* (2022), section 3.1, who keep probabilities.
+    Source: Wu et al., *TinyViT* (2022), section 3.1, who store probabilities.
 
     Example:
         >>> import numpy as np
@@ -182,8 +182,8 @@ class TopK(Storage):
         return tf.tensor_scatter_nd_update(dense, tf.stack([rows, classes], axis=-1), kept)
 
     def error(self, parts, values):
-        # of what was kept: the classes that share the rest were not. And relative to 1 at the
-        # least: the logarithm of a probability near 1 is next to nothing
+        # only of the k stored classes. Relative to at least 1, since the logarithm of a
+        # probability near 1 is next to nothing
         now = np.take_along_axis(_log_softmax(values), parts["classes"].astype(int), -1)
         distance = np.abs(parts["log_probabilities"] - now)
         return float(np.max(distance) / max(1.0, np.max(np.abs(now))))
@@ -210,7 +210,7 @@ def _half(values: np.ndarray) -> np.ndarray:
 
 
 def as_storage(value) -> Storage:
-    """A storage from its name, or as it is.
+    """Return a storage from its name, or a `Storage` unchanged.
 
     Args:
         value: `"float32"`, `"float16"`, `"top10"` (any number), or a `Storage`.

@@ -1,4 +1,4 @@
-"""What lies in a directory of stored answers: listed, checked, and thrown away when it is old."""
+"""List, check and prune the contents of a directory of stored predictions."""
 
 import contextlib
 import dataclasses
@@ -21,26 +21,26 @@ from kd_keras.utils.files import MARK, clear, is_ours
 log = logging.getLogger(__name__)
 
 KEY = re.compile(r"[0-9a-f]{16}")
-# all that the library writes into the folder of a key
+# everything that the library writes into the folder of a key
 OURS = (disk.META, disk.USED, disk.PIXELS_FILE, PROGRESS, "[0-9]*-*.bin", f"{MARK}*")
 DAY = 24 * 60 * 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One folder of stored answers.
+    """One folder of stored predictions.
 
     Attributes:
         key: sixteen hexadecimal digits.
-        folder: where it lies.
+        folder: its path.
         state: `"whole"`, `"damaged"`, `"building"` (now, by some process) or `"unfinished"` (left
-            by a build that was killed; the next one takes it up).
-        problem: why it is damaged, else "".
-        bytes: of its files.
+            by a killed build; the next one resumes it).
+        problem: why it is damaged, or "".
+        bytes: the total size of its files.
         last_used: seconds since 1970.
-        name: of the transfer set; "" where that cannot be read, as the next three.
-        rows: how many.
-        storage: dict from tap to the name of its storage.
+        name: the name of the transfer set; "" if it cannot be read.
+        rows: the number of rows; 0 if it cannot be read.
+        storage: dict from tap to the name of its storage; empty if it cannot be read.
     """
 
     key: str
@@ -55,12 +55,12 @@ class Entry:
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The teacher's taps that are stored."""
+        """The stored taps of the teacher."""
         return tuple(self.storage)
 
 
 def entries(directory: str | os.PathLike[str]) -> list[Entry]:
-    """What is stored in a directory, the last used first. Rows are not read.
+    """List what is stored in a directory, most recently used first, without reading rows.
 
     Example:
         >>> import tempfile
@@ -72,11 +72,11 @@ def entries(directory: str | os.PathLike[str]) -> list[Entry]:
 
 
 def verify(directory: str | os.PathLike[str], key: str | None = None) -> list[Entry]:
-    """As `entries`, after all checksums were compared.
+    """List what is stored, as `entries` does, after checking all checksums.
 
     Args:
-        directory: where the answers are stored.
-        key: of the one to check, or None for all.
+        directory: where the predictions are stored.
+        key: the key to check, or None for all.
 
     Raises:
         ValueError: for a key that is not there.
@@ -93,17 +93,18 @@ def prune(
     older_than_days: float | None = None,
     keep_bytes: int | None = None,
 ) -> list[Entry]:
-    """Throw away what is damaged, what killed builds left, and if asked for what is old.
+    """Remove damaged entries, the remains of killed builds and, if requested, old entries.
 
-    What some process is building or opening stays, and a process that has rows open keeps them.
+    Entries that a process is building or opening stay. Processes that have rows open can keep
+    using them.
 
     Args:
-        directory: where the answers are stored.
-        older_than_days: also what was not used for so long.
-        keep_bytes: also the least recently used, until no more than this is taken.
+        directory: where the predictions are stored.
+        older_than_days: also remove entries that were not used for this long.
+        keep_bytes: also remove the least recently used entries, until the rest take no more.
 
     Returns:
-        What was thrown away.
+        The removed entries.
 
     Raises:
         ValueError: for a number that is not positive.
@@ -114,7 +115,7 @@ def prune(
         raise ValueError(f"`keep_bytes` must not be negative. Received: keep_bytes={keep_bytes}")
     oldest = 0.0 if older_than_days is None else time.time() - older_than_days * DAY
     removed, total = [], 0
-    for entry in entries(directory):  # the last used first: the room goes to them
+    for entry in entries(directory):  # the most recently used first: they get the room
         total += entry.bytes
         sound = entry.state in ("whole", "building") and entry.last_used >= oldest
         if sound and (keep_bytes is None or total <= keep_bytes):
@@ -126,11 +127,11 @@ def prune(
 
 
 def _remove(entry: Entry) -> bool:
-    """Whether the folder could be removed: not while its lock is held."""
+    """Remove a folder unless its lock is held; return whether it was removed."""
     with _held_now(entry.folder.parent, entry.key) as held:
         if not held:
             log.info("%s is in use and stays.", entry.folder)
-        elif entry.folder.exists():  # else somebody was faster
+        elif entry.folder.exists():  # else another process was faster
             disk.remove(entry.folder)
             return True
     return False
@@ -138,7 +139,7 @@ def _remove(entry: Entry) -> bool:
 
 @contextlib.contextmanager
 def _held_now(directory: Path, key: str) -> Iterator[bool]:
-    """Hold the lock of a key if that can be had at once; says whether it is held."""
+    """Hold the lock of a key if it is free; yield whether it is held."""
     lock = FileLock(directory / f"{key}.lock")
     try:
         lock.acquire(timeout=0)
@@ -165,7 +166,7 @@ def _folders(directory: Path, key: str | None = None) -> list[Path]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is of answers: somebody else's may have such a name too."""
+    """Return whether the library wrote this folder: a foreign one may have such a name too."""
     names = [path.name for path in folder.iterdir()]
     return all(is_ours(name, OURS) or name.startswith(".") for name in names) and (
         not names or any(is_ours(name, OURS) for name in names)

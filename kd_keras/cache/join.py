@@ -1,4 +1,4 @@
-"""Joining stored answers to an input pipeline: by index, or by the pixels of the image."""
+"""Join stored predictions to an input pipeline: by index, or by the pixels of the image."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,21 +19,21 @@ from kd_keras.utils.files import fingerprint as fingerprint_of
 def join(
     dataset: tf.data.Dataset, rows: Stored | Mapping[str, np.ndarray], name: str = "teacher"
 ) -> tf.data.Dataset:
-    """Join stored answers to a pipeline's batches, by index and view.
+    """Join stored predictions to a pipeline's batches, by index and view.
 
     Args:
-        dataset: yields `({"image": ..., "index": ...}, ...)` in batches; also `"view"`, where the
-            rows hold several views of every example. A view beyond the last starts at the first.
-        rows: what `Cache.open` returned; or a dict from tap to array, row k for index k.
-        name: what the rows are called in a batch.
+        dataset: yields `({"image": ..., "index": ...}, ...)` in batches; also `"view"`, if the rows
+            hold several views of every example. A view beyond the last starts at the first again.
+        rows: the result of `Cache.open`; or a dict from tap to array, row k for index k.
+        name: the key of the rows in a batch.
 
     Returns:
-        The dataset with the rows under `name`; a `Distiller` uses those called `"teacher"` instead
-        of its teacher. Where the rows know their images, an image whose pixels are others ends the
-        iteration with `tf.errors.InvalidArgumentError`.
+        The dataset with the rows under `name`; a `Distiller` uses rows named `"teacher"` instead of
+        its teacher. If the rows have fingerprints of their images, an image with other pixels ends
+        the iteration with `tf.errors.InvalidArgumentError`.
 
     Raises:
-        ValueError: where the batches lack index or view.
+        ValueError: if the batches lack index or view.
 
     Example:
         >>> import numpy as np, tensorflow as tf, kd_keras as kd
@@ -62,34 +62,36 @@ def attach(
     seed: int = 0,
     fingerprint: str | None = None,
 ) -> tf.data.Dataset:
-    """A pipeline of your own, with the teacher's answers, which are computed once.
+    """Add the teacher's predictions, computed once, to your own pipeline.
 
-    Rows are found by the pixels of the image, so that the order does not matter, and an image
-    that the teacher did not answer is an error and never another image's row.
+    Rows are found by the pixels of the image, so the order does not matter. An image without a row
+    is an error; it never gets another image's row.
 
     Args:
         dataset: finite; yields images, `(images, ...)` or `({"image": images, ...}, ...)`, in
-            batches or one by one. Without `augmentation`, it yields the same images at every pass.
-        teacher: a Keras model that returns logits, or a teacher source, which is taken to look at
-            images of three dimensions.
-        taps: what a method wants to see of the teacher.
-        cache: where the answers are kept, and how; by default in memory, if they fit.
+            batches or one by one. Without `augmentation`, it must yield the same images in every
+            pass.
+        teacher: a Keras model that returns logits, or a teacher source. A source without a model
+            is assumed to take images of three dimensions.
+        taps: the teacher's taps that a method needs.
+        cache: where and how the predictions are stored; by default in memory, if they fit.
         augmentation: a name in `data.augmentation.AUGMENTATIONS`, or a function
-            `(image, key) -> image` that does what it does by `tf.random.stateless_*` with that
-            key. `dataset` then yields images one by one, not augmented.
-        views: how many augmented views of every example there are to be.
+            `(image, key) -> image` whose only randomness is `tf.random.stateless_*` with that key.
+            `dataset` must then yield images one by one, not augmented.
+        views: the number of augmented views of every example.
         seed: of the augmentation.
-        fingerprint: a name for the content, to be changed whenever the images change, or a
-            function's code. None takes it from the pixels, in a pass over the whole pipeline.
+        fingerprint: a name for the content, to be changed whenever the images, or the code of an
+            augmentation function, change. None takes it from the pixels, in a pass over the whole
+            pipeline.
 
     Returns:
-        A dataset of `({"image": ..., "teacher": {tap: ...}}, ...)`, labels and weights as they
-        were. With `augmentation` it is `views` passes long, pass v with view v of every example:
-        shuffle and batch it, repeat it, and give `steps_per_epoch` to `fit`.
+        A dataset of `({"image": ..., "teacher": {tap: ...}}, ...)`, with labels and weights
+        unchanged. With `augmentation` it is `views` passes long, pass v with view v of every
+        example: shuffle, batch and repeat it, and give `steps_per_epoch` to `fit`.
 
     Raises:
-        ValueError: for a pipeline that is infinite, empty, or not of images, that gives other
-            images at its second pass, or for answers that cannot be kept.
+        ValueError: for a pipeline that is infinite, empty, not of images, or that gives other
+            images in its second pass; and for predictions that cannot be stored.
         tf.errors.InvalidArgumentError: while iterating, for an image without a row.
 
     Example:
@@ -130,7 +132,7 @@ def _image(x) -> tf.Tensor:
 
 
 def _is_batched(dataset: tf.data.Dataset, source: TeacherSource) -> bool:
-    """Whether the images come in batches, judged by the rank that the teacher takes."""
+    """Return whether the images come in batches, as told by the rank that the teacher takes."""
     spec = dataset.element_spec
     image = _image(spec[0] if isinstance(spec, tuple) else spec)
     model = getattr(source, "model", None)
@@ -144,9 +146,9 @@ def _is_batched(dataset: tf.data.Dataset, source: TeacherSource) -> bool:
 
 
 def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
-    """A graph function from an image and a view to the augmented image, and nothing else.
+    """Return a graph function from an image and a view's number to the augmented image.
 
-    The image's own pixels stand for the example, which has no index here.
+    The image's own pixels identify the example, which has no index here.
     """
     if isinstance(augmentation, str) and MIXUP in augmentation.split("+"):
         raise ValueError(
@@ -173,7 +175,7 @@ def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
 
 
 def _in_views(dataset: tf.data.Dataset, augment: Callable, views: int) -> tf.data.Dataset:
-    """All examples in their first view, then all in their second, and so on."""
+    """Return all examples in their first view, then all in their second, and so on."""
 
     def one_pass(view):
         def one(x, *rest):

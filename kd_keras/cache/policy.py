@@ -1,4 +1,4 @@
-"""Where the teacher's answers are kept, and how: in memory, or in a directory."""
+"""Choose where and how the teacher's predictions are stored: in memory, or in a directory."""
 
 import dataclasses
 import logging
@@ -24,27 +24,27 @@ log = logging.getLogger(__name__)
 MODES = ("auto", "off")
 MEMORY_SHARE = 0.25
 
-# By model, or by source where there is none: rows go with their teacher. Below it by all else that
+# By model, or by source if it has none: rows live as long as their teacher. Then by all else that
 # the rows depend on, with the fingerprint that the teacher had.
 _memory: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Where the teacher's answers are kept, and how.
+    """A choice of where and how the teacher's predictions are stored.
 
     Args:
-        directory: a folder for them, which may hold those of many teachers and data sets; rows
-            found in it are not computed again, in this process or another. None keeps rows in
-            memory where they fit, and else in `default_directory()`.
-        storage: `"float32"`, `"float16"`, `"top10"` (the ten largest classes; any number), a
+        directory: a folder, which may hold the predictions of many teachers and data sets. Rows
+            found in it are not computed again, in this process or another. None stores rows in
+            memory if they fit, and otherwise in `default_directory()`.
+        storage: `"float32"`, `"float16"`, `"top10"` (the ten largest classes, or another number), a
             `Storage`, or a dict of these by tap. Top-k is for the logits; other taps are then
             float32.
-        limit: bytes that one teacher's answers on one set of images may take, or None.
+        limit: bytes that one teacher's predictions on one set of images may take, or None.
         memory_share: the share of the free memory that rows may take.
 
     Raises:
-        ValueError: for an unknown storage, a limit that is not positive, a share outside [0, 1].
+        ValueError: for an unknown storage, a limit that is not positive, or a share outside [0, 1].
 
     Example:
         >>> import tempfile, kd_keras as kd
@@ -71,20 +71,20 @@ class Cache:
         within("memory_share", self.memory_share, 0.0, 1.0)
 
     def open(self, source: TeacherSource, transfer_set: TransferSet) -> Stored:
-        """The source's answers on a transfer set, computed at most once.
+        """Return the source's predictions on a transfer set, computed at most once.
 
         Args:
             source: a teacher.
             transfer_set: the images.
 
         Returns:
-            The rows. In memory they are shared by all that ask for them.
+            The rows. Rows in memory are shared by all callers.
 
         Raises:
-            ChangingTeacher: a `ValueError`, for a teacher that answers otherwise each time.
-            ValueError: for a teacher whose answers cannot be stored (see the message), rows that
-                take more than `limit`, or answers that are not finite.
-            OSError: the disk is too small, or filled up.
+            ChangingTeacher: a `ValueError`, for a teacher whose predictions differ from run to run.
+            ValueError: for a teacher whose predictions cannot be stored (see the message), for rows
+                that take more than `limit`, and for predictions that are not finite.
+            OSError: if the disk is too small, or full.
         """
         request = make_request(source, transfer_set, self.storage)
         room = self.memory_share * available_memory()
@@ -111,7 +111,7 @@ class Cache:
 
 
 def as_cache(given) -> Cache | None:
-    """A `Cache` from `"auto"` or a `Cache`; None from `"off"`.
+    """Return a `Cache` for `"auto"` or a `Cache`, and None for `"off"`.
 
     Raises:
         ValueError: for anything else.
@@ -124,7 +124,7 @@ def as_cache(given) -> Cache | None:
 
 
 def default_directory() -> Path:
-    """`KD_KERAS_CACHE` of the environment, else `kd_keras` in the user's folder for caches."""
+    """Return `KD_KERAS_CACHE` of the environment, or `kd_keras` in the user's cache folder."""
     if given := os.environ.get("KD_KERAS_CACHE"):
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME")
@@ -132,12 +132,12 @@ def default_directory() -> Path:
 
 
 def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.ndarray]:
-    """The source's views of all images, in memory, computed at most once a source and images.
+    """Return the source's outputs for all images, in memory, computed at most once for both.
 
     Args:
         source: a teacher source.
         images: array, shape `(n, ...)`.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
 
     Returns:
         dict from tap to float32 array, shape `(n, ...)`, in the order of `images`. The arrays are
@@ -149,7 +149,7 @@ def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.n
 
 
 def fits(source: TeacherSource, count: int) -> bool:
-    """Whether the views of `count` images stay below a quarter of the free memory."""
+    """Return whether the outputs for `count` images take at most a quarter of the free memory."""
     if any(None in shape[1:] for shape in source.shapes.values()):
         log.warning("A tap of the teacher has no fixed shape: the teacher runs at every step.")
         return False
@@ -171,13 +171,13 @@ def _row_bytes(shape: tuple[int | None, ...]) -> int:
 
 
 def _remembered(request: Request, limit: int | None) -> InMemory:
-    """Rows in memory: those of a fit before, if teacher and images are what they were."""
+    """Return rows in memory: those of an earlier fit, if teacher and images are unchanged."""
     known = _memory.setdefault(getattr(request.source, "model", request.source), {})
     content = dict(request.content)
     teacher = content.pop("teacher")
     place = repr(content)
     before, stored = known.get(place, (None, None))
-    if before != teacher:  # never asked, or the teacher has learned since
+    if before != teacher:  # first request, or the teacher has been trained since
         known.pop(place, None)
         stored = _of_a_twin(place, teacher)
         if stored is None:
@@ -187,7 +187,7 @@ def _remembered(request: Request, limit: int | None) -> InMemory:
 
 
 def _of_a_twin(place: str, teacher: str) -> InMemory | None:
-    """The same rows, asked for by another model of the same content that is still about."""
+    """Return the same rows as requested for another model, still alive, of the same content."""
     for known in _memory.values():
         before, stored = known.get(place, (None, None))
         if before == teacher:

@@ -1,4 +1,4 @@
-"""What is asked for: which teacher's answers, on which images, kept how. The key is made of it."""
+"""A request: which teacher's predictions, on which images, stored how. Its key is made of these."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ PIXELS = Part("int64", ())
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A tap and how it is kept; `shape` is that of one row."""
+    """A tap and its storage; `shape` is the shape of one row."""
 
     tap: str
     shape: tuple[int, ...]
@@ -31,10 +31,10 @@ class Column:
         return self.storage.parts(self.tap, self.shape)
 
     def encode(self, values: np.ndarray, first_row: int) -> dict[str, np.ndarray]:
-        """Rows to be kept, from answers; `first_row` is their number, for messages.
+        """Encode values as rows to store; `first_row` is the number of the first, for messages.
 
         Raises:
-            ValueError: for answers of another shape, that are not finite or that do not fit.
+            ValueError: for values of another shape, that are not finite or that do not fit.
         """
         if values.shape[1:] != self.shape:
             raise ValueError(
@@ -56,12 +56,12 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A teacher, the images it is to answer, and how its taps are kept.
+    """A teacher, the images it is run on, and how its taps are stored.
 
     Attributes:
         source: the teacher.
         transfer_set: the images.
-        columns: one for each tap.
+        columns: one per tap.
     """
 
     source: TeacherSource
@@ -70,7 +70,7 @@ class Request:
 
     @functools.cached_property
     def content(self) -> dict[str, Any]:
-        """All that the rows depend on, as the files say it."""
+        """All that the rows depend on, as written in the files."""
         return {
             "version": VERSION,
             "transfer_set": self.transfer_set.key,
@@ -95,21 +95,21 @@ class Request:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes a row, with its image's fingerprint."""
+        """Bytes per row, including its image's fingerprint."""
         return PIXELS.row_bytes + sum(part.row_bytes for part in self.parts.values())
 
     @property
     def size(self) -> int | None:
-        """Bytes of all rows at the most, or None where their number is not known."""
+        """Bytes of all rows at most; None if their number is not known."""
         count = self.transfer_set.count
         return None if count is None else count * self.row_bytes
 
     def answers(self) -> Callable[[tf.Tensor], dict[str, np.ndarray]]:
-        """The teacher as a compiled function of a batch of any size: dict of float32 arrays."""
+        """Return the teacher as a compiled function of a batch: dict from tap to float32 array."""
         return lambda images: _arrays(self, self.source.on_images(images))
 
     def answers_now(self, images: tf.Tensor) -> dict[str, np.ndarray]:
-        """The teacher's answers on a few images, computed op by op."""
+        """Run the teacher on a few images, op by op."""
         return _arrays(self, self.source({"image": images}))
 
 
@@ -118,7 +118,7 @@ def _arrays(request: Request, answers: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> Request:
-    """A request, its storage resolved for the source's taps.
+    """Make a request, with a storage for each of the source's taps.
 
     Args:
         source: the teacher.
@@ -152,10 +152,10 @@ def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> R
 
 
 def storages(storage, shapes: Mapping[str, tuple]) -> dict[str, Storage]:
-    """One storage for each tap.
+    """Return one storage per tap.
 
-    A single `TopK` is for the logits, and other taps are float32; so are taps that a dict does not
-    name.
+    A single `TopK` applies to the logits, and other taps are float32. So are taps that a dict does
+    not name.
 
     Raises:
         ValueError: for a dict that names a tap which is not there.

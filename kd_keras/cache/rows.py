@@ -1,4 +1,4 @@
-"""Opened rows: gathered by number inside an input pipeline, found by the pixels of an image."""
+"""Opened rows: gathered by number inside an input pipeline, or found by an image's pixels."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from kd_keras.cache.encoding import Float32
 from kd_keras.cache.request import Column
 from kd_keras.cache.transfer import CHANGED, pixel_fingerprints
 
-BLOCK = 8192  # rows decoded at a time where all are wanted
+BLOCK = 8192  # rows decoded at a time when all are requested
 OTHER_PIXELS = (
     "The pixels of an example are not those that the teacher answered: another order, "
     "augmentation, seed or type of the images."
@@ -22,13 +22,13 @@ Parts = Mapping[tuple[str, str], np.ndarray]
 
 
 class Stored:
-    """The teacher's answers, one row per image. Made by `Cache.open`.
+    """The teacher's predictions, one row per image. Made by `Cache.open`.
 
     Attributes:
-        count: rows.
-        views: how many views of every example there are; example i in view v is row
+        count: the number of rows.
+        views: the number of views of every example; example i in view v is row
             `v * (count / views) + i`.
-        pixels: int64, shape `(count,)`: fingerprints of the images, or None where not known.
+        pixels: int64, shape `(count,)`: fingerprints of the images; None if not known.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Stored:
 
     @property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
-        """Dict from tap to shape, None for the batch."""
+        """Dict from tap to shape, with None for the batch."""
         return {column.tap: (None, *column.shape) for column in self.columns}
 
     def gather(self, rows) -> dict[str, tf.Tensor]:
-        """Rows by number; a graph function, for `Dataset.map`.
+        """Gather rows by number; a graph function, for `Dataset.map`.
 
         Args:
             rows: integers, shape `(n,)`.
@@ -57,7 +57,7 @@ class Stored:
             dict from tap to float32 tensor, shape `(n, ...)`; the static shape is known.
 
         Raises:
-            tf.errors.InvalidArgumentError: for a number that is no row.
+            tf.errors.InvalidArgumentError: for a number outside the rows.
         """
         rows = tf.cast(rows, tf.int64)
         taken = self._take(rows)
@@ -72,14 +72,15 @@ class Stored:
         raise TypeError(f"{type(self).__name__} must override `_take`.")
 
     def at(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        """The rows of a batch that holds `index` and, with several views, `view`.
+        """Return the rows of a batch that holds `index` and, with several views, `view`.
 
-        A view beyond the last starts again at the first. Where the batch holds `image` too, its
-        pixels are compared with those that were answered.
+        A view beyond the last starts again at the first. If the batch holds `image` too, its pixels
+        are compared with those of the stored rows.
 
         Raises:
             ValueError: for a batch without `index` or `view`.
-            tf.errors.InvalidArgumentError: where the pixels are not those of the row.
+            tf.errors.InvalidArgumentError: if the pixels are not those of the row, or if there is
+                no such row.
         """
         needed = ("index",) if self.views == 1 else ("index", "view")
         if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
@@ -102,7 +103,7 @@ class Stored:
         return self.gather(row)
 
     def lookup(self, images) -> tf.Tensor:
-        """The rows of a batch of images, found by their pixels; a graph function.
+        """Find the row numbers of a batch of images by their pixels; a graph function.
 
         Args:
             images: shape `(n, ...)`, of the type that the teacher saw.
@@ -111,7 +112,7 @@ class Stored:
             int64, shape `(n,)`.
 
         Raises:
-            tf.errors.InvalidArgumentError: where an image has no row.
+            tf.errors.InvalidArgumentError: if an image has no row.
         """
         ordered, rows = self._sorted
         wanted = pixel_fingerprints(images)
@@ -122,17 +123,16 @@ class Stored:
             return tf.gather(rows, place)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All answers: dict from tap to float32 array, shape `(count, ...)`."""
+        """Return all predictions: dict from tap to float32 array, shape `(count, ...)`."""
         starts = range(0, self.count, BLOCK)
         blocks = [self.gather(range(at, min(at + BLOCK, self.count))) for at in starts]
         return {tap: np.concatenate([block[tap] for block in blocks]) for tap in self.shapes}
 
     def kept(self, column: Column, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Some rows of a tap as they are kept, by the names of its parts."""
+        """Return some rows of a tap as they are stored, by the names of its parts."""
         return {name: np.asarray(self._parts[column.tap, name][rows]) for name in column.parts}
 
-    # Tensors of the host, made outside of whatever graph asks first: captured by a graph and not
-    # copied into it.
+    # Tensors on the host, made outside any graph: a graph captures them, and does not copy them.
     @functools.cached_property
     def _pixels(self) -> tf.Tensor:
         return _on_host(self.pixels)
@@ -156,7 +156,7 @@ class InMemory(Stored):
         self._all: dict[str, np.ndarray] | None = None
 
     def _take(self, rows):
-        with tf.device("/CPU:0"):  # where a number that is no row is an error, and not a zero
+        with tf.device("/CPU:0"):  # a number outside the rows is an error here; on a GPU, zeros
             return {place: tf.gather(tensor, rows) for place, tensor in self._tensors.items()}
 
     def arrays(self):
@@ -169,13 +169,13 @@ class InMemory(Stored):
 
 
 class Mapped(Stored):
-    """Rows in files that are mapped into memory, of which the system reads what is asked for."""
+    """Rows in memory-mapped files, of which the system reads only the requested parts."""
 
     def _take(self, rows):
         places = list(self._parts)
         kinds = [tf.dtypes.as_dtype(part.dtype) for part in self._parts.values()]
         taken = tf.numpy_function(self._read, [rows], kinds, stateful=False)
-        taken = tf.nest.flatten(taken)  # out of a graph, a single one comes without its list
+        taken = tf.nest.flatten(taken)  # outside a graph, a single tensor comes without its list
         for place, tensor in zip(places, taken, strict=True):
             tensor.set_shape((*rows.shape[:1], *self._parts[place].shape[1:]))
         return dict(zip(places, taken, strict=True))
@@ -187,10 +187,10 @@ class Mapped(Stored):
 
 
 def of_arrays(rows: Mapping[str, np.ndarray]) -> InMemory:
-    """Arrays by tap as rows that are found by index alone.
+    """Return arrays by tap as rows that are found by index alone.
 
     Raises:
-        ValueError: for no array, or arrays of several lengths.
+        ValueError: if there is no array, or if their lengths differ.
     """
     arrays = {tap: np.asarray(values, "float32") for tap, values in rows.items()}
     if not arrays or len({len(values) for values in arrays.values()}) != 1:

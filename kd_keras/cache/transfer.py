@@ -1,4 +1,4 @@
-"""On which images a teacher runs: arrays, a split in views, or a stream; with fingerprints."""
+"""Transfer sets, on which a teacher runs: arrays, a split in views, or a stream; fingerprints."""
 
 import dataclasses
 import functools
@@ -7,26 +7,25 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.data import images as files_of_images
 from kd_keras.data.augmentation import joined
 from kd_keras.data.mixing import viewer
-from kd_keras.data.pipeline import untuned
+from kd_keras.data.pipeline import reader_of, untuned
 from kd_keras.data.task import Split
 from kd_keras.utils.checks import positive_int
 from kd_keras.utils.files import fingerprint
 
-BATCH = 64  # images a forward pass: large ones fit into memory too
+BATCH = 64  # images per forward pass: large images fit into memory too
 
 
 def pixel_fingerprints(images) -> tf.Tensor:
-    """A number for each image of a batch, made of its bytes (FarmHash64).
+    """Compute one number per image of a batch, from its bytes (FarmHash64).
 
     Args:
-        images: tensor or array, shape `(n, ...)`, of any number type. The type counts: 1 and
-            1.0 are other bytes.
+        images: tensor or array, shape `(n, ...)`, of any number type. The type counts: 1 and 1.0
+            are different bytes.
 
     Returns:
-        int64, shape `(n,)`, in a graph as well as out of it.
+        int64, shape `(n,)`, inside a graph as well as outside.
 
     Example:
         >>> import numpy as np
@@ -46,7 +45,7 @@ class Batch:
     Attributes:
         images: tensor, shape `(n, ...)`.
         pixels: int64 array, shape `(n,)`, their fingerprints.
-        new: bool array, shape `(n,)`: which of them get a row.
+        new: bool array, shape `(n,)`: True for images that get a row.
     """
 
     images: tf.Tensor
@@ -58,10 +57,10 @@ class TransferSet:
     """Base of the transfer sets; here, row k is the k-th image.
 
     Attributes:
-        name: for people: in messages, and in what the `cache` command lists.
-        key: made of content; equal keys mean equal images.
-        count: rows, or at the most so many where equal images share one; None if not known.
-        views: how many times every example is in it; example i in view v is row
+        name: for people: shown in messages and by the `cache` command.
+        key: made of the content; equal keys mean equal images.
+        count: the number of rows, an upper bound if equal images share one; None if not known.
+        views: the number of views of every example; example i in view v is row
             `v * (count / views) + i`.
     """
 
@@ -71,20 +70,20 @@ class TransferSet:
     views: int = 1
 
     def batches(self, start: int = 0) -> Iterator[tf.Tensor]:
-        """Batches of images from row `start` on, the same at every call."""
+        """Yield batches of images from row `start` on, the same at every call."""
         raise TypeError(f"{type(self).__name__} must override `batches`.")
 
     def remaining(self, stored: np.ndarray) -> Iterator[Batch]:
-        """The images that have no row yet, given the fingerprints (int64) of those that have."""
+        """Yield the images that have no row yet, given the fingerprints (int64) of the others."""
         for images in self.batches(len(stored)):
             pixels = pixel_fingerprints(images).numpy()
             yield Batch(images, pixels, np.ones(len(pixels), bool))
 
     def first(self, count: int) -> tf.Tensor:
-        """The first images, `count` of them or fewer.
+        """Return the first images, `count` of them or fewer.
 
         Raises:
-            ValueError: where there is none.
+            ValueError: if there is none.
         """
         images = next(self.batches(0), None)
         if images is None:
@@ -92,10 +91,10 @@ class TransferSet:
         return images[:count]
 
     def check_complete(self, count: int) -> None:
-        """Refuse a number of rows that cannot be all of them.
+        """Refuse a number of rows that cannot be complete.
 
         Raises:
-            ValueError: for another number than was announced, or none.
+            ValueError: if the number differs from `count`.
         """
         if count != self.count:
             raise ValueError(
@@ -103,16 +102,16 @@ class TransferSet:
             )
 
     def places(self, pixels: np.ndarray, stored: np.ndarray) -> np.ndarray:
-        """The rows where the first images, of fingerprints `pixels`, are stored if they are."""
+        """Return the rows where the first images, with fingerprints `pixels`, would be stored."""
         return np.arange(len(pixels))
 
 
 class Arrays(TransferSet):
-    """Images of an array.
+    """The images of an array.
 
     Args:
         images: array, shape `(n, ...)`.
-        batch_size: images a forward pass of the teacher.
+        batch_size: images per forward pass of the teacher.
 
     Example:
         >>> import numpy as np
@@ -139,20 +138,20 @@ class Arrays(TransferSet):
 class SplitViews(TransferSet):
     """The images of a data split, in one or several augmented views.
 
-    The pixels are those of `data.pipeline.Epochs` with the same augmentation and seed, where the
-    view is the epoch. Files are decoded as they are needed, many at a time.
+    The pixels are those of `data.pipeline.Epochs` with the same augmentation and seed, with the
+    epoch as view. Files are decoded on demand, many at a time.
 
     Args:
-        split: the examples; those in files must be as they were when `fingerprint` was taken.
+        split: the examples; files must be unchanged since `fingerprint` was taken.
         fingerprint: of the split's content, such as `f"{task.fingerprint}/train"`.
         augmentation: as in `data.pipeline.Epochs`.
-        views: how many views of every example.
+        views: the number of views of every example.
         seed: of the augmentation.
-        batch_size: images a forward pass of the teacher.
+        batch_size: images per forward pass of the teacher.
         name: for people.
 
     Raises:
-        ValueError: for an unknown augmentation, or several views of images that do not change.
+        ValueError: for an unknown augmentation, or several views without an augmentation.
 
     Example:
         >>> import kd_keras as kd
@@ -194,24 +193,15 @@ class SplitViews(TransferSet):
             return
         numbers = tf.data.Dataset.range(start, self.count)
         n = len(self._split)
-        view_of = viewer(self._augmentation, self._seed, _reader(self._split), n)
+        view_of = viewer(self._augmentation, self._seed, reader_of(self._split), n)
         seen = numbers.map(
             lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
         )
         yield from untuned(seen.batch(self._batch_size).prefetch(2))
 
 
-def _reader(split: Split):
-    if split.images is not None:
-        with tf.device("/CPU:0"):  # the input pipeline's side
-            pixels = tf.constant(split.images)
-        return lambda index: tf.gather(pixels, index)
-    files = files_of_images.paths(split.files or ())
-    return lambda index: files_of_images.decode(tf.gather(files, index), split.image_shape)
-
-
 def check_views(views: int, augmentation: object) -> None:
-    """Refuse a number of views that is not positive, or above one where the pixels stay."""
+    """Refuse a number of views that is not positive, or above one without an augmentation."""
     positive_int("views", views)
     if views > 1 and augmentation is None:
         raise ValueError(
@@ -230,22 +220,22 @@ CHANGED = (
 
 
 class ChangedImages(ValueError):
-    """A pipeline gave other images than in the pass before."""
+    """A pipeline that gave other images than in the pass before."""
 
 
 class Stream(TransferSet):
-    """The images of a `tf.data` pipeline, found again by their pixels.
+    """The images of a `tf.data` pipeline, identified by their pixels.
 
     The order does not matter, and equal images share a row.
 
     Args:
         dataset: finite; yields batches of images alone, shape `(n, ...)`.
-        fingerprint: of the content, if it is known: a name that you change whenever the images
-            change. None takes it from the pixels, in a pass over the whole pipeline.
+        fingerprint: a name for the content, to be changed whenever the images change. None takes it
+            from the pixels, in a pass over the whole pipeline.
         name: for people.
 
     Raises:
-        ValueError: for a pipeline that repeats for ever.
+        ValueError: for a pipeline that repeats forever.
 
     Example:
         >>> import numpy as np, tensorflow as tf
@@ -280,7 +270,7 @@ class Stream(TransferSet):
 
     @functools.cached_property
     def _content(self) -> tuple[int, int]:
-        """The sum of all fingerprints, and how many they are: whatever the order."""
+        """The sum and the number of all fingerprints, which do not depend on the order."""
         total, count = 0, 0
         for images in self.batches():
             if self._first is None:
@@ -292,10 +282,10 @@ class Stream(TransferSet):
         yield from self._dataset
 
     def remaining(self, stored):
-        """All is gone through again, since the order may be another; what is stored is left out.
+        """Go through all images again, since the order may differ, and leave out stored ones.
 
         Raises:
-            ChangedImages: this pass gave other images than the one that the key was taken from.
+            ChangedImages: if this pass gave other images than the one that the key was taken from.
         """
         seen, content = _Seen(stored), (0, 0)
         for images in self.batches():
@@ -313,7 +303,7 @@ class Stream(TransferSet):
         return self._first[:count]
 
     def check_complete(self, count):
-        if not count:  # how many there are is another matter: equal images share a row
+        if not count:  # no other number is wrong: equal images share a row
             raise ValueError("`dataset` yields no image.")
 
     def places(self, pixels, stored):
@@ -327,13 +317,13 @@ def _add(total: int, count: int, pixels: np.ndarray) -> tuple[int, int]:
 
 
 class _Seen:
-    """A growing set of fingerprints at 8 bytes each: sorted runs, merged as they get alike."""
+    """A growing set of fingerprints, 8 bytes each: sorted runs, merged when similar in length."""
 
     def __init__(self, pixels: np.ndarray):
         self._runs = [np.sort(pixels)]
 
     def first_time(self, pixels: np.ndarray) -> np.ndarray:
-        """Which of `pixels` were never asked before, a bool each; from now on all were."""
+        """Return a bool for each of `pixels`, True at its first occurrence; then add all."""
         new = np.zeros(len(pixels), bool)
         new[np.unique(pixels, return_index=True)[1]] = True
         for run in self._runs:

@@ -3,7 +3,7 @@
 import dataclasses
 
 from kd_keras.cli.output import config_of, print_json
-from kd_keras.recipes.benchmark_config import BenchmarkConfig
+from kd_keras.config import BenchmarkConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

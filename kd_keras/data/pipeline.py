@@ -1,5 +1,7 @@
 """From a split to batches. An example carries its index and its view."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -79,7 +81,7 @@ class Epochs:
         if split.images is not None and not changing:
             batches = _gathered(split, order, batch_size, known)
         else:
-            view_of = viewer(augmentation, drawn, _fetcher(split), len(split))
+            view_of = viewer(augmentation, drawn, reader_of(split), len(split))
             batches = _one_by_one(split, order, view, batch_size, view_of, known)
         self.dataset = untuned(batches.prefetch(2))
         self.rows = untuned(_numbers(split, order, view, batch_size, known).prefetch(2))
@@ -88,7 +90,7 @@ class Epochs:
 
 def _gathered(split, order, batch_size, known) -> tf.data.Dataset:
     """Whole batches at once, from pixels in memory."""
-    fetch = _fetcher(split)
+    fetch = reader_of(split)
 
     def batch(step):
         index = order[step * batch_size : (step + 1) * batch_size]
@@ -165,7 +167,7 @@ def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
     """Batches of images alone, uint8, in the split's order."""
     if split.images is not None:
         return tf.data.Dataset.from_tensor_slices(split.images).batch(batch_size)
-    fetch = _fetcher(split)
+    fetch = reader_of(split)
     indices = tf.data.Dataset.range(len(split))
     decoded = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
     return untuned(decoded.batch(batch_size).prefetch(2))
@@ -186,10 +188,11 @@ def example_weights(split: Split, class_weight: dict[int, float] | None) -> np.n
     return weights.astype("float32")
 
 
-def _fetcher(split: Split):
-    """A graph function from an index (or many, for pixels in memory) to images."""
+def reader_of(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a graph function from an index (or many, for pixels in memory) to images, uint8."""
     if split.images is not None:
-        pixels = tf.constant(split.images)
+        with tf.device("/CPU:0"):  # the input pipeline's side; a GPU's memory is for the models
+            pixels = tf.constant(split.images)
         return lambda index: tf.gather(pixels, index)
     files = images.paths(split.files or ())
     return lambda index: images.decode(tf.gather(files, index), split.image_shape)

@@ -1,8 +1,8 @@
-"""Formulas of distillation: pure functions, student first, one number per example.
+"""Distillation formulas: pure functions, student first, one number per example.
 
-None of them reduces over the batch, weighs, or holds state. They compute in the dtype they are
-given, but never below float32. A term over the whole batch gives each example's share of it: the
-mean of the shares is the term. Such a term takes `present`, which leaves examples out of it.
+They do not reduce over the batch, apply sample weights, or hold state. They compute in the dtype
+of their inputs, but never below float32. A formula for a term over the whole batch returns each
+example's share: the mean of the shares is the term. It takes `present`, which leaves examples out.
 """
 
 from kd_keras.losses.branches import branch_loss

@@ -1,4 +1,4 @@
-"""Formulas of student-friendly teachers: a teacher, and branches that go on from its features."""
+"""The loss of a student-friendly teacher, whose features are the input of branches."""
 
 from collections.abc import Sequence
 
@@ -16,19 +16,19 @@ def branch_loss(
     reverse=False,
     summed=False,
 ):
-    """What branches add to a teacher's loss: their divergence from it, and their cross-entropy.
+    """Return the branches' part of a teacher's loss: their divergence from it and cross-entropy.
 
-    The divergence is softened, times the temperature squared, and its gradient reaches the
-    teacher too: that is what it is for.
+    The divergence is softened and multiplied by the temperature squared. Its gradient reaches the
+    teacher too, which is its purpose.
 
     Args:
         teacher_logits: shape `(batch, classes)`.
-        branch_logits: those of each branch, one or more.
+        branch_logits: the logits of each branch; one branch or more.
         labels: as in `cross_entropy`.
         temperature: positive scalar.
-        divergence_weight, label_weight: of the two terms.
+        divergence_weight, label_weight: the weights of the two terms.
         reverse: take `KL(branch || teacher)`.
-        summed: add the branches up; else take their mean.
+        summed: add up the branches; otherwise take their mean.
 
     Returns:
         Shape `(batch,)`. With weights `(1, 0)`, zero where branches and teacher agree.

@@ -1,4 +1,4 @@
-"""Formulas of distillation with a causal intervention: features, classes, and context."""
+"""Formulas for distillation with causal intervention: features, classes and context."""
 
 from keras import ops
 
@@ -10,11 +10,11 @@ def relative_distance(student, teacher):
     """Squared distance of the features, relative to the teacher's squared length.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`; the student's after its regressor.
+        student, teacher: of the same shape `(batch, ...)`; the student's after its regressor.
 
     Returns:
         Shape `(batch,)`. Zero where they agree, and where the teacher's features are all zero:
-        they have no direction to follow.
+        such features have no direction to follow.
 
     Source: Deng and Zhang, *Comprehensive Knowledge Distillation with Causal Intervention* (2021).
 
@@ -31,16 +31,16 @@ def relative_distance(student, teacher):
 
 
 def class_similarity_difference(student, teacher, labels, *, present=None):
-    """Squared difference of the cosines within a class: the mean over its pairs, and then over the
-    classes that have two examples or more in the batch.
+    """Squared difference of the cosines within a class: the mean over the pairs of a class, then
+    over the classes with two or more examples in the batch.
 
     Args:
         student, teacher: shape `(batch, ...)`; they may differ in size.
         labels: class numbers, shape `(batch,)`.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
-        Shape `(batch,)`: each example's share. Zero where no class has two examples.
+        Shape `(batch,)`: each example's share. Zero if no class has two examples.
 
     Source: Deng and Zhang, *Comprehensive Knowledge Distillation with Causal Intervention* (2021).
 
@@ -68,7 +68,9 @@ def class_similarity_difference(student, teacher, labels, *, present=None):
 
 
 def true_class_probability(logits, labels, *, temperature):
-    """The softened probability of the true class, shape `(batch,)`; NaN for a number of no class.
+    """Return the softened probability of the true class, shape `(batch,)`.
+
+    It is NaN for a number that names no class.
 
     Args:
         logits: shape `(batch, classes)`, unnormalised.
@@ -86,17 +88,17 @@ def true_class_probability(logits, labels, *, temperature):
 
 
 def weighted_class_sums(features, labels, weights, *, classes):
-    """What the weighted means of the classes are made of.
+    """Sum the weighted features and the weights of each class, for the weighted class means.
 
     Args:
         features: shape `(batch, size)`.
         labels: class numbers, shape `(batch,)`.
         weights: shape `(batch,)`.
-        classes: how many there are.
+        classes: the number of classes.
 
     Returns:
-        The sum of the weighted features of each class, shape `(classes, size)`, and of its weights,
-        shape `(classes, 1)`.
+        Per class the sum of the weighted features, shape `(classes, size)`, and the sum of the
+        weights, shape `(classes, 1)`.
 
     Example:
         >>> import numpy as np

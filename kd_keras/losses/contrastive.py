@@ -1,7 +1,7 @@
-"""Formulas of contrastive distillation: an example's own pair against pairs with other examples.
+"""Formulas for contrastive distillation: an example's own pair against pairs with other examples.
 
 Scores are similarities divided by a temperature, shape `(batch, 1 + negatives)`: first the score of
-the pair of student and teacher on the same image, then those with other images.
+student and teacher on the same image, then the scores with other images.
 """
 
 from keras import ops
@@ -14,19 +14,19 @@ _EPSILON = 1e-7  # as in the authors' code
 def contrastive_loss(scores, *, normaliser, examples, negatives=None, weights=None):
     """Cross-entropy of telling the own pair from the others, by noise-contrastive estimation.
 
-    With `p = exp(score) / normaliser` and `q = negatives / examples`, the chance of noise:
-    `-ln( p_own / (p_own + q) ) - sum_k ln( q / (p_k + q) )`.
+    With `p = exp(score) / normaliser`, and with `q = negatives / examples` as the chance of noise,
+    it is `-ln( p_own / (p_own + q) ) - sum_k ln( q / (p_k + q) )`.
 
     Args:
-        scores: see the module's first lines.
-        normaliser: positive scalar; makes the exponentials probabilities, see
+        scores: see the module docstring.
+        normaliser: positive scalar that turns the exponentials into probabilities; see
             `contrastive_normaliser`.
-        examples: how many there are to choose from.
-        negatives: how many the sum stands for; by default as many as there are.
-        weights: shape `(batch, negatives)`, of the terms of the sum; 1 by default.
+        examples: how many examples there are to choose from.
+        negatives: how many negatives the sum stands for; by default, as many as `scores` has.
+        weights: the weights of the terms of the sum, shape `(batch, negatives)`; 1 by default.
 
     Returns:
-        Shape `(batch,)`: a sum over the negatives, and no mean.
+        Shape `(batch,)`: a sum over the negatives, not a mean.
 
     Source: Tian et al., *Contrastive Representation Distillation* (2020), equation 17, in the form
     of their code.
@@ -50,12 +50,12 @@ def contrastive_loss(scores, *, normaliser, examples, negatives=None, weights=No
 
 
 def contrastive_normaliser(scores, *, examples, weights=None):
-    """`examples` times the mean of the exponentials of all scores: a scalar.
+    """Return `examples` times the mean of the exponentials of all scores, a scalar.
 
     Args:
-        scores: see the module's first lines.
-        examples: how many there are to choose from.
-        weights: of the scores, of their shape; 1 by default.
+        scores: see the module docstring.
+        examples: how many examples there are to choose from.
+        weights: the weights of the scores, of the same shape; 1 by default.
 
     Example:
         >>> import numpy as np
@@ -69,11 +69,11 @@ def contrastive_normaliser(scores, *, examples, weights=None):
 
 
 def moved(rows, embeddings, *, momentum):
-    """Rows of a memory, moved towards new embeddings and brought back to length 1.
+    """Move rows of a memory towards new embeddings, and scale them back to length 1.
 
     Args:
         rows, embeddings: shape `(batch, size)`.
-        momentum: the share of the old, in [0, 1].
+        momentum: the share of the old rows, in [0, 1].
 
     Returns:
         Shape `(batch, size)`.

@@ -1,10 +1,10 @@
-"""Pearson's correlation of the answers of student and teacher."""
+"""Pearson's correlation of the predictions of student and teacher."""
 
 from keras import ops
 
 from kd_keras.losses.numeric import alike, presence, safe_sqrt, varies
 
-_EPSILON = 1e-8  # beside the product of the norms, as in the authors' code
+_EPSILON = 1e-8  # added to the product of the norms, as in the authors' code
 
 
 def inter_class_distance(student_logits, teacher_logits, *, temperature):
@@ -12,11 +12,11 @@ def inter_class_distance(student_logits, teacher_logits, *, temperature):
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        temperature: positive scalar, of both.
+        temperature: positive scalar, for both.
 
     Returns:
-        Shape `(batch,)`, from 0, where one side's probabilities are a linear function of the
-        other's, to 2; 1 where one side's are all alike.
+        Shape `(batch,)`, from 0 to 2: 0 where one side's probabilities are a linear function of the
+        other's, 1 where one side's probabilities are all equal.
 
     Source: Huang et al., *Knowledge Distillation from A Stronger Teacher* (2022), equation 8.
 
@@ -40,8 +40,8 @@ def intra_class_distance(student_logits, teacher_logits, *, temperature, present
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        temperature: positive scalar, of both.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        temperature: positive scalar, for both.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
         Shape `(batch,)`: each example's share of the mean over the classes.
@@ -73,7 +73,7 @@ def _probabilities(student_logits, teacher_logits, temperature):
 
 
 def _centred(p, mean, axis):
-    """`p` less its mean; zero, with no gradient, where it does not vary along `axis`."""
+    """Subtract the mean from `p`; zero, with no gradient, where `p` is constant along `axis`."""
     return ops.where(varies(p, p - mean, axis), p - mean, 0)
 
 

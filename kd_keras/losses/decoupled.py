@@ -1,11 +1,11 @@
-"""Soft targets in two parts: how sure of the true class, and how the others compare."""
+"""Soft targets in two parts: the true class against the rest, and the other classes alone."""
 
 from keras import ops
 
 from kd_keras.losses.numeric import alike
 from kd_keras.losses.response import distributions
 
-_OUT = -1e30  # a logit whose class has no share
+_OUT = -1e30  # the logit of a class that is left out
 
 
 def target_kl(student_logits, teacher_logits, labels, *, temperature):
@@ -13,7 +13,7 @@ def target_kl(student_logits, teacher_logits, labels, *, temperature):
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        labels: as in `cross_entropy`; of a distribution, its likeliest class is the true one.
+        labels: as in `cross_entropy`; the likeliest class of a distribution is the true one.
         temperature: positive scalar.
 
     Returns:
@@ -43,7 +43,7 @@ def other_kl(student_logits, teacher_logits, labels, *, temperature):
         student_logits, teacher_logits, labels, temperature: as in `target_kl`.
 
     Returns:
-        Shape `(batch,)`. Zero where the other classes compare alike, and for two classes; NaN for a
+        Shape `(batch,)`. Zero where the distributions agree, and always for two classes; NaN for a
         number that names no class.
 
     Source: Zhao et al., *Decoupled Knowledge Distillation* (2022), its non-target part.

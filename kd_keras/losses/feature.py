@@ -1,4 +1,4 @@
-"""Formulas on features of student and teacher that have one shape."""
+"""Formulas on the features of student and teacher; most need features of the same shape."""
 
 from keras import ops
 
@@ -9,7 +9,7 @@ def hint_distance(student, teacher):
     """Half the squared distance of the features: `1/2 |student - teacher|^2`, over all entries.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`; the student's after its regressor.
+        student, teacher: of the same shape `(batch, ...)`; the student's after its regressor.
 
     Returns:
         Shape `(batch,)`. Zero where they agree.
@@ -29,7 +29,7 @@ def mean_squared_difference(student, teacher):
     """The mean squared difference of the features, over all entries of an example.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`; the student's after its regressor.
+        student, teacher: of the same shape `(batch, ...)`; the student's after its regressor.
 
     Returns:
         Shape `(batch,)`. Zero where they agree.
@@ -46,14 +46,14 @@ def mean_squared_difference(student, teacher):
 
 
 def attention_map(features):
-    """Where a network is active: the mean over the channels of its squared features, as a unit
-    vector over all places.
+    """Return where a network is active: the channel mean of its squared features, as a unit vector
+    over all places.
 
     Args:
         features: maps, shape `(batch, height, width, channels)`.
 
     Returns:
-        Shape `(batch, height * width)`; zeros for an example without any activity.
+        Shape `(batch, height * width)`; zeros for an example without activity.
 
     Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017).
 
@@ -69,14 +69,14 @@ def attention_difference(student, teacher):
     """The mean squared difference of the attention maps, over the places.
 
     Args:
-        student, teacher: maps of one height and width, shape `(batch, height, width, channels)`;
-            the channels may differ.
+        student, teacher: maps, shape `(batch, height, width, channels)`; only their channels may
+            differ.
 
     Returns:
         Shape `(batch,)`. Zero where both look at the same places.
 
-    Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), in the form of
-    their code, a mean; the paper writes a sum.
+    Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), with the mean of
+    their code; the paper writes a sum.
 
     Example:
         >>> import numpy as np
@@ -89,15 +89,15 @@ def attention_difference(student, teacher):
 
 
 def active_difference(student, teacher):
-    """The squared difference of the features over all entries, where either is active: above zero.
+    """The squared difference of the features, summed over the entries where either is above zero.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`.
+        student, teacher: of the same shape `(batch, ...)`.
 
     Returns:
-        Shape `(batch,)`. Zero where they agree, and in entries in which both are silent.
+        Shape `(batch,)`. Zero where they agree; entries that are inactive in both add nothing.
 
-    Source: code of others for Zhang et al., *Be Your Own Teacher* (2019).
+    Source: third-party code for Zhang et al., *Be Your Own Teacher* (2019).
 
     Example:
         >>> import numpy as np
@@ -114,15 +114,15 @@ def active_difference(student, teacher):
 def batch_distance(student, teacher, *, present=None):
     """The Euclidean distance of a batch's features, over all entries of all examples at once.
 
-    It is not squared, and grows with the root of the batch size. An example's share is as large as
-    its part of the squared distance.
+    It is not squared, and grows with the root of the batch size. An example's share is proportional
+    to its part of the squared distance.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`.
-        present: shape `(batch,)`, zero for examples that are left out; None for all.
+        student, teacher: of the same shape `(batch, ...)`.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
-        Shape `(batch,)`: shares, whose mean over those present is the distance. Zero, with a
+        Shape `(batch,)`: shares, whose mean over the examples present is the distance. Zero, with a
         gradient of zero, where they agree.
 
     Source: the code of Zhang, Bao and Ma, *Self-Distillation: Towards Efficient and Compact Neural
@@ -143,11 +143,11 @@ def batch_distance(student, teacher, *, present=None):
 
 
 def gaussian_nll(mean, target, *, variance):
-    """How unlikely the target is under a normal distribution: `1/2 ((m - t)^2 / v + ln v)`, the
-    mean over all entries of an example; without the constant `1/2 ln 2 pi`.
+    """Negative log-likelihood of the target under a normal distribution, averaged over the entries
+    of an example: `1/2 ((m - t)^2 / v + ln v)`, without the constant `1/2 ln 2 pi`.
 
     Args:
-        mean, target: of one shape `(batch, ..., channels)`; the mean is what the student predicts.
+        mean, target: of the same shape `(batch, ..., channels)`; the student predicts the mean.
         variance: positive, a number or shape `(channels,)`.
 
     Returns:

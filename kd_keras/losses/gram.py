@@ -1,4 +1,4 @@
-"""Formulas on the products of probabilities: of the examples of a batch, and of the classes."""
+"""Formulas on products of probabilities, between the examples of a batch and between classes."""
 
 from keras import ops
 
@@ -6,15 +6,15 @@ from kd_keras.losses.numeric import alike, at_least_float32, presence
 
 
 def batch_gram_difference(student_logits, teacher_logits, *, temperature, present=None):
-    """How much the products of the examples' probabilities differ: `|P P^T - Q Q^T|^2 / N`.
+    """Difference of the products between the examples' probabilities: `|P P^T - Q Q^T|^2 / N`.
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        temperature: positive scalar, of both.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        temperature: positive scalar, for both.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
-        Shape `(batch,)`: each example's share, its own row. Zero where the products agree.
+        Shape `(batch,)`: each example's share is its own row. Zero where the products agree.
 
     Source: Jin, Wang and Lin, *Multi-Level Logit Distillation* (2023), after the authors' code.
 
@@ -30,16 +30,17 @@ def batch_gram_difference(student_logits, teacher_logits, *, temperature, presen
 
 
 def class_gram_difference(student_logits, teacher_logits, *, temperature, present=None):
-    """How much the products of the classes' probabilities differ: `|P^T P - Q^T Q|^2 / C`.
+    """Difference of the products between the classes' probabilities: `|P^T P - Q^T Q|^2 / C`.
 
-    The products are added over the batch, not averaged: the term grows with its square.
+    The products are summed over the batch, not averaged: the term grows with the square of the
+    batch size.
 
     Args:
         student_logits, teacher_logits, temperature, present: as in `batch_gram_difference`.
 
     Returns:
-        Shape `(batch,)`: each example's share, what it adds to the difference. Shares may be
-        negative; their mean is not. Zero where the products agree.
+        Shape `(batch,)`: each example's share of the difference. Shares may be negative; their mean
+        is not. Zero where the products agree.
 
     Source: Jin, Wang and Lin, *Multi-Level Logit Distillation* (2023), after the authors' code.
 
@@ -56,15 +57,15 @@ def class_gram_difference(student_logits, teacher_logits, *, temperature, presen
 
 
 def unsure_shares(teacher_logits, *, present=None):
-    """Of the examples of a batch, the share of which the teacher is no surer than of the middle
-    one; and of the classes, the share that it names no more often than the middle one.
+    """Return the share of examples of which the teacher is no surer than of the median example, and
+    the share of classes that are no more probable in the batch than the median class.
 
-    About a half each, more where the number is odd. They stand in the authors' code as the means of
-    masks that were meant to choose examples and classes, and do not.
+    Each is about one half, and more if the number is odd. In the authors' code they are the means
+    of masks that were meant to select examples and classes, but do not.
 
     Args:
         teacher_logits: shape `(batch, classes)`, unnormalised.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
         Two scalars.
@@ -82,7 +83,7 @@ def unsure_shares(teacher_logits, *, present=None):
 
 
 def _lower_half(values, there):
-    """The share of the values that are no larger than their median, among those that are there."""
+    """Return the share of the present values that are no larger than their median."""
     count = ops.maximum(ops.sum(there), 1)
     below = ops.sum(
         ops.cast(values[None, :] < values[:, None], there.dtype) * there[None, :], axis=1
@@ -91,7 +92,7 @@ def _lower_half(values, there):
 
 
 def _probabilities(student_logits, teacher_logits, temperature, present):
-    """Of student and teacher, zero for the absent; and how many examples there are."""
+    """Return both sides' probabilities, zero for absent examples, and the number of examples."""
     student_logits, teacher_logits = alike(student_logits, teacher_logits)
     there, count = presence(present, student_logits)
     q, p = (ops.softmax(z / temperature) * there[:, None] for z in (student_logits, teacher_logits))

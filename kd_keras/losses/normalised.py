@@ -1,27 +1,27 @@
-"""The formula on features that are normalised over the batch."""
+"""The formula on features normalised over the batch."""
 
 from keras import ops
 
 from kd_keras.losses.numeric import alike, presence, rows
 
-_VARIANCE = 1e-4  # beside it, as in the authors' code
-_SUM = 1e-5  # within the logarithm, which has no value for features that agree
+_VARIANCE = 1e-4  # added to the variance, as in the authors' code
+_SUM = 1e-5  # added within the logarithm, which is infinite for features that agree
 
 
 def normalised_log_distance(student, teacher, *, exponent, present=None):
     """The logarithm of `sum |A - B|^a` over the batch and all entries, where `A` and `B` are the
-    features with mean 0 and variance 1 in the batch, entry by entry.
+    features, each entry normalised to mean 0 and variance 1 over the batch.
 
     It is a soft maximum: the larger a difference, the larger its share of the gradient. Negative
-    values are nothing bad. It grows by `ln 2` where the batch is twice as large.
+    values are normal. It grows by `ln 2` if the batch is twice as large.
 
     Args:
-        student, teacher: of one shape `(batch, ...)`; the student's after its projection.
+        student, teacher: of the same shape `(batch, ...)`; the student's after its projection.
         exponent: scalar of at least 1.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
-        Shape `(batch,)`: the value, the same for every example. Least, `ln 1e-5`, where the
+        Shape `(batch,)`: the value, the same for every example. Its minimum is `ln 1e-5`, where the
         normalised features agree.
 
     Source: Miles and Mikolajczyk, *Understanding the Role of the Projector in Knowledge

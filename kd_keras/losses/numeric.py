@@ -1,4 +1,4 @@
-"""What the formulas share: dtypes, roots and norms with finite gradients, absent examples."""
+"""Shared helpers of the formulas: dtypes, absent examples, and roots with finite gradients."""
 
 import keras
 import numpy as np
@@ -8,35 +8,35 @@ TINY = 1e-12  # norms below it count as zero, as in the code of the papers
 
 
 def at_least_float32(x):
-    """`x` as a tensor of its own float dtype, but never below float32."""
+    """Convert `x` to a tensor of float32, or of float64 if it already is one."""
     x = ops.convert_to_tensor(x)
     exact = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
     return x if exact else ops.cast(x, "float32")
 
 
 def alike(student, teacher):
-    """Both as tensors of one dtype: the wider of the two, and never below float32."""
+    """Convert both to tensors of one dtype: the wider of the two, and never below float32."""
     student, teacher = at_least_float32(student), at_least_float32(teacher)
     wider = keras.backend.result_type(student.dtype, teacher.dtype)
     return ops.cast(student, wider), ops.cast(teacher, wider)
 
 
 def safe_sqrt(x):
-    """The square root; zero, with a gradient of zero, where `x` is not above zero."""
+    """Return the square root, or zero with a gradient of zero where `x` is not above zero."""
     positive = x > 0
     return ops.where(positive, ops.sqrt(ops.where(positive, x, 1)), 0)
 
 
 def varies(x, centred, axis):
-    """Whether `x` differs from its mean by more than rounding, along `axis`; keeps the axis."""
+    """Return True where `x` varies along `axis` by more than rounding; keep the axis."""
     spread = ops.sum(ops.square(centred), axis=axis, keepdims=True)
     return spread > 1e-12 * ops.sum(ops.square(x), axis=axis, keepdims=True)
 
 
 def unit(x, axis=-1):
-    """`x` scaled to a Euclidean length of 1 along `axis`; zero where it has (nearly) no length.
+    """Scale `x` to a Euclidean length of 1 along `axis`; return zero where it is (nearly) zero.
 
-    The gradient is zero there, and not the infinity of the quotient.
+    The gradient is zero there too, and not infinite.
     """
     squares = ops.sum(ops.square(x), axis=axis, keepdims=True)
     long = squares > TINY**2
@@ -44,7 +44,7 @@ def unit(x, axis=-1):
 
 
 def rows(features):
-    """Features of any shape as one vector an example, shape `(batch, size)`."""
+    """Flatten features of any shape to one vector per example, shape `(batch, size)`."""
     if len(features.shape) == 2:
         return features
     size = 1
@@ -54,12 +54,12 @@ def rows(features):
 
 
 def presence(present, like):
-    """Who takes part: 1 or 0 an example, and how many there are, at least 1.
+    """Return 1 for each example that takes part and 0 for others, and their number, at least 1.
 
     Args:
-        present: shape `(batch,)` or `(batch, 1)`, zero or False for an example that is left out;
-            None for all.
-        like: a tensor whose batch size and dtype are taken.
+        present: shape `(batch,)` or `(batch, 1)`, zero or False for examples to leave out; None
+            leaves out none.
+        like: a tensor whose batch size and dtype are used.
     """
     if present is None:
         there = ops.ones_like(ops.reshape(like, (ops.shape(like)[0], -1))[:, 0])
@@ -70,15 +70,15 @@ def presence(present, like):
 
 
 def same_class(labels, there):
-    """1 where both examples are present and of one class, shape `(batch, batch)`."""
+    """Return 1 where both examples are present and of one class, shape `(batch, batch)`."""
     same = ops.cast(ops.equal(labels[:, None], labels[None, :]), there.dtype)
     return same * there[:, None] * there[None, :]
 
 
 def averaged(features, size: tuple[int, ...]):
-    """Maps averaged down to a height and width; over all places to a vector, for a size of `()`.
+    """Average maps down to a height and width, or over all places to a vector if `size` is `()`.
 
-    A side that is not a multiple is cut into windows that overlap by a place.
+    A side that is not a multiple of the new one is cut into windows that overlap by one place.
 
     Example:
         >>> import numpy as np
@@ -97,7 +97,7 @@ def averaged(features, size: tuple[int, ...]):
 
 
 def windows(places: int, few: int) -> np.ndarray:
-    """A matrix, `(few, places)`, of which each row averages the places of a window."""
+    """Return a matrix, `(few, places)`, each row of which averages the places of a window."""
     matrix = np.zeros((few, places))
     for k in range(few):
         start, end = k * places // few, -(-(k + 1) * places // few)

@@ -1,8 +1,8 @@
 """Formulas on how the examples of a batch relate; student and teacher may differ in size.
 
-Features of any shape `(batch, ...)` count as one vector an example. Every function gives each
-example's share, shape `(batch,)`, whose mean is the term; `present`, shape `(batch,)`, is zero for
-examples that are left out of the comparison, and None where there are none.
+Features of any shape `(batch, ...)` count as one vector per example. Every function returns each
+example's share, shape `(batch,)`, whose mean is the term. `present`, shape `(batch,)`, is zero for
+examples to leave out of the comparison; None leaves out none.
 """
 
 from keras import ops
@@ -18,7 +18,7 @@ def similarity_difference(student, teacher, *, present=None):
 
     Args:
         student, teacher: shape `(batch, ...)`.
-        present: see the module's first lines.
+        present: see the module docstring.
 
     Returns:
         Shape `(batch,)`. Zero where one side is the other rotated or scaled.
@@ -42,13 +42,14 @@ def similarity_difference(student, teacher, *, present=None):
 
 
 def neighbour_divergence(student, teacher, *, present=None):
-    """KL divergence of who is near to whom: the mean over all pairs of `t ln(t / s)`.
+    """KL divergence of the examples' nearness to each other: the mean over all pairs of
+    `t ln(t / s)`.
 
-    Nearness is `(1 + cosine) / 2`, as a distribution over the batch for each example.
+    Nearness is `(1 + cosine) / 2`, normalised for each example to a distribution over the batch.
 
     Args:
         student, teacher: shape `(batch, ...)`.
-        present: see the module's first lines.
+        present: see the module docstring.
 
     Returns:
         Shape `(batch,)`. Zero where the cosines agree.
@@ -69,7 +70,7 @@ def neighbour_divergence(student, teacher, *, present=None):
         scaled = features / (safe_sqrt(squares) + _EPSILON)
         scaled = ops.where(squares > TINY**2, scaled, 0)
         near = (ops.matmul(scaled, ops.transpose(scaled)) + 1) / 2 * there
-        # zero for an example that is opposed to all others, itself left out
+        # the sum is zero if an example is opposed to all others and is itself left out
         return near / ops.maximum(ops.sum(near, axis=1, keepdims=True), TINY)
 
     p, q = nearness(teacher), nearness(student)
@@ -77,15 +78,15 @@ def neighbour_divergence(student, teacher, *, present=None):
 
 
 def distance_difference(student, teacher, *, present=None):
-    """Huber loss of the pairwise distances, each side's divided by their mean.
+    """Huber loss of the pairwise distances, divided by their mean on each side.
 
     Args:
-        student, teacher: shape `(batch, ...)`. Takes `batch^2 * size` numbers of memory.
-        present: see the module's first lines.
+        student, teacher: shape `(batch, ...)`. Memory: `batch^2 * size` numbers.
+        present: see the module docstring.
 
     Returns:
-        Shape `(batch,)`. Zero where one side is the other rotated, shifted or scaled. Examples
-        that are all alike have distances of zero, and no gradient.
+        Shape `(batch,)`. Zero where one side is the other rotated, shifted or scaled. If all
+        examples are equal, their distances are zero and there is no gradient.
 
     Source: Park et al., *Relational Knowledge Distillation* (2019), section 3.2.1; the mean is over
     all pairs, an example with itself included, as in the authors' code.
@@ -111,8 +112,8 @@ def angle_difference(student, teacher, *, present=None):
     """Huber loss of the cosines of the angles in all triangles of examples.
 
     Args:
-        student, teacher: shape `(batch, ...)`. Takes `batch^3 + batch^2 * size` numbers of memory.
-        present: see the module's first lines.
+        student, teacher: shape `(batch, ...)`. Memory: `batch^3 + batch^2 * size` numbers.
+        present: see the module docstring.
 
     Returns:
         Shape `(batch,)`, the share of the angles at the example. Zero where one side is the other

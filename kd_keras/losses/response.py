@@ -1,4 +1,4 @@
-"""Formulas on what a model answers: its logits."""
+"""Formulas on logits."""
 
 import keras
 from keras import ops
@@ -9,8 +9,8 @@ from kd_keras.losses.numeric import alike, at_least_float32, safe_sqrt, varies
 def softened_kl(student_logits, teacher_logits, *, temperature):
     """KL(teacher || student) of the softened distributions, times the temperature squared.
 
-    The factor keeps the gradient's size when the temperature changes: with respect to the
-    student's logits it is `temperature * (softmax(student / T) - softmax(teacher / T))`.
+    The factor preserves the size of the gradient when the temperature changes: with respect to the
+    student's logits, it is `temperature * (softmax(student / T) - softmax(teacher / T))`.
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
@@ -36,21 +36,22 @@ def softened_kl(student_logits, teacher_logits, *, temperature):
 def soft_cross_entropy(
     student_logits, teacher_logits, *, student_temperature, teacher_temperature, transform=None
 ):
-    """Cross-entropy of the student against soft targets, each side at a temperature of its own.
+    """Cross-entropy of the student against soft targets, each side at its own temperature.
 
-    There is no factor for the temperatures. With one temperature for both it is
+    There is no factor for the temperatures. If both temperatures are equal, it is
     `softened_kl / T^2` plus the entropy of the teacher's distribution, which has no gradient.
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
         student_temperature, teacher_temperature: positive scalars.
         transform: a function of the teacher's softened probabilities, shape `(batch, classes)`,
-            that gives the targets; None leaves them as they are.
+            that returns the targets; None leaves them unchanged.
 
     Returns:
-        Shape `(batch,)`. Least, and then the targets' entropy, where the student gives them.
+        Shape `(batch,)`. Its minimum is the entropy of the targets, where the student predicts
+        exactly them.
 
-    Source: Hinton, Vinyals and Dean (2015), section 2, with two temperatures for one.
+    Source: Hinton, Vinyals and Dean (2015), section 2, with two temperatures instead of one.
 
     Example:
         >>> import numpy as np
@@ -71,13 +72,13 @@ def soft_cross_entropy(
 def logit_regression(student_logits, teacher_logits, *, centred=False):
     """Half the squared distance of the logits: `1/2 sum_k (s_k - t_k)^2`.
 
-    Its gradient is `student - teacher`. It is also the limit of `classes * softened_kl` at high
-    temperatures, where the logits of both are centred.
+    Its gradient is `student - teacher`. If both sides' logits are centred, it is also the limit of
+    `classes * softened_kl` at high temperatures.
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        centred: take each example's mean from its logits first. Softmax does not see that mean;
-            the student is then free in it.
+        centred: first subtract each example's mean from its logits. Softmax ignores that mean, and
+            then the student may choose it freely.
 
     Returns:
         Shape `(batch,)`. Zero where the logits agree.
@@ -118,10 +119,10 @@ def probability_regression(student_logits, teacher_logits):
 
 
 def standardised(logits):
-    """Logits of mean 0 and standard deviation 1 in each example.
+    """Scale the logits of each example to mean 0 and standard deviation 1.
 
-    The deviation divides by `classes - 1`. Logits that are all alike give zeros, and a gradient
-    of zero.
+    The variance divides by `classes - 1`. If all logits are equal, the result is zero, with a
+    gradient of zero.
 
     Args:
         logits: shape `(batch, classes)`.
@@ -130,7 +131,7 @@ def standardised(logits):
         Shape `(batch, classes)`.
 
     Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024), with their 1e-7
-    beside the deviation.
+    added to the deviation.
 
     Example:
         >>> import numpy as np
@@ -144,7 +145,7 @@ def standardised(logits):
 
 
 def mixed(hard, soft, *, alpha):
-    """The labels' term and the teacher's: `alpha * hard + (1 - alpha) * soft`.
+    """Combine the labels' term and the teacher's: `alpha * hard + (1 - alpha) * soft`.
 
     Args:
         hard, soft: shape `(batch,)`.
@@ -174,14 +175,15 @@ def cross_entropy(labels, logits):
 
 
 def distributions(labels, logits):
-    """Labels as one distribution per example, shape `(batch, classes)`, in the dtype of `logits`.
+    """Return labels as one distribution per example, shape `(batch, classes)`, in the dtype of
+    `logits`.
 
-    The distribution of a class number lies on that class alone. A number that names no class gives
-    NaN: a row of zeros would be the best label there is, since it costs nothing.
+    A class number becomes a one-hot row. A number that names no class becomes NaN: a row of zeros
+    would be the best label of all, since its cross-entropy is zero.
 
     Args:
         labels: as in `cross_entropy`.
-        logits: of the shape `(batch, classes)` that they are compared with.
+        logits: the logits for these labels, shape `(batch, classes)`.
 
     Example:
         >>> import numpy as np
@@ -196,11 +198,11 @@ def distributions(labels, logits):
 
 
 def class_numbers(labels, logits):
-    """The class of each example, int32, shape `(batch,)`: of a distribution, its likeliest one.
+    """Return the class of each example, int32, shape `(batch,)`: a distribution's likeliest class.
 
     Args:
         labels: as in `cross_entropy`.
-        logits: of the shape `(batch, classes)` that they are compared with.
+        logits: the logits for these labels, shape `(batch, classes)`.
     """
     if are_class_numbers(labels, logits):
         return ops.reshape(ops.cast(labels, "int32"), (-1,))
@@ -208,12 +210,12 @@ def class_numbers(labels, logits):
 
 
 def name_classes(labels, numbers, classes: int):
-    """Whether each label is a class, bool, shape `(batch,)`.
+    """Return True for each label that names a class, bool, shape `(batch,)`.
 
     Args:
         labels: class numbers of any dtype, one per example; 2.7 and NaN name no class.
         numbers: the same as int32, shape `(batch,)`.
-        classes: how many there are.
+        classes: the number of classes.
     """
     within = ops.logical_and(numbers >= 0, numbers < classes)
     labels = ops.reshape(ops.convert_to_tensor(labels), (-1,))
@@ -223,6 +225,6 @@ def name_classes(labels, numbers, classes: int):
 
 
 def are_class_numbers(labels, logits) -> bool:
-    """Whether `labels` hold class numbers, and not one distribution an example."""
+    """Return True if `labels` hold class numbers, not one distribution per example."""
     shape = tuple(labels.shape)
     return len(shape) < len(logits.shape) or (shape[-1] == 1 and logits.shape[-1] != 1)

@@ -4,19 +4,18 @@ from keras import ops
 
 from kd_keras.losses.numeric import alike, averaged, rows
 
-_SIDES = (4, 2, 1)  # to which both maps are averaged, beside being compared as they are
+_SIDES = (4, 2, 1)  # both maps are also compared averaged to these sizes
 
 
 def hierarchical_difference(student, teacher):
-    """The mean squared difference of two maps, and of the same averaged down to 4x4, 2x2 and 1x1.
+    """The mean squared difference of two maps, at full size and averaged down to 4x4, 2x2 and 1x1.
 
-    Only sizes below that of the maps count. The maps as they are have the weight 1, and what is
-    averaged 1/2, 1/4 and 1/8, in the order of their sizes; the sum is divided by that of the
-    weights.
+    Only sizes below that of the maps count. The full maps have the weight 1, the averaged ones in
+    order of size 1/2, 1/4 and 1/8; the weighted sum is divided by the sum of the weights.
 
     Args:
-        student, teacher: of one shape, `(batch, height, width, channels)`, or vectors,
-            `(batch, size)`, which are compared as they are.
+        student, teacher: of the same shape, either maps `(batch, height, width, channels)`, or
+            vectors `(batch, size)`, which are not averaged.
 
     Returns:
         Shape `(batch,)`. Zero where they agree.

@@ -1,4 +1,4 @@
-"""Formulas of subclass distillation: classes that the teacher divides by itself."""
+"""Formulas for subclass distillation, in which the teacher itself divides the classes."""
 
 from keras import ops
 
@@ -7,10 +7,11 @@ from kd_keras.losses.response import cross_entropy
 
 
 def class_logits(subclass_logits, *, subclasses):
-    """Logits of the classes from those of their subclasses: `logsumexp` over each class's own.
+    """Return the logits of the classes: the `logsumexp` over the subclasses of each.
 
     Args:
-        subclass_logits: shape `(batch, classes * subclasses)`; a class's own stand together.
+        subclass_logits: shape `(batch, classes * subclasses)`; the subclasses of a class are
+            adjacent.
         subclasses: how many each class has.
 
     Returns:
@@ -30,18 +31,18 @@ def class_logits(subclass_logits, *, subclasses):
 
 
 def subclass_spread(subclass_logits, *, temperature=1.0, present=None):
-    """How alike the examples' standardised logits are: an auxiliary loss that makes a teacher use
-    all of its subclasses.
+    """Measure how similar the examples' standardised logits are: an auxiliary loss that makes a
+    teacher use all of its subclasses.
 
-    It is 0 where all examples are alike, and lower the more they differ.
+    It is 0 if all examples are equal, and lower the more they differ.
 
     Args:
         subclass_logits: shape `(batch, classes * subclasses)`.
         temperature: positive scalar.
-        present: shape `(batch,)`, zero for examples that are left out; None for none.
+        present: shape `(batch,)`, zero for examples to leave out; None leaves out none.
 
     Returns:
-        Shape `(batch,)`: each example's term, over all examples of the batch and itself.
+        Shape `(batch,)`: each example's term, over all examples of the batch including itself.
 
     Source: Mueller, Kornblith and Hinton, *Subclass Distillation* (2020), in the form of their
     code.
@@ -65,14 +66,15 @@ def subclass_spread(subclass_logits, *, temperature=1.0, present=None):
 def subclass_teacher_loss(
     labels, subclass_logits, *, subclasses, temperature=1.0, weight=1.0, present=None
 ):
-    """What a teacher with subclasses is trained on: cross-entropy of its classes, and the spread of
-    its subclasses.
+    """The training loss of a teacher with subclasses: the cross-entropy of its classes, and the
+    spread of its subclasses.
 
     Args:
-        labels: of the classes; as in `cross_entropy`.
+        labels: labels of the classes, as in `cross_entropy`.
         subclass_logits: shape `(batch, classes * subclasses)`.
         subclasses: how many each class has.
-        temperature, weight, present: of the spread.
+        temperature, present: as in `subclass_spread`.
+        weight: the weight of the spread.
 
     Returns:
         Shape `(batch,)`.

@@ -1,4 +1,4 @@
-"""Formulas on a teacher whose probabilities are raised to a power, and a student as it is."""
+"""Formulas on a teacher whose probabilities are raised to a power; the student's are not."""
 
 from keras import ops
 
@@ -8,15 +8,15 @@ from kd_keras.losses.numeric import alike, at_least_float32
 def transformed_kl(student_logits, teacher_logits, *, exponent):
     """KL(p^g / sum p^g || student): the teacher is softened, the student is not.
 
-    `p^g` with its sum as 1 is the softmax of `g` times the logits: a temperature of `1 / g`. Its
+    Normalised, `p^g` is the softmax of `g` times the logits: a temperature of `1 / g`. The loss's
     gradient with respect to the student's logits is `softmax(student) - softmax(g * teacher)`.
 
     Args:
         student_logits, teacher_logits: shape `(batch, classes)`, unnormalised.
-        exponent: scalar above 0; below 1 it is softer.
+        exponent: scalar above 0; below 1 it softens.
 
     Returns:
-        Shape `(batch,)`. Zero where the student gives the softened probabilities.
+        Shape `(batch,)`. Zero where the student predicts the softened probabilities.
 
     Source: Zheng and Yang, *Knowledge Distillation Based on Transformed Teacher Matching* (2024).
 
@@ -33,10 +33,10 @@ def transformed_kl(student_logits, teacher_logits, *, exponent):
 
 
 def power_sum(logits, *, exponent):
-    """How smooth an answer is: `sum_k p_k^g`, from 1 for a sure one to `classes^(1 - g)`.
+    """The smoothness of a prediction: `sum_k p_k^g`, from 1 for a sure one to `classes^(1 - g)`.
 
-    It is computed from the logarithms: the power of a probability that float32 rounds to zero is
-    none.
+    It is computed from the logarithms, since float32 may round a probability to zero when its power
+    is not.
 
     Args:
         logits: shape `(batch, classes)`, unnormalised.

@@ -1,7 +1,7 @@
 """The distillation methods of the literature, by name: losses, and plans of several trainings.
 
-A new loss is a formula in `losses`, a class in one of these files, one line in `METHODS`, its tests
-and one row in the docs. A plan is a class in `plans`, and the same line, tests and row.
+A new loss needs a formula in `losses`, a class in one of these files, one line in `METHODS`, tests,
+and one row in the docs. A plan needs a class in `plans`, and the same line, tests and row.
 """
 
 import inspect
@@ -55,7 +55,7 @@ METHODS: dict[str, type[Method] | type[Plan]] = {
     "logit_regression": LogitRegression,  # Ba and Caruana 2014
     "probability_regression": ProbabilityRegression,  # Bucila, Caruana, Niculescu-Mizil 2006
     "extractive": Extractive,  # Kobayashi 2022, after others' accounts
-    "two_temperatures": TwoTemperatures,  # Hinton's, with the temperature taken apart
+    "two_temperatures": TwoTemperatures,  # Hinton's, with one temperature per side
     "dkd": DKD,  # Zhao et al. 2022
     "dist": DIST,  # Huang et al. 2022
     "mlkd": MLKD,  # Jin, Wang and Lin 2023
@@ -75,7 +75,7 @@ METHODS: dict[str, type[Method] | type[Plan]] = {
     "cid": CID,  # Deng and Zhang 2021
     "crd": CRD,  # Tian et al. 2020
     "subclass": Subclass,  # Mueller, Kornblith and Hinton 2020
-    "subclass_baseline": SubclassBaseline,  # what it is compared with
+    "subclass_baseline": SubclassBaseline,  # the baseline of `subclass`
     "eskd": ESKD,  # Cho and Hariharan 2019
     "takd": TAKD,  # Mirzadeh et al. 2020
     "sftn": SFTN,  # Park et al. 2021
@@ -87,10 +87,10 @@ METHODS: dict[str, type[Method] | type[Plan]] = {
 
 
 def get(name: str, **knobs) -> Method | Plan:
-    """The loss or the plan of that name with the given knobs; one that is itself a method, by name.
+    """Make the loss or the plan of that name with the given knobs; `method` may be given by name.
 
     Raises:
-        ValueError: for an unknown name or knob; the nearest known one is named.
+        ValueError: for an unknown name or knob; the message suggests the nearest known one.
 
     Example:
         >>> import kd_keras as kd
@@ -113,7 +113,7 @@ def get(name: str, **knobs) -> Method | Plan:
 
 
 def as_plan(method: Any) -> Plan:
-    """The plan of a method: by its name, of a loss, of a distillation loss of Keras, or as it is.
+    """Return a plan for a method's name, a loss, or a distillation loss of Keras; a plan as is.
 
     Raises:
         ValueError: for anything else.
@@ -126,7 +126,7 @@ def as_plan(method: Any) -> Plan:
 
 
 def knobs_of(name: str) -> dict[str, Any]:
-    """A method's own arguments with their defaults."""
+    """Return a method's own arguments with their defaults."""
     signature = inspect.signature(lookup("method", METHODS, name).__init__)
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     own = [p for p in signature.parameters.values() if p.kind in kinds and p.name != "self"]

@@ -1,7 +1,8 @@
-"""Bringing features of two networks to one shape: resolutions by averaging, channels by weights.
+"""Layers that bring the features of two networks to one shape.
 
-Features are vectors `(batch, size)` or maps `(batch, height, width, channels)`. Where one side is a
-vector, the other's maps are averaged over all places; else the larger map is averaged down.
+Features are vectors `(batch, size)` or maps `(batch, height, width, channels)`. If one side is a
+vector, the other's maps are averaged over all places; otherwise the larger map is averaged down.
+Trained weights match the channels.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,10 @@ WIDEST_KERNEL = 7  # a larger difference of two maps is averaged away instead
 
 
 def checked(what: str, student: Shape, teacher: Shape, *, maps: bool = False) -> None:
-    """Raise `ValueError` for features that no adapter brings together.
+    """Raise `ValueError` for features that no adapter can bring to one shape.
 
     Args:
-        what: which method on which taps, for the message.
+        what: the method and its taps, for the message.
         student, teacher: shapes with None for the batch.
         maps: whether both must be maps.
     """
@@ -36,21 +37,21 @@ def checked(what: str, student: Shape, teacher: Shape, *, maps: bool = False) ->
 
 
 def common_size(student: Shape, teacher: Shape) -> Size:
-    """The smaller height and width of two maps; nothing where one side is a vector."""
+    """Return the smaller height and width of two maps, or `()` if one side is a vector."""
     if len(student) == 2 or len(teacher) == 2:
         return ()
     return tuple(min(sides) for sides in zip(student[1:3], teacher[1:3], strict=True))  # type: ignore
 
 
 class Adapter(layers.Layer):
-    """Trained layers from the student's features to the shape of the teacher's.
+    """Trained layers that bring the student's features to the shape of the teacher's.
 
-    Called on both, it gives both in that shape.
+    Called on both sides' features, it returns both in one shape.
 
     Args:
-        size: height and width to which both are averaged first; None leaves them.
+        size: height and width to which both are averaged first; None leaves them unchanged.
         inner: the layers.
-        student: the student's shape, for which they are built.
+        student: the student's shape, for which the layers are built.
     """
 
     def __init__(self, size: Size | None, inner: Sequence[layers.Layer], student: Shape, **kwargs):
@@ -75,16 +76,17 @@ class Adapter(layers.Layer):
 
 
 def regressor(student: Shape, teacher: Shape, *, normalised: bool, activation=None, **options):
-    """One layer of weights to the teacher's features: a convolution, or a dense layer for vectors.
+    """Make one layer of weights to the teacher's features: a convolution, or dense for vectors.
 
-    Equal maps get a 1x1 convolution; a student's map of twice the size a 3x3 one with stride 2, of
-    half the size a transposed one; one that is larger by up to 6 places an unpadded one that takes
-    them away. Other maps are averaged to a common size first.
+    The convolution depends on the student's map: 1x1 for a map of the teacher's size, 3x3 with
+    stride 2 for one of twice the size, transposed for one of half the size, and unpadded for one
+    that is larger by up to 6 places, which it cuts off. Other maps are averaged to a common size
+    first.
 
     Args:
-        student, teacher: shapes that `checked` let through.
-        normalised: put a batch normalisation behind it.
-        activation: the teacher's own behind the hint, as a name.
+        student, teacher: shapes that `checked` has accepted.
+        normalised: add a batch normalisation behind the layer.
+        activation: the name of the teacher's own activation behind the hint.
         options: of the layer with weights, such as its initializer.
 
     Returns:
@@ -106,23 +108,23 @@ def regressor(student: Shape, teacher: Shape, *, normalised: bool, activation=No
 
 
 def continuation(what: str, before: Shape, after: Shape, *, activation=None, **options) -> Adapter:
-    """From features of one network to a shape where another goes on: nothing, where it is the same.
+    """Make layers from the features of one network to the input shape of another's layers.
 
-    Maps are brought to the size by averaging or by interpolation, then to the channels by a 3x3
-    convolution; for vectors maps are averaged over all places, then comes a dense layer. A batch
-    normalisation follows, and the activation.
+    They are empty if the shapes are equal. Otherwise maps are averaged or interpolated to the size,
+    and a 3x3 convolution brings them to the channels. If `after` is a vector, maps are averaged
+    over all places, and a dense layer follows. Last come a batch normalisation and the activation.
 
     Args:
-        what: for the message.
+        what: what the layers belong to, for the message.
         before, after: shapes with None for the batch.
-        activation: as a name.
+        activation: the name of an activation.
         options: of the layers.
 
     Returns:
         An `Adapter`.
 
     Raises:
-        ValueError: for features of unknown size, or a map that would have to be made of a vector.
+        ValueError: for features of unknown size, or a map that would have to come from a vector.
     """
     dtype = options.get("dtype", "float32")
     if tuple(before[1:]) == tuple(after[1:]):
@@ -142,11 +144,11 @@ def continuation(what: str, before: Shape, after: Shape, *, activation=None, **o
 
 
 def _convolution(before, after, channels, options: dict) -> list[layers.Layer]:
-    """Layers from one height and width to another; none where no convolution fits."""
+    """Return layers from one height and width to another; none if no convolution fits."""
     steps = [a - b for a, b in zip(before, after, strict=True)]
     if before == tuple(2 * side for side in after):
         dtype = options.get("dtype", "float32")
-        # symmetric, where `same` would pad at the end alone
+        # pad symmetrically: `same` would pad at the end only
         pad = layers.ZeroPadding2D(1, dtype=dtype)
         return [pad, layers.Conv2D(channels, 3, strides=2, **options)]
     if after == tuple(2 * side for side in before):
@@ -157,11 +159,11 @@ def _convolution(before, after, channels, options: dict) -> list[layers.Layer]:
 
 
 def channel_network(student: Shape, teacher: Shape, depth: int, **options) -> Adapter:
-    """`depth` dense layers over the channels of each place, with ReLU between them.
+    """Make `depth` dense layers over the channels of each place, with ReLU between them.
 
     Args:
-        student, teacher: shapes that `checked` let through.
-        depth: how many layers.
+        student, teacher: shapes that `checked` has accepted.
+        depth: the number of layers.
         options: of each layer.
 
     Returns:

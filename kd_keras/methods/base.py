@@ -1,4 +1,4 @@
-"""`Method`: what a student matches of its teacher."""
+"""`Method`, the base class of all distillation losses."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,31 +9,32 @@ import numpy as np
 
 from kd_keras import schedules
 
-RAW = "raw_logits"  # where a method within another finds the logits that this one has changed
+RAW = "raw_logits"  # where an inner method finds the logits before the outer one changed them
 
 
 class Method(keras.layers.Layer):
     """Base of all distillation methods.
 
-    A method is a layer, so that what it owns (projections, banks) is trained, saved and restored
-    by Keras, and stays out of the exported student. It computes in float32 whatever the models'
-    dtype is.
+    A method is a layer, so that Keras trains, saves and restores what it owns (projections, banks),
+    and the exported student does not contain it. It computes in float32, whatever the models' dtype
+    is.
 
-    Where a method acts decides what it overrides: the objective is `call`, state is `build`,
-    statistics of the teacher are `adapt`, of the labels `adapt_labels`, what of the student is
-    deployed is `answer` and `deploy`, what of the teacher is deployed with it is `adopt`; which
-    logits learn the labels is `labelled`. Trainings before or between are a `Plan`'s.
+    A method overrides what it needs: `call` for the objective, `build` for state, `adapt` for
+    statistics of the teacher, `adapt_labels` for those of the labels, `answer` and `deploy` to
+    deploy something other than the student, `adopt` to deploy parts of the teacher with it, and
+    `labelled` to choose the logits that learn the labels. Other trainings, before or between,
+    belong to a `Plan`.
 
     Attributes:
-        student_taps, teacher_taps: the taps it wants to see.
-        needs_index: whether `batch["index"]` must be there.
-        needs_labels: whether `batch["label"]` must be there.
-        least_batch: how many examples a batch must have for there to be anything to compare.
-        default_alpha: the weight of the labels where none is given, a number or a schedule: 0.5
-            where the paper adds its term to that of the labels.
-        augmentation: what has to happen to the images that student and teacher see, beside what a
-            run does to all; a name as `data.pipeline.Epochs` takes it. A recipe sees to it.
-        note: what has to stand beside the numbers of a run, if anything.
+        student_taps, teacher_taps: the taps that the method compares.
+        needs_index: whether `batch["index"]` is required.
+        needs_labels: whether `batch["label"]` is required.
+        least_batch: the smallest batch size for which there is anything to compare.
+        default_alpha: the weight of the labels if none is given, a number or a schedule: 0.5 if the
+            paper adds its term to that of the labels.
+        augmentation: how to change the images that student and teacher see, beyond a run's usual
+            augmentation; a name that `data.pipeline.Epochs` takes. Recipes apply it.
+        note: a remark to print beside the numbers of a run, if any.
     """
 
     student_taps: tuple[str, ...] = ("logits",)
@@ -52,34 +53,34 @@ class Method(keras.layers.Layer):
         self._knobs = {}
 
     def adopt(self, behind: Callable[[str], keras.Model | None]) -> None:
-        """Take what of the teacher is deployed with the student.
+        """Take the part of the teacher that is deployed with the student.
 
-        It is called before `build`, and again where a teacher is given anew and before each
-        training, since another training may have changed the teacher.
+        It is called before `build`, again when a teacher is given anew, and before each training,
+        since another training may have changed the teacher.
 
         Args:
-            behind: gives the teacher's own layers behind a tap, as a model; None where only the
-                answers of the teacher are known. It raises `ValueError` where there is no such
-                model. They are to be copied: the teacher is not to change.
+            behind: returns the teacher's own layers behind a tap as a model, or None if only the
+                teacher's predictions are known. It raises `ValueError` if there is no such model.
+                Copy the layers: the teacher must not change.
         """
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        """Make adapters and banks. Shapes are dicts by tap, with None for the batch."""
+        """Create adapters and banks. Shapes are dicts by tap, with None for the batch."""
 
     def expect(self, rectified: Callable[[str], bool | None]) -> None:
-        """Learn what is known of the teacher, before `build`.
+        """Note what is known about the teacher, before `build`.
 
         Args:
-            rectified: gives of a tap whether its features have passed a ReLU: True, False where
-                some are negative, None where nobody knows.
+            rectified: tells if the features at a tap have passed a ReLU: True, False if some are
+                negative, None if unknown.
         """
 
     def prepare(self, student_shapes, teacher) -> None:
-        """Build for a student and a teacher, if that was not done before.
+        """Build for a student and a teacher, unless already built.
 
         Args:
             student_shapes: dict by tap.
-            teacher: a teacher source, or a `TapView`: what has `shapes` and `rectified`.
+            teacher: a teacher source or a `TapView`: an object with `shapes` and `rectified`.
         """
         if not self.built:
             self.expect(teacher.rectified)
@@ -90,7 +91,7 @@ class Method(keras.layers.Layer):
         """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
 
     def adapt_labels(self, labels: np.ndarray) -> None:
-        """Look at the classes of the training examples before training, where they are known.
+        """Look at the classes of the training examples before training, if they are known.
 
         Args:
             labels: class numbers, shape `(examples,)`, or distributions, shape
@@ -98,7 +99,7 @@ class Method(keras.layers.Layer):
         """
 
     def check_batch(self, size: int | None) -> None:
-        """Raise `ValueError` for batches of too few examples; None is not known."""
+        """Raise `ValueError` for batches of too few examples; None means an unknown size."""
         if size is not None and size < self.least_batch:
             raise ValueError(
                 f"{type(self).__name__} compares the examples of a batch with each other: "
@@ -106,47 +107,47 @@ class Method(keras.layers.Layer):
             )
 
     def call(self, student, teacher, batch, training=False):
-        """The loss of every example.
+        """Return the loss of every example.
 
         Args:
             student, teacher: dicts from tap to tensor.
-            batch: what is known of the examples under `image`, `label`, `index`, `view` and
-                `weight`; only those that are known.
+            batch: a dict with those of `image`, `label`, `index`, `view` and `weight` that are
+                known.
             training: whether the student is being trained.
 
         Returns:
-            float32, shape `(batch,)`. A term over the whole batch gives each example's share, so
+            float32, shape `(batch,)`. For a term over the whole batch, each example's share, so
             that the mean is the term.
         """
         raise TypeError(f"{type(self).__name__} must override `call`.")
 
     def label_weight(self, alpha: float, epoch: int) -> float:
-        """The weight of the labels at an epoch, counted from 0, where the run says `alpha`."""
+        """Return the weight of the labels at an epoch, counted from 0, if the run gives `alpha`."""
         return alpha
 
     def logits(self, classes: int) -> int:
-        """How many logits student and teacher have, for so many classes."""
+        """Return how many logits student and teacher have for this number of classes."""
         return classes
 
     @property
     def changes_answer(self) -> bool:
-        """Whether something else than the student is deployed."""
+        """True if something other than the student is deployed."""
         ours = type(self)
         return ours.answer is not Method.answer or ours.deploy is not Method.deploy
 
     def answer(self, student):
-        """The logits that labels and metrics see: those of what is deployed.
+        """Return the logits that labels and metrics see: those of the deployed model.
 
         Args:
             student: dict from tap to tensor, as in `call`.
 
         Returns:
-            Shape `(batch, classes)`; by default the student's own logits.
+            Shape `(batch, classes)`; by default, the student's own logits.
         """
         return student["logits"]
 
     def labelled(self, student):
-        """The logits that learn the labels in training: those of `answer`, by default.
+        """Return the logits that learn the labels in training: by default, those of `answer`.
 
         Args:
             student: dict from tap to tensor, as in `call`.
@@ -154,23 +155,23 @@ class Method(keras.layers.Layer):
         return self.answer(student)
 
     def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
-        """What is deployed of the student: itself, or a model around its layers.
+        """Return the model that is deployed: the student itself, or a model around its layers.
 
-        Such a model shares the student's weights, answers as `answer` does, and is made of Keras'
-        own layers, so that it can be loaded without this library, if the student can. It is asked
-        for where the method changes the answer.
+        Such a model shares the student's weights, returns the same logits as `answer`, and is made
+        of Keras' own layers, so that it can be loaded without this library if the student can. It
+        is requested if `changes_answer` is true.
 
         Args:
-            student: a functional model of the layers that are trained, whatever kind the student
-                itself is: `keras.Model(student.input, ...)` goes on from it.
-            tensor_of: gives the symbolic tensor of `logits`, or of a tap in `student_taps`.
+            student: a functional model of the trained layers, whatever kind of model the student
+                itself is; extend it by `keras.Model(student.input, ...)`.
+            tensor_of: returns the symbolic tensor of `logits`, or of a tap in `student_taps`.
         """
         return student
 
     def add_knob(self, name: str, value, check: Callable[[str, Any], float]) -> None:
-        """Keep a number, or a schedule over epochs, in a variable: changing it retraces nothing.
+        """Store a number, or a schedule over epochs, in a variable: changing it retraces nothing.
 
-        The value is `self.knob(name)` in a graph. `check(name, value)` refuses bad ones.
+        Read the value in a graph by `self.knob(name)`. `check(name, value)` raises for bad values.
         """
         value = schedules.restored(value)
         first = check(name, schedules.value_at(value, 0))
@@ -180,19 +181,19 @@ class Method(keras.layers.Layer):
         self._knobs[name] = _Knob(value, check, variable)
 
     def knob(self, name: str):
-        """The variable behind a knob, for use in a graph."""
+        """Return the variable behind a knob, for use in a graph."""
         return self._knobs[name].variable
 
     def knob_now(self, name: str) -> float:
-        """The number a knob stands at."""
+        """Return the knob's current number."""
         return float(keras.ops.convert_to_numpy(self.knob(name)))  # float() fails on replicas
 
     def knob_value(self, name: str):
-        """The number or schedule the knob was given, as a configuration keeps it."""
+        """Return the knob's number or schedule in the form stored in a configuration."""
         return keras.saving.serialize_keras_object(self._knobs[name].value)
 
     def set_knob(self, name: str, value) -> None:
-        """Give the knob another number or schedule."""
+        """Set the knob to another number or schedule."""
         knob = self._knobs[name]
         knob.variable.assign(knob.check(name, schedules.value_at(value, 0)))
         knob.value = value
@@ -201,14 +202,14 @@ class Method(keras.layers.Layer):
         return {**super().get_config(), **{name: self.knob_value(name) for name in self._knobs}}
 
     def clone(self) -> "Method":
-        """A method of the same settings, down to its parts, for which nothing is built yet."""
+        """Return an unbuilt method with the same settings, including those of its parts."""
         return type(self).from_config(_unbuilt(self.get_config()))
 
     def copy_state(self, other: "Method") -> None:
-        """Take over the knobs and the weights of a method of the same settings; retraces nothing.
+        """Copy the knobs and weights of a method with the same settings; this retraces nothing.
 
         Raises:
-            ValueError: for another class, or settings that are no knobs and differ.
+            ValueError: if the class differs, or any setting that is not a knob.
         """
         ours, theirs = self.fixed_settings(), other.fixed_settings()
         if ours != theirs:
@@ -223,11 +224,11 @@ class Method(keras.layers.Layer):
 
     @property
     def knobs(self) -> dict[str, Any]:
-        """The knobs by name: the numbers or schedules that they were given."""
+        """The numbers or schedules of the knobs, by name."""
         return {name: knob.value for name, knob in self._knobs.items()}
 
     def fixed_settings(self) -> dict[str, Any]:
-        """The settings of which a traced step depends: all but the knobs."""
+        """Return the settings on which a traced step depends: all but the knobs."""
         config = {k: v for k, v in self.get_config().items() if k not in (*self._knobs, "name")}
         return {"class": type(self).__name__, **config}
 
@@ -239,20 +240,20 @@ class Method(keras.layers.Layer):
 
 
 def knob_property(name: str) -> property:
-    """A knob as an attribute: reading gives the number it stands at; a number or a schedule may be
-    assigned, which retraces nothing."""
+    """Return a property for a knob: it reads the current number, and takes a number or a schedule,
+    which retraces nothing."""
     return property(
         lambda method: method.knob_now(name), lambda method, value: method.set_knob(name, value)
     )
 
 
 def tap_pairs(student, teacher=None, *, one: bool = False):
-    """The taps of both as tuples of the same length.
+    """Return the taps of both as tuples of the same length.
 
     Args:
-        student, teacher: a name, several joined by commas, or a sequence of names; the teacher's
-            are the student's where it is None.
-        one: whether there must be exactly one.
+        student, teacher: a name, several joined by commas, or a sequence of names; if `teacher` is
+            None, it has the same names as the student.
+        one: whether there must be exactly one tap of each.
 
     Raises:
         ValueError: for anything else.
@@ -277,7 +278,7 @@ def tap_pairs(student, teacher=None, *, one: bool = False):
 
 
 def _unbuilt(config):
-    """A configuration without the shapes for which a part of it was built."""
+    """Return a configuration without the shapes for which any part of it was built."""
     if isinstance(config, dict):
         return {k: _unbuilt(value) for k, value in config.items() if k != "build_config"}
     return [_unbuilt(value) for value in config] if isinstance(config, list) else config

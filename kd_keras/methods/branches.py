@@ -1,4 +1,4 @@
-"""`StudentBranches`: a teacher learns with branches of the student, so that it can be followed."""
+"""`StudentBranches`: a teacher trained with branches of the student, so that students can follow."""
 
 import keras
 
@@ -10,21 +10,21 @@ from kd_keras.utils.checks import at_least_zero, positive
 
 @keras.saving.register_keras_serializable("kd_keras")
 class StudentBranches(Method):
-    """The first stage of `SFTN`: what student branches add to the loss of the teacher they hang on.
+    """The first stage of `SFTN`: the loss that student branches add to that of their teacher.
 
-    The learner is the teacher; there is nobody above it. Each branch takes its features at a tap,
-    brings them to the shape of the student's, and goes on with layers of the student's. Branches
-    are part of the method, and are thrown away with it.
+    The learner is the teacher, which has no teacher itself. Each branch takes the teacher's
+    features at a tap, brings them to the shape of the student's features, and applies the student's
+    layers. Branches are part of the method, and are discarded with it.
 
     Args:
-        taps: of the teacher, one a branch.
-        tails: models from the student's features to logits, one a branch (`models.tail`).
+        taps: taps of the teacher, one per branch.
+        tails: models from the student's features to logits, one per branch (`models.tail`).
         temperature: of the divergence; positive, or a schedule.
-        divergence_weight, branch_weight: of the branches' divergence from the teacher, and of their
-            cross-entropy against the labels; at least 0, or schedules.
-        reverse: take `KL(branch || teacher)` in place of `KL(teacher || branch)`.
-        summed: add the branches up; else take their mean.
-        activation: what follows the convolution that brings features to a shape, as a name.
+        divergence_weight, branch_weight: the weights of the branches' divergence from the teacher,
+            and of their cross-entropy against the labels; at least 0, or schedules.
+        reverse: take `KL(branch || teacher)` instead of `KL(teacher || branch)`.
+        summed: add up the branches; otherwise take their mean.
+        activation: the name of the activation behind the layer that changes the features' shape.
 
     Raises:
         ValueError: when built, for features that cannot be brought to the student's shape.

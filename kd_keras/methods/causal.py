@@ -1,4 +1,4 @@
-"""`CID`: features, classes within the batch, and answers that take the context into account."""
+"""`CID`: features, classes within the batch, and predictions that depend on the context."""
 
 from collections.abc import Callable
 
@@ -15,23 +15,24 @@ from kd_keras.utils.checks import positive, within
 class CID(Method):
     """Features and classes of the teacher, and a second head that sees the context of the classes.
 
-    The context of a class is the weighted mean of the student's own features of it, taken over an
-    epoch. The second head answers from an image's features and from the contexts of the classes it
-    may be of; what is deployed is the student with that head. The labels' term is on its answer,
-    the teacher's on the student's own head.
+    The context of a class is the weighted mean of the student's own features of that class over an
+    epoch. The second head predicts from an image's features and from the contexts of its likely
+    classes. The deployed model is the student with that head. The labels' term applies to this
+    head, the teacher's term to the student's own head.
 
     Args:
         student_tap, teacher_tap: the features, by meaning or by layer path; maps are averaged.
-        temperature: of the teacher's answer and the student's; positive, or a schedule.
-        answer_weight, feature_weight, class_weight: of soft targets, of the features' relative
-            distance, of the similarities within classes; positive numbers, or schedules. The
-            authors choose them by the pair; these are those of ResNet56 and ResNet20.
-        context_temperature: at which the student's own answer weighs the contexts; fixed, since it
-            is part of what is deployed.
+        temperature: for both sides' logits; positive, or a schedule.
+        answer_weight, feature_weight, class_weight: the weights of soft targets, of the features'
+            relative distance, and of the similarities within classes; positive numbers, or
+            schedules. The authors choose them per pair of networks; the defaults are theirs for
+            ResNet56 and ResNet20.
+        context_temperature: the temperature of the student's own probabilities, which weight the
+            contexts; fixed, since it is part of the deployed model.
         context_momentum: share of a context that is kept from epoch to epoch, in [0, 1].
 
     Raises:
-        ValueError: for features that no regressor brings together.
+        ValueError: for features that no regressor can bring to one shape.
 
     Source: Deng and Zhang, *Comprehensive Knowledge Distillation with Causal Intervention* (2021).
 
@@ -87,7 +88,7 @@ class CID(Method):
         dtype = self.dtype_policy
         self.regressor = layers.Dense(teacher_shape[theirs][-1], dtype=dtype)
         self.regressor.build((None, size))
-        # a layer, so that what is deployed is made of Keras' own: probabilities times contexts
+        # probabilities times contexts; a layer, so that the deployed model has only Keras' own
         self.context = layers.Dense(
             size, use_bias=False, kernel_initializer="zeros", name="context", dtype=dtype
         )
@@ -95,7 +96,7 @@ class CID(Method):
         self.context.trainable = False
         self.head = layers.Dense(classes, name="context_logits", dtype=dtype)
         self.head.build((None, 2 * size))
-        # of the epoch that runs; its contexts are used in the next
+        # of the current epoch; its contexts are used in the next one
         state = {"initializer": "zeros", "trainable": False, "aggregation": "sum"}
         self.sums = self.add_weight(shape=(classes, size), name="sums", **state)
         self.totals = self.add_weight(shape=(classes, 1), name="totals", **state)

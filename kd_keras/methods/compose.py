@@ -1,4 +1,4 @@
-"""Methods made of methods: `Sum`, several at once; `LogitStandardisation`, one on other logits."""
+"""Methods made of methods: `Sum` of several; `LogitStandardisation`, one on changed logits."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 from kd_keras.utils.checks import positive
 
-# a plan is told by its `stages`: its type is built on the methods of this file
+# plans are recognised by their `stages`: importing their type here would be circular
 _OF_PLANS = (
     " That is a plan of several trainings: what is matched in them goes inside of it, as its "
     "`method` if it takes one."
@@ -18,7 +18,7 @@ _OF_PLANS = (
 
 
 class Composed(Method):
-    """Base of what holds other methods: it sees what they see, and hands on what it is told.
+    """Base of methods that hold other methods: it requests their taps and forwards all calls.
 
     Args:
         methods: dict from a name to a `Method`, a distillation loss of Keras, or a method's
@@ -172,10 +172,10 @@ class Sum(Composed):
 
 
 class MethodWrapper(Composed):
-    """Base of what is put around one other method. Called, it is that method.
+    """Base of wrappers around one other method; by default, `call` is that of the inner method.
 
     Args:
-        method: the one within: a `Method`, or in `methods.get` its name.
+        method: the inner method: a `Method`, or in `methods.get` its name.
     """
 
     def __init__(self, method, **kwargs):
@@ -183,7 +183,7 @@ class MethodWrapper(Composed):
 
     @property
     def inner(self) -> Method:
-        """The method within."""
+        """The inner method."""
         return self.methods["inner"]
 
     def call(self, student, teacher, batch, training=False):
@@ -195,25 +195,25 @@ class MethodWrapper(Composed):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class LogitStandardisation(MethodWrapper):
-    """Any method on logits of mean 0 and standard deviation 1, of student and teacher both.
+    """Any method, on logits of student and teacher with mean 0 and standard deviation 1.
 
-    The student is freed from the size and the offset of the teacher's logits, and has to match how
-    they relate. Of two logits nothing is left to match: standardised, they are 0.707 and -0.707
-    whatever they were.
+    The student need not match the size and the offset of the teacher's logits, only how they
+    relate. With two logits there is nothing to match: standardised, they are always 0.707 and
+    -0.707.
 
-    The labels keep the weight that they have beside the method within: the authors multiply the
+    The labels keep the weight that they have with the inner method: the authors multiply the
     weights of DKD by 9 and leave the labels at 1. Around soft targets, and around a method without
-    a balance of its own, it is the authors' 0.1 of the labels beside this.
+    a default balance of its own, the labels weigh 0.1 against 1, as the authors'.
 
-    The method within sees the standardised logits under `logits`, and what they were before under
-    `raw_logits`, for terms that the authors take of these.
+    The inner method sees the standardised logits under `logits`, and the original ones under
+    `raw_logits`, for terms that the authors compute on those.
 
     Args:
         method: a `Method` that sees the logits; soft targets at temperature 2 if not given.
-        weight: of its loss, positive.
+        weight: the weight of its loss, positive.
 
     Raises:
-        ValueError: a method that does not see the logits of both; when built, for two logits.
+        ValueError: for a method that does not see the logits of both; when built, for two logits.
 
     Source: Sun et al., *Logit Standardization in Knowledge Distillation* (2024), and their code.
 
@@ -228,7 +228,7 @@ class LogitStandardisation(MethodWrapper):
         super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
         if self.inner.default_alpha == Method.default_alpha:
-            self.default_alpha = 1 / 11  # the authors weigh the labels by 0.1, and this by 1
+            self.default_alpha = 1 / 11  # the authors weight the labels by 0.1, and this by 1
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
                 "`method` must see the logits of student and teacher. Received: "

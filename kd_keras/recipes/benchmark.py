@@ -10,8 +10,8 @@ import numpy as np
 
 from kd_keras import config as configs
 from kd_keras import models
+from kd_keras.config import BenchmarkConfig
 from kd_keras.models import precision
-from kd_keras.recipes.benchmark_config import BenchmarkConfig
 from kd_keras.runtime import execution, machine
 from kd_keras.runtime.execution import Execution
 from kd_keras.teachers import CachedTeacher

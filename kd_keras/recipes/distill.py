@@ -12,13 +12,14 @@ from kd_keras.config import DistillConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.recipes import grid, learners, results, setup, teacher_facts, transfer
-from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.predictions import Predictions
+from kd_keras.methods import Stage
+from kd_keras.recipes import grid, learners, results, setup, transfer
+from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, length, train
+from kd_keras.training.stages import run_stages
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def _run(
         "verdict": results.noted(
             results.verdict(kept.difference("distilled", "alone")),
             setup.plan(config, epochs=1).loss.note,
-            teacher_facts.warning(checked),
+            results.teacher_warning(checked),
         ),
         "teacher_check": checked,
     }
@@ -149,11 +150,11 @@ class _Trial:
     def _teacher(self) -> None:
         model, outcome = learners.teacher(self.config, self.task, self.seed, self._train)
         self._keep("teacher", model, outcome)
-        self.checked = teacher_facts.facts(model, self.task, self.seed)
+        self.checked = results.teacher_facts(model, self.task, self.seed)
 
     def _alone(self) -> None:
         model = self._student()
-        learner = learners.Bench(self.config, self.task).alone("alone", self.seed, model)
+        learner = learners.TrainerPool(self.config, self.task).alone("alone", self.seed, model)
         self._keep("alone", model, self._train(learner))
 
     def _distilled(self) -> None:
@@ -161,18 +162,20 @@ class _Trial:
         plan, spec = setup.plan(config, epochs=length(config, None)), grid.student(config)
         student = self._student(plan.logits(self.task.classes))
         roles = setup.roles(config, spec, student, self.models["teacher"], self.task)
-        stages, scores = plan.stages(roles), {"teacher": self.outcomes["teacher"].score}
-        for last, stage in learners.in_turn(stages, self.seed, scores):
+        stages = plan.stages(roles)
+
+        def fit(stage: Stage, last: bool) -> tuple[None, float]:
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
-            bench = learners.Bench(config, self.students_task)
-            learner = bench.distilled(role, self.seed, stage, alpha)
-            outcome = self._train(learner, stage.epochs, self.students_task)
-            self._keep(role, learner.model, outcome)
-            scores[stage.name] = self.outcomes[role].score
+            trainers = learners.TrainerPool(config, self.students_task)
+            learner = trainers.distilled(role, self.seed, stage, alpha)
+            self._keep(role, learner.model, self._train(learner, stage.epochs, self.students_task))
             if any(other.teacher is stage.student for other in stages):
                 self.between.append(role)
+            return None, self.outcomes[role].score
+
+        run_stages(stages, {"teacher": self.outcomes["teacher"].score}, fit, seed=self.seed)
         for number, peer in enumerate(stages[-1].peers, start=2):
             self.peers.append(f"peer{number}")
             self._keep(self.peers[-1], peer, self._beside(peer))

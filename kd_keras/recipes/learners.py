@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import logging
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -15,12 +14,13 @@ from kd_keras.data.task import Task
 from kd_keras.evaluation import quality
 from kd_keras.methods import Method, Stage
 from kd_keras.recipes import answers, grid, setup
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.training import features
 from kd_keras.training.batches import FEATURES
 from kd_keras.training.distiller import Distiller
 from kd_keras.training.mutual import MutualDistiller
+from kd_keras.training.stages import run_stages
 from kd_keras.training.supervised import Supervised
 from kd_keras.training.trainer import Trainer
 
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 APART = 1009  # between the seeds from which several teachers start
 
 
-class Bench:
-    """Where trainings of one kind follow each other: their step is traced once for all.
+class TrainerPool:
+    """Trainers for trainings of one kind, one after the other: their step is traced once for all.
 
     They share the student's architecture, and in distillation the teacher and the method's class
     and fixed settings; the learning rate and the method's knobs may differ. The model that is
@@ -96,38 +96,41 @@ class Bench:
         learner = self._learner(role, seed, alpha=alpha)
         return dataclasses.replace(learner, keep=stage.keep)
 
-    def taught(
+    def train_plan(
         self,
         role: str,
         seed: int,
-        plan: Sequence[Stage],
+        stages: Sequence[Stage],
         alpha: Any,
         train: Callable[[Learner, int | None], Outcome],
         teacher_score: float | None = None,
     ) -> Outcome:
-        """Train all stages of a method's plan; how the last one went.
+        """Train all stages of a plan; return how the last one went.
 
-        Methods of one stage share this bench. The stages of others may be of any kind, and have a
-        bench each.
+        Plans of one stage share this pool. The stages of others may be of any kind, and have a
+        pool each.
 
         Args:
             role, seed: as in `Learner`, of the last stage; the others' roles end in their names,
                 or are what they share with other plans.
-            plan: from a new method and a new student.
+            stages: of the plan of a new method, for a new student.
             alpha: the weight of the labels, where a stage has none of its own.
             train: trains a learner for so many epochs (None: the config's).
             teacher_score: of the run's teacher on validation, where it is known.
         """
-        scores = {} if teacher_score is None else {"teacher": teacher_score}
-        for last, stage in in_turn(plan, seed, scores):
-            bench = self if len(plan) == 1 else Bench(self._config, self._task)
+        pool = self if len(stages) == 1 else None
+
+        def fit(stage: Stage, last: bool) -> tuple[Outcome, float]:
             name = role if last else stage.shared or f"{role} {stage.name}"
             own = alpha if stage.alpha is None else stage.alpha
-            outcome = train(bench.distilled(name, seed, stage, own), stage.epochs)
-            scores[stage.name] = outcome.score
+            trainers = pool or TrainerPool(self._config, self._task)
+            outcome = train(trainers.distilled(name, seed, stage, own), stage.epochs)
             if not last:
                 log.info("seed %d: %s, %s", seed, name, outcome.text(self._task.metric))
-        return outcome
+            return outcome, outcome.score
+
+        scores = {} if teacher_score is None else {"teacher": teacher_score}
+        return run_stages(stages, scores, fit, seed=seed)
 
     def _begin(self, make: Callable[[], Any]) -> None:
         self._make, self._trainer = make, make()
@@ -190,29 +193,6 @@ class Bench:
         return cache.Cache().open(source, images)
 
 
-def in_turn(
-    plan: Sequence[Stage], seed: int, scores: Mapping[str, float]
-) -> Iterator[tuple[bool, Stage]]:
-    """The stages of a plan one after the other, and whether each is the last.
-
-    What is drawn for a stage, such as a regressor, does not depend on whether those before it were
-    trained just now, or before a kill.
-
-    Args:
-        plan: of a method.
-        seed: of the trainings.
-        scores: on validation, by stage; those that are trained are added meanwhile, and decide on
-            the models of the stages behind them.
-    """
-    for number, stage in enumerate(plan, start=1):
-        if number > 1:
-            keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
-        chosen = stage.chosen(scores)
-        if chosen != stage:
-            log.info("seed %d: chosen for %s on validation, of %s", seed, stage.name, scores)
-        yield number == len(plan), chosen
-
-
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
@@ -252,7 +232,7 @@ def _one_teacher(
         return model, Outcome(0, 0, _score(model, task), 0.0)
     start = seed + APART * number
     model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
-    learner = Bench(config, task).alone(role, seed, model)
+    learner = TrainerPool(config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return model, train(learner, config.teacher_epochs)
 

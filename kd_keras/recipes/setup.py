@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,28 @@ import keras
 
 from kd_keras import config as configs
 from kd_keras import data, methods, models, schedules
+from kd_keras.config import CompareConfig
 from kd_keras.data import augmentation
 from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
-from kd_keras.models import freezing
+from kd_keras.methods import METHODS, Method, Stage
+from kd_keras.models import freezing, taps
 from kd_keras.models.several import MEANS
-from kd_keras.recipes import answers, grid, stages, transfer
+from kd_keras.recipes import answers, grid, transfer
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.saving import check_file
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
+from kd_keras.teachers import TeacherSource, as_source
+from kd_keras.training.mutual import MutualDistiller
+from kd_keras.training.stages import roles_of
 from kd_keras.utils.checks import lookup, unknown
 
+log = logging.getLogger(__name__)
+
+
 OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # of tasks, with fields
+ALL = "all"
 
 
 def check(config: Any) -> None:
@@ -117,7 +127,7 @@ def check_models(config: Any, task: Task) -> None:
         planned = plan.stages(roles(config, spec, student, teacher, task))
         transfer.check_unlabelled(config, planned, alpha)
         plans.append((plan.name, [stage.chosen() for stage in planned]))
-    stages.check(plans, teacher, config, task)
+    check_stages(plans, teacher, config, task)
 
 
 def taught(config: Any) -> list[tuple[Spec, methods.Plan, Any]]:
@@ -231,13 +241,11 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
     def build_teacher(logits: int) -> keras.Model:
         return _built(grid.teachers(config)[0], task, logits)
 
-    return methods.Roles(
+    return roles_of(
         student,
         teacher,
-        build,
+        build=build,
         build_teacher=None if is_file(config.teacher) else build_teacher,
-        tail=lambda tap: models.tail(student, tap),
-        join=lambda several: models.ensemble(several, "arithmetic"),
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,
     )
@@ -266,3 +274,107 @@ def alpha(config: Any, *, epochs: int) -> Any:
 
 def _scheduled(first: Any, last: float | None, epochs: int):
     return first if last is None else schedules.Linear(first, last, epochs)
+
+
+def open_sweep(config: Any) -> tuple[Any, Task]:
+    """A sweep's config, `all` replaced by the methods it stands for, and its task.
+
+    Those that do not fit are said, and why. A method of several names counts once.
+
+    Raises:
+        ValueError, FileNotFoundError, ConnectionError: as `open_task`.
+
+    Example:
+        >>> from kd_keras.config import CompareConfig
+        >>> config, task = open_sweep(CompareConfig(methods=("all",), students=("mlp:hidden=8,",)))
+        >>> "rkd" in config.methods, "at" in config.methods  # which compares maps
+        (True, False)
+    """
+    if not isinstance(config, CompareConfig) or ALL not in config.methods:
+        return config, open_task(config)
+    others = tuple(text for text in config.methods if text != ALL)
+    # what is wrong whatever the method is, shows here
+    task = open_task(dataclasses.replace(config, methods=others or ("kd",)))
+    names = {kind: name for name, kind in reversed(METHODS.items())}.values()
+    fitting = [name for name in reversed(names) if _fits(name, config, task)]
+    chosen = tuple(dict.fromkeys((*fitting, *others)))
+    return dataclasses.replace(config, methods=chosen), task
+
+
+def _fits(name: str, config: CompareConfig, task: Task) -> bool:
+    config = dataclasses.replace(config, methods=(name,))
+    try:
+        check(config)
+        transfer.check(config, task)
+        check_models(config, task)
+    except ValueError as error:
+        log.warning("%s is left out: %s", name, error)
+        return False
+    return True
+
+
+def check_stages(
+    plans: Iterable[tuple[str, Sequence[Stage]]], teacher: keras.Model, config: Any, task: Task
+) -> None:
+    """Build the methods of all stages, for their students and teachers.
+
+    Args:
+        plans: the name of every plan that is going to be run, and its stages.
+        teacher: the run's; one that nobody learns from is logged.
+        config, task: the run's.
+
+    Raises:
+        ValueError: taps that a model does not have, features that a method cannot bring together,
+            peers that differ, answers that take more than the limit.
+    """
+    taught: dict[int, tuple[Any, list[Stage]]] = {}  # by teacher: who learns from it
+    for name, plan in plans:
+        learning = [stage for stage in plan if _asks(stage)]
+        if not any(stage.teacher is teacher for stage in learning):
+            log.info("%s asks nothing of the teacher, which is there to compare with.", name)
+        for stage in learning:
+            taught.setdefault(id(stage.teacher), (stage.teacher, []))[1].append(stage)
+        for stage in plan:
+            if stage.method is not None:
+                stage.method.check_batch(config.batch_size)
+            _check_alone(stage, config)
+    for given, stages in taught.values():
+        _check_taught(given, stages, config, task)
+
+
+def _asks(stage: Stage) -> bool:
+    """Whether a stage's student learns from a teacher."""
+    return stage.method is not None and bool(stage.method.teacher_taps) and not stage.peers
+
+
+def _check_alone(stage: Stage, config: Any) -> None:
+    """What learns from no teacher: from its peers, from itself, or from labels alone."""
+    if stage.peers:
+        if config.head_epochs:
+            for peer in stage.peers:
+                freezing.unfreeze(peer, config.unfreeze_blocks)
+        MutualDistiller(students=[stage.student, *stage.peers], method=stage.method)
+    elif stage.method is not None and not _asks(stage):
+        _build(stage.student, stage.method, as_source(None, ()))
+
+
+def _check_taught(teacher: Any, stages: list[Stage], config: Any, task: Task) -> None:
+    """Those who learn from one teacher; what all of them ask of it fits the limit."""
+    methods = [(stage.student, stage.method) for stage in stages if stage.method is not None]
+    wanted = dict.fromkeys(tap for _, method in methods for tap in method.teacher_taps)
+    source = as_source(teacher, tuple(wanted))
+    for seen in {answers.as_seen(config, method).augmentation for _, method in methods}:
+        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
+    for student, method in methods:
+        _build(student, method, source)
+
+
+def _build(student: keras.Model, method: Method, source: TeacherSource) -> None:
+    if method.built:
+        return
+    try:
+        view = taps.TapView(student, dict.fromkeys((*method.student_taps, "logits")))
+        method.adopt(source.behind)
+        method.prepare(view.shapes, source)
+    except ValueError as error:  # which of many, the error cannot know
+        raise ValueError(f"{type(method).__name__}: {error}") from error

@@ -7,8 +7,8 @@ from kd_keras.config import TrainConfig
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.recipes import results, setup
-from kd_keras.recipes.learners import Bench
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.learners import TrainerPool
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -46,7 +46,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
         total = config.head_epochs + config.epochs
         with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
-            learner = Bench(config, task).alone("model", seed, model)
+            learner = TrainerPool(config, task).alone("model", seed, model)
             trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
     seeds = []
     for seed, model, outcome in trained:

@@ -6,28 +6,26 @@ Distiller, whose step is traced once; between them it is put back to its start.
 
 import dataclasses
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from kd_keras.config import StudyConfig
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
 from kd_keras.methods import Plan, Roles
 from kd_keras.recipes import (
-    fitting,
     grid,
     learners,
     results,
     setup,
-    sweep_results,
-    teacher_facts,
     transfer,
 )
 from kd_keras.recipes.grid import Setting, Spec, Sweep
-from kd_keras.recipes.learners import Bench
-from kd_keras.recipes.predict import Predictor
-from kd_keras.recipes.predictions import Predictions
+from kd_keras.recipes.learners import TrainerPool
+from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -42,6 +40,115 @@ from kd_keras.recipes.training import (
 )
 
 log = logging.getLogger(__name__)
+
+Outcomes = Mapping[tuple[str, int], Outcome]
+
+
+def _on_validation(
+    config: Sweep, metric: str, outcomes: Outcomes, teachers: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Every training's score on validation, and which setting is best by the mean over seeds.
+
+    Args:
+        config: of the sweep.
+        metric: that the scores are of.
+        outcomes: by label and seed.
+        teachers: labels of those that methods have trained by themselves.
+
+    Returns:
+        `command`, `metric`, `chosen` (a label), `settings` (one per row), `alone` (per student),
+        `teacher`, and `teachers` (one a label).
+    """
+    rows = [
+        {
+            "label": setting.label,
+            "student": str(setting.student),
+            "method": str(setting.method),
+            "temperature": setting.temperature,
+            "alpha": setting.alpha,
+            **_scores(setting.label, config.seeds, outcomes),
+        }
+        for setting in grid.settings(config)
+    ]
+    baselines = [
+        {"label": label, "student": str(student), **_scores(label, config.seeds, outcomes)}
+        for student in grid.students(config)
+        for label in [grid.alone(config, student)]
+    ]
+    return {
+        "command": "study" if isinstance(config, StudyConfig) else "compare",
+        "metric": metric,
+        "chosen": max(rows, key=lambda row: row["validation"]["mean"])["label"],
+        "settings": rows,
+        "alone": baselines,
+        "teacher": _scores("teacher", config.seeds[:1], outcomes),
+        "teachers": [{"label": x, **_scores(x, config.seeds, outcomes)} for x in teachers],
+    }
+
+
+def _scores(label: str, seeds: tuple[int, ...], outcomes: Outcomes) -> dict[str, Any]:
+    own = {seed: outcomes[label, seed] for seed in seeds}
+    return {
+        "validation": results.spread([outcome.score for outcome in own.values()]),
+        "seeds": [
+            {
+                "seed": seed,
+                "validation": outcome.score,
+                "best_epoch": outcome.best_epoch,
+                "epochs": outcome.epochs,
+                "train_seconds": outcome.seconds,
+            }
+            for seed, outcome in own.items()
+        ],
+    }
+
+
+def _to_evaluate(config: Sweep, found: Mapping[str, Any]) -> dict[str, tuple[str, Spec]]:
+    """What is to be judged on test: label and student, by the name it gets in the results."""
+    baselines = {grid.alone(config, student): student for student in grid.students(config)}
+    named = {label: (label, student) for label, student in baselines.items()}
+    for setting in grid.settings(config):
+        if not isinstance(config, StudyConfig):
+            named[setting.label] = (setting.label, setting.student)
+        elif setting.label == found["chosen"]:
+            named["distilled"] = (setting.label, setting.student)
+    return named
+
+
+def _assembled(
+    config: Sweep,
+    task: Mapping[str, Any],
+    found: dict[str, Any],
+    models: dict[str, Any],
+    difference: Callable[[str, str], dict[str, Any]],
+) -> dict[str, Any]:
+    """All of `results.json`: each judged row beside its student alone, and the verdict.
+
+    Args:
+        config: of the sweep.
+        task: its facts.
+        found: as `_on_validation` gives it.
+        models: entries of the results.
+        difference: of two models on test, by their names in `models`: see `paired.difference`.
+    """
+    metric, study = found["metric"], isinstance(config, StudyConfig)
+    notes = {setting.label: grid.plan_of(setting).loss.note for setting in grid.settings(config)}
+    of_student = {row["student"]: row["label"] for row in found["alone"]}
+    sentence = ""
+    for row in found["settings"]:
+        name = "distilled" if study else row["label"]
+        if study and row["label"] != found["chosen"]:
+            continue
+        row["test"] = models[name]["summary"][metric]
+        verdict = results.verdict(difference(name, of_student[row["student"]]))
+        row["verdict"] = results.noted(verdict, notes[row["label"]])
+        if row["label"] == found["chosen"]:
+            sentence = row["verdict"]["text"]
+            chosen = row["verdict"]
+    count = len(found["settings"])
+    among = f", of {count} settings" if count > 1 else ""
+    verdict = {**chosen, "text": f"Best on validation{among}: {found['chosen']}. {sentence}"}
+    return {"task": task, "sweep": found, "models": models, "export": None, "verdict": verdict}
 
 
 def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
@@ -76,7 +183,7 @@ def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    config, task = fitting.opened(config)
+    config, task = setup.open_sweep(config)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results
@@ -99,7 +206,7 @@ class _Sweep:
         self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
         self._keep("teacher", seed, outcome)
-        self.checked = [teacher_facts.facts(self.teacher, self.task, seed)]
+        self.checked = [results.teacher_facts(self.teacher, self.task, seed)]
         save(self.teacher, self.folder.path / "teacher.keras")
         for student in grid.students(self.config):
             self._alone(student)
@@ -108,23 +215,23 @@ class _Sweep:
         return self._judged()
 
     def _alone(self, student: Spec) -> None:
-        bench, role = Bench(self.config, self.task), grid.alone(self.config, student)
+        pool, role = TrainerPool(self.config, self.task), grid.alone(self.config, student)
         for seed in self.config.seeds:
             if not self._known(role, seed):
-                learner = bench.alone(role, seed, self._new(student, seed))
+                learner = pool.alone(role, seed, self._new(student, seed))
                 self._keep(role, seed, self._train(learner))
 
     def _distilled(self, student: Spec, method: Spec) -> None:
         """All settings of one student and one method."""
-        bench = Bench(self.config, self.students_task)
+        pool = TrainerPool(self.config, self.students_task)
         for seed in self.config.seeds:
             for setting in self.settings:
                 if (setting.student, setting.method) != (student, method):
                     continue
                 if not self._known(setting.label, seed):
-                    self._keep(setting.label, seed, self._taught(bench, setting, seed))
+                    self._keep(setting.label, seed, self._taught(pool, setting, seed))
 
-    def _taught(self, bench: Bench, setting: Setting, seed: int) -> Outcome:
+    def _taught(self, pool: TrainerPool, setting: Setting, seed: int) -> Outcome:
         plan = grid.plan_of(setting)
         stages = plan.stages(self._roles(setting.student, plan, seed))
         score = self.outcomes["teacher", self.config.seeds[0]].score
@@ -133,7 +240,7 @@ class _Sweep:
         def fit(learner: Learner, epochs: int | None) -> Outcome:
             return self._train(learner, epochs, self.students_task)
 
-        return bench.taught(setting.label, seed, stages, alpha, fit, score)
+        return pool.train_plan(setting.label, seed, stages, alpha, fit, score)
 
     def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(student)
@@ -166,17 +273,17 @@ class _Sweep:
         """Choose on validation; look at test, once; measure costs."""
         self.progress.say("judging on the test split, measuring costs")
         teachers = self._own_teachers()
-        found = sweep_results.validation(self.config, self.task.metric, self.outcomes, teachers)
+        found = _on_validation(self.config, self.task.metric, self.outcomes, teachers)
         models = {"teacher": self._teacher_entry()}
         models |= {label: self._own_entry(label, model) for label, model in teachers.items()}
-        judged = sweep_results.judged(self.config, found)
+        judged = _to_evaluate(self.config, found)
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
         self._save_best(found["chosen"])
         self.kept.write(self.folder.path)
         facts = results.task_facts(self.task, self.students_task)
-        made = sweep_results.assembled(self.config, facts, found, models, self.kept.difference)
-        told = results.noted(made["verdict"], teacher_facts.warning(self.checked))
+        made = _assembled(self.config, facts, found, models, self.kept.difference)
+        told = results.noted(made["verdict"], results.teacher_warning(self.checked))
         return {**made, "verdict": told, "teacher_check": self.checked}
 
     def _teacher_entry(self) -> dict[str, Any]:

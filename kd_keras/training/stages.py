@@ -2,6 +2,7 @@
 
 import logging
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,77 @@ from kd_keras.utils.specs import parse_knobs, parts_of
 log = logging.getLogger(__name__)
 
 
+def run_stages(
+    stages: Sequence[Stage],
+    scores: dict[str, float],
+    train: Callable[[Stage, bool], tuple[Any, float]],
+    *,
+    seed: int | None = None,
+) -> Any:
+    """Train the stages of a plan in order; return what the last training gave.
+
+    Args:
+        stages: of a plan, or what is left of it.
+        scores: on validation, by stage; each training adds its own, and they decide on the models
+            that the stages behind it choose.
+        train: trains a stage whose models are chosen, told whether it is the last; gives a result
+            and its score.
+        seed: of the trainings, if they must not depend on whether the stages before were trained
+            just now, or before a kill: each stage then has random draws of its own.
+    """
+    result = None
+    for number, stage in enumerate(stages, start=1):
+        if seed is not None and number > 1:
+            keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
+        chosen = stage.chosen(scores)
+        if chosen != stage:
+            log.info("The models of %s are chosen on validation, of %s", stage.name, scores)
+        result, scores[stage.name] = train(chosen, number == len(stages))
+    return result
+
+
+def roles_of(
+    student: keras.Model,
+    teacher: Any,
+    *,
+    build: Callable[[str | None], keras.Model] | None = None,
+    build_teacher: Callable[[int], keras.Model] | None = None,
+    epochs: int | None = None,
+    teacher_epochs: int | None = None,
+) -> Roles:
+    """Return the models of a plan.
+
+    Args:
+        student, teacher: the models; the teacher may be a source, or None.
+        build: makes an untrained model by its spec, or as the student was made for None. If not
+            given, the student is copied without its weights, and specs name models of the library.
+        build_teacher: makes an untrained teacher with so many logits; if not given, none is made.
+        epochs, teacher_epochs: as in `Roles`.
+    """
+
+    def like_student(spec: str | None) -> keras.Model:
+        if spec is None:
+            return models.untrained(student)
+        name, *knobs = parts_of(spec)
+        return models.build(
+            name,
+            input_shape=tuple(input_spec(student).shape[1:]),
+            classes=int(output_shape(student)[-1] or 0),
+            **parse_knobs("assistants", tuple(knobs)),
+        )
+
+    return Roles(
+        student,
+        teacher,
+        build or like_student,
+        build_teacher,
+        tail=lambda tap: models.tail(student, tap),
+        join=lambda several: models.ensemble(several, "arithmetic"),
+        epochs=epochs,
+        teacher_epochs=teacher_epochs,
+    )
+
+
 def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], Stage]:
     """The trainings that a plan puts before the student's, and the student's own.
 
@@ -33,7 +105,10 @@ def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], 
     """
     if teacher is None:
         as_source(None, plan.loss.teacher_taps)
-    *before, last = plan.stages(_roles(student, teacher))
+    copied = isinstance(teacher, keras.Model)
+    build_teacher = (lambda logits: models.untrained(teacher, logits)) if copied else None
+    roles = roles_of(student, teacher, build_teacher=build_teacher)
+    *before, last = plan.stages(roles)
     if last.peers and not before:  # a MutualDistiller's; here the teacher does not learn
         return [], Stage("distill", student, teacher, plan.loss)
     mutual = any(stage.peers for stage in (*before, last))
@@ -46,31 +121,6 @@ def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], 
             "`kd_keras.recipes.distill.run` do that."
         )
     return before, last
-
-
-def _roles(student: keras.Model, teacher: Any) -> Roles:
-    """Who takes part, where nothing but the models themselves is known."""
-
-    def build(words: str | None) -> keras.Model:
-        if words is None:
-            return models.untrained(student)
-        name, *knobs = parts_of(words)
-        return models.build(
-            name,
-            input_shape=tuple(input_spec(student).shape[1:]),
-            classes=int(output_shape(student)[-1] or 0),
-            **parse_knobs("assistants", tuple(knobs)),
-        )
-
-    copied = isinstance(teacher, keras.Model)
-    return Roles(
-        student,
-        teacher,
-        build,
-        build_teacher=(lambda logits: models.untrained(teacher, logits)) if copied else None,
-        tail=lambda tap: models.tail(student, tap),
-        join=lambda several: models.ensemble(several, "arithmetic"),
-    )
 
 
 class StageRunner:
@@ -138,25 +188,34 @@ class StageRunner:
         """
         if self.chooses:
             self._scores["teacher"] = _accuracy(self._teacher, options["validation_data"])
-        while self._waiting:
-            stage, trainer = self._waiting[0]
-            if isinstance(stage.teacher, Choice):
-                trainer.teacher = stage.chosen(self._scores).teacher
-            trainer.teacher_cache = like.teacher_cache
-            with trainer.distribute_strategy.scope():
-                trainer.compile_like(like, metrics=["accuracy"])
-            if stage.method is not None:
-                trainer.alpha = alpha if stage.alpha is None else stage.alpha
-            epochs = stage.epochs or options["epochs"]
-            said = f"{stage.name}: {trainer.student.name} is trained for {epochs} epochs"
-            log.info(said)
-            if options.get("verbose"):  # Keras is going to print its epochs
-                print(said)
-            found = trainer.fit(x, y, **{**options, "epochs": epochs}).history
-            self.histories[stage.name] = found
-            self._scores[stage.name] = found.get("val_accuracy", [math.nan])[-1]
-            self._waiting.pop(0)  # and with it all that is stored for it
+        run_stages(
+            [stage for stage, _ in self._waiting],
+            self._scores,
+            lambda stage, _: self._train(stage, like, alpha, (x, y), options),
+        )
         return self._last.chosen(self._scores).teacher
+
+    def _train(
+        self, stage: Stage, like: Trainer, alpha: Any, examples: tuple, options: dict[str, Any]
+    ) -> tuple[None, float]:
+        """Train the first of those that wait, and forget it."""
+        waiting, trainer = self._waiting[0]
+        if isinstance(waiting.teacher, Choice):
+            trainer.teacher = stage.teacher
+        trainer.teacher_cache = like.teacher_cache
+        with trainer.distribute_strategy.scope():
+            trainer.compile_like(like, metrics=["accuracy"])
+        if stage.method is not None:
+            trainer.alpha = alpha if stage.alpha is None else stage.alpha
+        epochs = stage.epochs or options["epochs"]
+        said = f"{stage.name}: {trainer.student.name} is trained for {epochs} epochs"
+        log.info(said)
+        if options.get("verbose"):  # Keras is going to print its epochs
+            print(said)
+        found = trainer.fit(*examples, **{**options, "epochs": epochs}).history
+        self.histories[stage.name] = found
+        self._waiting.pop(0)  # and with it all that is stored for it
+        return None, found.get("val_accuracy", [math.nan])[-1]
 
 
 def _refuse_shared(stages: Sequence[Stage], teacher: Any) -> None:

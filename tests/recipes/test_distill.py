@@ -12,7 +12,7 @@ from kd_keras import export
 from kd_keras.data.images import in_memory
 from kd_keras.evaluation import cost, quality
 from kd_keras.recipes import distill, setup
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import OURS, RunFolder
 from kd_keras.recipes.training import Outcome
 from kd_keras.training.divergence import Diverged
@@ -242,13 +242,13 @@ def test_alpha_and_temperature_move_linearly_over_all_epochs(tmp_path):
 
 def test_a_temperature_that_only_ends_begins_with_the_methods_default(tmp_path):
     config = tiny(tmp_path, temperature_end=1.0)
-    method = setup.plan(config, epochs=4)
+    method = setup.plan(config, epochs=4).loss
     seen = []
     for epoch in range(4):
         method.on_epoch_begin(epoch)
         seen.append(method.temperature)
     assert seen == pytest.approx([4, 3, 2, 1])
-    assert setup.plan(tiny(tmp_path), epochs=4).temperature == 4.0
+    assert setup.plan(tiny(tmp_path), epochs=4).loss.temperature == 4.0
     assert setup.alpha(tiny(tmp_path), epochs=4) == 0.1
 
 

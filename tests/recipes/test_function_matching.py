@@ -63,7 +63,7 @@ def test_stored_and_live_mixed_views_train_alike(tmp_path):
     """The teacher's answers on stored views are those that it gives to the pipeline's images."""
     config = matching(tmp_path, views=3)
     task = setup.load_task(config)
-    seen = answers.as_seen(config, setup.plan(config, epochs=1))
+    seen = answers.as_seen(config, setup.plan(config, epochs=1).loss)
     teacher = setup.build_model("cnn", config.teacher_knobs, None, task, seed=0)
     source = answers.source_of(teacher, ("logits",), seen, task)
     stored = answers.stored(source, seen, task)

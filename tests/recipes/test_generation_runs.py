@@ -21,7 +21,7 @@ from tiny_runs import (
 from kd_keras.config import CompareConfig
 from kd_keras.recipes import distill, setup, sweep, training
 from kd_keras.recipes.callbacks import Checkpoint
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import RunFolder
 
 ROLES = ["distilled-generation-1", "distilled-generation-2", "distilled"]

@@ -11,7 +11,7 @@ from kd_keras.config import DistillConfig
 from kd_keras.methods import Roles
 from kd_keras.recipes import setup, training
 from kd_keras.recipes.callbacks import Checkpoint
-from kd_keras.recipes.learners import Bench
+from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import train
 
@@ -34,7 +34,7 @@ def trained(config, task, name, *callbacks):
     teacher = setup.build_model("cnn", ("width=0.25",), None, task, 1)
     student = setup.build_model("lenet5", (), None, task, 0)
     (stage,) = methods.as_plan(methods.get(name, **METHODS[name])).stages(Roles(student, teacher))
-    learner = Bench(config, task).distilled("distilled", 0, stage, 0.5)
+    learner = TrainerPool(config, task).distilled("distilled", 0, stage, 0.5)
     outcome = train(learner, task, config, RunFolder(config), progress=callbacks)
     ours = (*learner.left.weights, *stage.method.weights)
     return [np.array(v) for v in ours], outcome

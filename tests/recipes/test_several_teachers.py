@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import lines, tiny, trial
 
 from kd_keras.recipes import distill, grid, setup
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictor
 
 
 def several(folder, *more, **changes):

@@ -13,7 +13,7 @@ from tiny_runs import tiny
 
 from kd_keras import methods
 from kd_keras.recipes import setup
-from kd_keras.recipes.learners import Bench
+from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import train
 
@@ -59,7 +59,7 @@ def test_a_cell_of_the_grid_trains(cell, task, tmp_path):
     folder = RunFolder(config)
     matched = []
     for stage in plan:
-        learner = Bench(config, task).distilled(stage.name, 0, stage, 0.0)
+        learner = TrainerPool(config, task).distilled(stage.name, 0, stage, 0.0)
         train(learner, task, config, folder, progress=[Losses(matched)])
     scheme = cell.split()[1]
     from_teacher = [stage.teacher is teacher and bool(stage.method.teacher_taps) for stage in plan]

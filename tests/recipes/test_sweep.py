@@ -14,8 +14,8 @@ from kd_keras.config import CompareConfig, StudyConfig
 from kd_keras.evaluation import quality
 from kd_keras.methods import KD
 from kd_keras.recipes import distill, grid, learners, predictions, setup, sweep
-from kd_keras.recipes.learners import Bench
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.learners import TrainerPool
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import train
 from kd_keras.training.divergence import Diverged
@@ -93,7 +93,7 @@ def test_the_student_is_traced_in_the_first_training_alone(tmp_path, head_epochs
         hidden = CountedDense(8, activation="relu", name="hidden")(flat)
         return keras.Model(inputs, CountedDense(10, name="logits")(hidden))
 
-    bench, calls = Bench(config, task), []
+    bench, calls = TrainerPool(config, task), []
     with RunFolder(config) as folder:
         for number in range(6):
             student = new(number)
@@ -132,11 +132,13 @@ def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_p
         return learner.model.get_weights(), dataclasses.replace(outcome, seconds=0.0)
 
     plan = [(0, 4.0, 0.1), (1, 1.0, 0.5), (0, 2.0, 0.0)]
-    shared = Bench(config, task)
+    shared = TrainerPool(config, task)
     with RunFolder(config) as folder:
         for number, (seed, temperature, alpha) in enumerate(plan):
             one = trained(shared, f"shared{number}", seed, temperature, alpha, folder)
-            fresh = trained(Bench(config, task), f"own{number}", seed, temperature, alpha, folder)
+            fresh = trained(
+                TrainerPool(config, task), f"own{number}", seed, temperature, alpha, folder
+            )
             assert one[1] == fresh[1]
             assert same_weights(one[0], fresh[0])
 

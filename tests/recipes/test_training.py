@@ -23,8 +23,8 @@ from kd_keras.data.task import balanced_class_weight
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup, supervised, training
 from kd_keras.recipes.callbacks import LAYOUT, Best, Checkpoint, Validation
-from kd_keras.recipes.learners import Bench
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.learners import TrainerPool
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.training import phases, train
 from kd_keras.training.divergence import Diverged
@@ -55,7 +55,7 @@ def settings(out, **changes):
 def trained(config, task, *, seed=0, join=None, callback=None):
     """The model, its outcome, and its states by epoch."""
     model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
-    learner = Bench(config, task).alone("model", seed, model)
+    learner = TrainerPool(config, task).alone("model", seed, model)
     if join is not None:
         last = learner.join
         learner = dataclasses.replace(learner, join=lambda epochs: join(last(epochs)))
@@ -360,7 +360,7 @@ def test_a_last_step_that_breaks_the_weights_is_found_on_validation(tmp_path, ta
 def test_the_best_epoch_before_a_divergence_is_kept(tmp_path, task):
     config = settings(tmp_path, head_epochs=3, head_learning_rate=0.01, learning_rate=3e38)
     model = setup.build_model("mlp", config.model_knobs, None, task, 0)
-    learner = Bench(config, task).alone("model", 0, model)
+    learner = TrainerPool(config, task).alone("model", 0, model)
     with pytest.raises(Diverged, match=r"by epoch 4, step [1-7], learning rate 3e\+38"):
         train(learner, task, config, RunFolder(config))
     scores = [entry["validation"]["accuracy"] for entry in lines(config)]

@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 
 import kd_keras as kd
-from kd_keras.recipes import teacher_facts
+from kd_keras.recipes import results
 from kd_keras.training import teacher_check
 from kd_keras.training.teacher_check import examine
 
@@ -109,14 +109,14 @@ def test_a_run_says_how_good_its_teacher_is_and_puts_a_warning_behind_the_verdic
     inputs = keras.Input(task.image_shape)
     constant = keras.Model(inputs, layers.Dense(10, kernel_initializer="zeros")(
         layers.Flatten()(inputs)))  # fmt: skip
-    found = teacher_facts.facts(constant, task, 3)
+    found = results.teacher_facts(constant, task, 3)
     assert found["validation"]["examples"] == 288
-    assert found["train"]["examples"] == teacher_facts.TRAIN_IMAGES
+    assert found["train"]["examples"] == results.TRAIN_IMAGES
     assert "seed 3: the teacher on validation: accuracy 0.1007" in caplog.text
     assert "on train of 1,149: accuracy" in caplog.text
     assert [r.levelname for r in caplog.records] == ["INFO", "WARNING"]
-    assert teacher_facts.warning([{"seed": 1, "warning": None}, found]).startswith(
+    assert results.teacher_warning([{"seed": 1, "warning": None}, found]).startswith(
         "Beware of the teacher (seed 3). The teacher is right on"
     )
-    assert teacher_facts.warning([{"seed": 1, "warning": None}]) == ""
+    assert results.teacher_warning([{"seed": 1, "warning": None}]) == ""
     assert teacher_check.PROBED < 288

@@ -14,7 +14,7 @@ from kd_keras import cache
 from kd_keras.data.task import without_validation
 from kd_keras.evaluation import quality
 from kd_keras.recipes import setup
-from kd_keras.recipes.predict import Predictor
+from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import OURS
 from kd_keras.report import trial_tables
 from kd_keras.utils.files import is_ours

@@ -6,7 +6,7 @@ import pytest
 
 from kd_keras.config import CompareConfig, StudyConfig
 from kd_keras.methods import METHODS
-from kd_keras.recipes import fitting
+from kd_keras.recipes import setup
 
 
 def compare(**changes):
@@ -16,7 +16,7 @@ def compare(**changes):
 
 @pytest.mark.slow
 def test_all_is_each_method_once_and_what_was_named_beside_it():
-    config, task = fitting.opened(compare(methods=("all", "kd:temperature=2", "kd")))
+    config, task = setup.open_sweep(compare(methods=("all", "kd:temperature=2", "kd")))
     assert task.name == "digits"
     *every, last = config.methods
     assert last == "kd:temperature=2"
@@ -27,7 +27,7 @@ def test_all_is_each_method_once_and_what_was_named_beside_it():
 @pytest.mark.slow
 def test_what_does_not_fit_is_left_out_and_said(caplog):
     with caplog.at_level(logging.WARNING, "kd_keras"):
-        config, _ = fitting.opened(compare(students=("mlp:hidden=8,",)))
+        config, _ = setup.open_sweep(compare(students=("mlp:hidden=8,",)))
     assert "rkd" in config.methods
     assert "at" not in config.methods
     said = {record.args[0]: str(record.args[1]) for record in caplog.records}
@@ -36,9 +36,9 @@ def test_what_does_not_fit_is_left_out_and_said(caplog):
 
 def test_a_fault_of_the_models_is_not_taken_for_one_of_the_methods():
     with pytest.raises(ValueError, match="widht"):
-        fitting.opened(compare(students=("cnn:widht=2",)))
+        setup.open_sweep(compare(students=("cnn:widht=2",)))
 
 
 def test_a_study_and_named_methods_are_left_as_they_are():
     for config in (StudyConfig(limit=40), compare(methods=("kd", "dkd"))):
-        assert fitting.opened(config)[0] is config
+        assert setup.open_sweep(config)[0] is config
