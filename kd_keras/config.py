@@ -1,73 +1,94 @@
-"""What a run is made of: frozen dataclasses, from which the command line is made too.
+"""The configs of runs: frozen dataclasses, which also define the command line.
 
-Every field has its explanation below it; the command line shows it.
+The string below each field is its help text on the command line.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from kd_keras.utils.checks import positive, within
 from kd_keras.utils.specs import as_dict as as_dict
 from kd_keras.utils.specs import parse_knobs as parse_knobs
 
-# methods that every pair of models can be compared by: they look at logits alone
+# methods that fit every pair of models: they use logits alone
 ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which examples are learned from and evaluated on."""
+    """The data to learn from and to evaluate on."""
 
     task: str = "digits"
     """Data set; `kd-keras list` shows them."""
     task_options: tuple[str, ...] = ()
     """The task's own options, such as channels=1; `kd-keras list` shows them."""
     data_dir: Path | None = None
-    """Where the data lies; for mnist also found through TFDS_DATA_DIR."""
+    """Folder of the data; for mnist, TFDS_DATA_DIR also works."""
     image_size: int | None = None
     """Resize images to this height and width (mhist, folder)."""
     soft_labels: bool = False
-    """Learn from the annotators' shares instead of the majority (mhist)."""
+    """Learn from the annotators' vote shares instead of the majority (mhist)."""
     vote_weights: bool = False
-    """Weigh examples by the annotators' agreement (mhist)."""
+    """Weight examples by the annotators' agreement (mhist)."""
     split_seed: int = 0
-    """Decides which training examples become the validation split."""
+    """Seed that decides which training examples become the validation split."""
     limit: int | None = None
-    """Use at most this many examples of each split: for a quick look."""
+    """Use at most this many examples of each split, for a quick test."""
+    augmentation: str = "none"
+    """none, shift (up to 2 pixels), mirror, symmetries (of the square), mixup (of two images and
+    their labels); several joined by a plus sign."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BudgetConfig:
-    """How long and how fast a model learns; the same for every student."""
+    """The budget of a training, the same for every student."""
 
     epochs: int = 12
     """Passes over the training split."""
     batch_size: int = 128
     """Examples a step."""
     learning_rate: float = 1e-3
-    """Of Adam; in transfer learning, of the fine-tuning phase."""
+    """Adam's learning rate; in transfer learning, that of the fine-tuning phase."""
     learning_rate_drop: tuple[float, float] | None = None
-    """Each time this share of the epochs has passed, multiply the rate by the second: 0.3 0.2."""
+    """Share and factor, such as 0.3 0.2: after each 0.3 of the epochs, multiply the rate by 0.2."""
     head_epochs: int = 0
-    """Transfer learning: epochs on the head alone, the backbone frozen, before `epochs`."""
+    """Transfer learning: epochs on the head alone, with a frozen backbone, before `epochs`."""
     head_learning_rate: float = 1e-3
-    """Of Adam in those epochs."""
+    """Adam's learning rate in `head_epochs`."""
     unfreeze_blocks: int | None = None
-    """Transfer learning: blocks from the output that are fine-tuned; all where not given."""
-    augmentation: str = "none"
-    """none, shift (up to 2 pixels), mirror, symmetries (of the square), mixup (with another image,
-    labels too); several joined by a plus sign."""
+    """Transfer learning: number of blocks to fine-tune, counted from the output; all if not given."""
     class_weights: bool = False
-    """Weigh the classes of an imbalanced task inversely to their counts."""
+    """Weight the classes of an imbalanced task inversely to their counts."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """One training a seed; the table shows mean and spread."""
+    """Seeds, one training each; the table shows mean and spread."""
     steps_per_execution: int | None = None
-    """Training steps per call of TensorFlow; chosen for the model and this machine if not given."""
+    """Training steps per call of TensorFlow; chosen for model and machine if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(BudgetConfig, DataConfig):
+class RunConfig(BudgetConfig, DataConfig):
+    """Settings that every run of trainings has."""
+
+    out: Path | None = None
+    """Run folder; runs/<task>-<model, method or command> if not given."""
+    overwrite: bool = False
+    """Replace a run folder of other settings, and repeat a finished run."""
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.out or Path("runs") / f"{self.task}-{self._named_after}"
+
+    @property
+    def _named_after(self) -> str:
+        raise NotImplementedError(f"{type(self).__name__} must name its run folder.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
     """Train one model on labels alone."""
 
     model: str = "cnn"
@@ -76,41 +97,34 @@ class TrainConfig(BudgetConfig, DataConfig):
     """The model's own options, such as width=0.5 or hidden=64,64."""
     weights: str | None = None
     """Pretrained weights: imagenet, or a weights file."""
-    out: Path | None = None
-    """Run folder; runs/<task>-<model> where not given."""
-    overwrite: bool = False
-    """Replace a run folder of other settings, and run a finished one anew."""
-
-    def __post_init__(self) -> None:
-        check_budget(self)
 
     @property
-    def folder(self) -> Path:
-        return self.out or Path("runs") / f"{self.task}-{self.model}"
+    def _named_after(self) -> str:
+        return self.model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherConfig:
-    """Who teaches."""
+    """The teacher."""
 
     teacher: str = "cnn"
     """Teacher model by name, or a .keras or whole .h5 file that returns logits, used as it is."""
     teacher_knobs: tuple[str, ...] = ()
     """The teacher's own options, such as width=2."""
     more_teachers: tuple[str, ...] = ()
-    """Others beside it, names with their options (cnn:width=2) or files: the student learns from
-    the mean of all."""
+    """Further teachers, as specs (cnn:width=2) or files; the student learns from the mean of
+    all."""
     teacher_mean: str = "geometric"
-    """Of several teachers' probabilities: geometric, or arithmetic."""
+    """Mean of several teachers' probabilities: geometric or arithmetic."""
     teacher_weights: str | None = None
     """Pretrained weights of the teacher's backbone: imagenet, or a weights file."""
     teacher_epochs: int | None = None
-    """Passes for each teacher that is trained; `epochs` where not given."""
+    """Epochs of each teacher that is trained; `epochs` if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """Who learns, and how."""
+    """The student, and the method by which it learns."""
 
     student: str = "mlp"
     """Student model by name."""
@@ -126,93 +140,103 @@ class StudentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """On which images the distilled student learns, if not on the training images: on a transfer
-    set without labels, for methods and an alpha that need none."""
+    """The transfer set of the distilled student, if not the training images: images without labels,
+    for methods and an alpha that need none."""
 
     transfer_dir: Path | None = None
-    """A folder of images without labels: the distilled student learns on them."""
+    """A folder of images without labels, on which the distilled student learns."""
     munge: int | None = None
-    """It learns on made-up images, so many for each training image (MUNGE)."""
+    """Learn on this many made-up images per training image (MUNGE)."""
     munge_swap: float = 0.5
-    """MUNGE: the probability that a pixel is exchanged with the nearest image's."""
+    """MUNGE: the probability of exchanging a pixel with the nearest image's."""
     munge_sharpness: float = 5.0
-    """MUNGE: the larger, the less noise on exchanged pixels."""
+    """MUNGE: larger values mean less noise on exchanged pixels."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """Where the teacher's answers are kept, and on which versions of the images."""
+class CacheConfig(DataConfig):
+    """Where a teacher's predictions are stored, and on which versions of the images."""
 
     cache_dir: Path | None = None
-    """Keep the teacher's answers here, over runs; in memory or ~/.cache/kd_keras if not given."""
+    """Store the teacher's predictions here, across runs; in memory or ~/.cache/kd_keras if not
+    given."""
     cache_storage: str = "float32"
-    """How they are kept: float32, float16, or top10 (the ten largest classes; any number)."""
+    """Storage: float32, float16, or top10 (the ten largest classes; any number)."""
     cache_limit_gb: float | None = None
-    """Refuse to keep more than this of one teacher's answers."""
+    """Refuse to store more than this many GB of one teacher's predictions."""
     teacher_precision: str = "float32"
-    """Of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain from it)."""
+    """Precision of the teacher's pass: float32, bfloat16, or auto (bfloat16 for long passes that
+    gain from it)."""
     views: int | None = None
-    """Augmented versions of each image, their answers stored; new ones each epoch if not given."""
+    """Augmented versions of each image, their predictions stored; new ones each epoch if not
+    given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillConfig(
-    CacheConfig, TransferConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig
-):
-    """Train a teacher, the student alone and the distilled student; compare, export, report."""
+class TeachingConfig(CacheConfig, TeacherConfig, RunConfig):
+    """Settings that every run has in which students learn from a teacher."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SettingConfig(StudentConfig, TeachingConfig):
+    """One student, one method, one temperature and one alpha."""
 
     temperature: float | None = None
-    """Softening of both distributions; the method's default where not given."""
-    temperature_end: float | None = None
-    """Move the temperature to this value, linearly over the epochs."""
+    """Temperature of both distributions; the method's own default if not given."""
     alpha: float | None = None
-    """Weight of the labels: 1 is plain training, 0 the teacher alone; the method's own if not given
-    (0.1, and 0 for methods without labels)."""
-    alpha_end: float | None = None
-    """Move alpha to this value, linearly over the epochs."""
-    out: Path | None = None
-    """Run folder; runs/<task>-<method> where not given."""
-    export: Path | None = None
-    """Folder of the exported student; saved_models/<task>-<method> if not given."""
-    format: str = "saved_model"
-    """Format of the exported student; `kd-keras list` shows them."""
-    overwrite: bool = False
-    """Replace a run folder of other settings, and run a finished one anew."""
+    """Weight of the labels: 1 is plain training, 0 the teacher alone; the method's default if not
+    given (0.1, and 0 for methods without labels)."""
 
     def __post_init__(self) -> None:
-        check_budget(self)
-        for name in ("alpha", "alpha_end"):
-            if getattr(self, name) is not None:
-                within(name, getattr(self, name), 0.0, 1.0)
-        for name in ("temperature", "temperature_end"):
-            if getattr(self, name) is not None:
-                positive(name, getattr(self, name))
+        super().__post_init__()
+        if self.alpha is not None:
+            within("alpha", self.alpha, 0.0, 1.0)
+        if self.temperature is not None:
+            positive("temperature", self.temperature)
 
-    @property
-    def folder(self) -> Path:
-        return self.out or Path("runs") / f"{self.task}-{self.method}"
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistillConfig(TransferConfig, SettingConfig):
+    """Train a teacher, the student alone and the distilled student; compare, export, report."""
+
+    temperature_end: float | None = None
+    """Move the temperature to this value, linearly over the epochs."""
+    alpha_end: float | None = None
+    """Move alpha to this value, linearly over the epochs."""
+    export: Path | None = None
+    """Folder of the exported student; saved_models/<name of the run folder> if not given."""
+    format: str = "saved_model"
+    """Format of the exported student; `kd-keras list` shows them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha_end is not None:
+            within("alpha_end", self.alpha_end, 0.0, 1.0)
+        if self.temperature_end is not None:
+            positive("temperature_end", self.temperature_end)
 
     @property
     def export_folder(self) -> Path:
+        """The folder of the exported student."""
         return self.export or Path("saved_models") / self.folder.name
+
+    @property
+    def _named_after(self) -> str:
+        return self.method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepConfig(CacheConfig, TransferConfig, TeacherConfig, BudgetConfig, DataConfig):
-    """One teacher, many students: what `study` and `compare` share."""
+class SweepConfig(TransferConfig, TeachingConfig):
+    """One teacher, many students: the settings that `study` and `compare` share."""
 
     temperatures: tuple[float, ...] = ()
-    """Softening of both distributions; the method's default where none is given."""
+    """Temperatures of both distributions; the method's own default if none is given."""
     alphas: tuple[float, ...] = ()
-    """Weights of the labels: 1 is plain training, 0 the teacher alone; each method's own where none
-    is given (0.1, and 0 for methods without labels)."""
-    out: Path | None = None
-    """Run folder; runs/<task>-<command> where not given."""
-    overwrite: bool = False
-    """Replace a run folder of other settings, and run a finished one anew."""
+    """Weights of the labels: 1 is plain training, 0 the teacher alone; each method's own if none is
+    given (0.1, and 0 for methods without labels)."""
 
     def __post_init__(self) -> None:
-        check_budget(self)
+        super().__post_init__()
         if self.alphas:
             for alpha in _different("alphas", self.alphas):
                 within("alphas", alpha, 0.0, 1.0)
@@ -221,11 +245,7 @@ class SweepConfig(CacheConfig, TransferConfig, TeacherConfig, BudgetConfig, Data
                 positive("temperatures", temperature)
 
     @property
-    def folder(self) -> Path:
-        return self.out or Path("runs") / f"{self.task}-{self._command}"
-
-    @property
-    def _command(self) -> str:
+    def _named_after(self) -> str:
         return type(self).__name__.removesuffix("Config").lower()
 
 
@@ -234,7 +254,7 @@ class StudyConfig(StudentConfig, SweepConfig):
     """Find the temperature and the alpha of one method and one student."""
 
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-    """Softening of both distributions; the method's default where none is given."""
+    """Temperatures of both distributions; the method's own default if none is given."""
     alphas: tuple[float, ...] = (0.0, 0.1, 0.5)
     """Weights of the labels: 1 is plain training, 0 the teacher alone."""
 
@@ -248,9 +268,9 @@ class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
     methods: tuple[str, ...] = ON_ANSWERS
-    """Methods by name, each with its own options: kd:temperature=2; all that fit: all."""
+    """Methods by name, each with its own options (kd:temperature=2); `all` means all that fit."""
     students: tuple[str, ...] = ("mlp",)
-    """Students by name, each with its own options: mlp:hidden=64,64."""
+    """Students by name, each with its own options (mlp:hidden=64,64)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -258,8 +278,8 @@ class CompareConfig(SweepConfig):
             _different(name, getattr(self, name))
 
 
-def check_budget(config: Any) -> None:
-    """Raise `ValueError` for numbers no training can be run with."""
+def check_budget(config: RunConfig) -> None:
+    """Raise `ValueError` for numbers that no training can use."""
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
         positive(name, getattr(config, name))
     optional = ("steps_per_execution", "limit", "image_size", "unfreeze_blocks")

@@ -1,7 +1,7 @@
-"""Teacher sources: where the teacher's answers on a batch come from.
+"""Teacher sources, which give the teacher's predictions and features on a batch.
 
-A source is a plain object, not a layer: Keras does not see it, so that the teacher is neither
-trained nor saved nor changed with the student. All are called alike, `source(batch)` gives
+A source is a plain object, not a layer: Keras does not see it, so the teacher is neither trained
+nor saved nor changed with the student. All are called alike: `source(batch)` returns
 `{tap: tensor}` with gradients stopped.
 """
 
@@ -34,8 +34,8 @@ class TeacherSource:
     """Base of the sources.
 
     Attributes:
-        shapes: dict from tap to shape, None for the batch.
-        models: the Keras models that answer, if any.
+        shapes: dict from tap to shape, with None for the batch.
+        models: the Keras models that are run, if any.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
@@ -43,28 +43,29 @@ class TeacherSource:
 
     @property
     def durable(self) -> bool:
-        """Whether the fingerprint says all that the answers depend on, so that they may be kept
-        beyond this process."""
+        """True if the fingerprint covers all that the features depend on, so that they may be
+        stored beyond this process."""
         return True
 
     @property
     def rounding(self) -> float:
-        """How far an answer may be off in another batch or on another device, relative to the
-        largest."""
+        """The rounding error of a value in another batch or on another device, at most, relative
+        to the largest value."""
         return ROUNDING["float32"]
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        """The views of a batch: a dict that holds at least `image`, or for stored views `index`."""
+        """Return the features of a batch, a dict that holds at least `image`, or, for stored rows,
+        `index`."""
         raise TypeError(f"{type(self).__name__} must override `__call__`.")
 
     def rectified(self, tap: str) -> bool | None:
-        """Whether a tap has passed a ReLU: False where some are negative, None if not known."""
+        """Return whether a tap has passed a ReLU: False if it can be negative, None if unknown."""
         return None
 
     @functools.cached_property
     def on_images(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         """The source as a compiled function of images alone, in batches of any size."""
-        # without autograph, as Keras' own steps: it would keep hold of the source for ever
+        # without autograph, as in Keras' own steps: it would hold on to the source forever
         graph = tf.function(lambda images: self({"image": images}), autograph=False)
 
         def ask(images):
@@ -74,19 +75,19 @@ class TeacherSource:
         return ask
 
     def rows(self, images, batch_size: int) -> dict[str, np.ndarray]:
-        """The views of all `images`, in their order, as arrays."""
+        """Return the features of all `images`, in their order, as arrays."""
         raise TypeError(f"{type(self).__name__} must override `rows`.")
 
     def behind(self, tap: str) -> keras.Model | None:
-        """The teacher's own layers behind a tap, as a model; None where only answers are known.
+        """Return the teacher's layers behind a tap, as a model; None if the source has no model.
 
         Raises:
-            ValueError: where the teacher is a model of which none can be made.
+            ValueError: if the teacher is a model, but these layers do not make one.
         """
         return None
 
     def fingerprint(self) -> str:
-        """Changes when the answers could: under this key they are stored."""
+        """Return the key under which features are stored; it changes whenever they could change."""
         raise TypeError(f"{type(self).__name__} must override `fingerprint`.")
 
 
@@ -95,13 +96,13 @@ class LiveTeacher(TeacherSource):
 
     Args:
         model: a built Keras model that returns logits, or a dict that holds them as `logits`.
-        taps: the taps to give.
-        precision: `"float32"`, the layers' own; or `"bfloat16"`, which rounds what they multiply
-            (`kd_keras.models.precision.measure` says what that costs and gains here).
+        taps: the taps to return.
+        precision: `"float32"`, the layers' own; or `"bfloat16"`, which rounds the factors of their
+            products (`kd_keras.models.precision.measure` measures cost and gain on this machine).
 
     Raises:
-        ValueError: where the model ends in softmax, returns several tensors, or has no such tap; an
-            unknown precision.
+        ValueError: if the model ends in softmax, returns several tensors, or has no such tap; for
+            an unknown precision.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -135,12 +136,12 @@ class LiveTeacher(TeacherSource):
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in self.shapes}
 
     def behind(self, tap: str) -> keras.Model:
-        """The model's own layers behind a tap: see `models.tails.behind`."""
+        """Return the model's own layers behind a tap: see `models.tails.behind`."""
         return behind(self.model, tap)
 
     def fingerprint(self) -> str:
-        """Made of the architecture, the weights, the taps and the precision."""
-        # not `variables`: the state of dropout is another in every process, and in no answer
+        """Return a key made of the architecture, the weights, the taps and the precision."""
+        # not `variables`: the state of dropout differs between processes, and affects no prediction
         weights = self.model.weights
         settings = [[v.path, str(v.dtype)] for v in weights]
         arrays = [np.asarray(v) for v in weights]
@@ -152,12 +153,12 @@ class LiveTeacher(TeacherSource):
 
     @property
     def durable(self) -> bool:
-        """Not where Keras cannot put the model in writing: its code could change unnoticed."""
+        """False if Keras cannot serialise the model: its code could change unnoticed."""
         return _architecture(self.model) is not None
 
     @property
     def rounding(self) -> float:
-        """More, where a layer computes in half precision."""
+        """The rounding error of the layer with the lowest precision."""
         layers = (self.model, *leaves(self.model))
         kinds = {self.precision, *(layer.compute_dtype for layer in layers)}
         return max(ROUNDING.get(kind, ROUNDING["float32"]) for kind in kinds)
@@ -165,22 +166,22 @@ class LiveTeacher(TeacherSource):
 
 def _architecture(model: keras.Model) -> str | None:
     try:
-        config = model.get_config()  # not how it is compiled, which is in no answer
+        config = model.get_config()  # not how it is compiled, which affects no prediction
     except NotImplementedError:  # a subclassed model without a configuration
         return None
     return json.dumps(keras.saving.serialize_keras_object(config), sort_keys=True)
 
 
 class CachedTeacher(TeacherSource):
-    """Views that were computed before, by whatever teacher.
+    """Predictions and features that were computed before, by any teacher.
 
     Args:
-        rows: dict from tap to array of numbers; row k belongs to the example of index k.
+        rows: dict from tap to array of numbers; row k belongs to the example with index k.
 
     Raises:
-        ValueError: for no rows, other numbers of them, or rows with NaN or infinity.
+        ValueError: if there are no rows, if taps differ in their number, or for NaN or infinity.
 
-    `fit` on arrays joins row k to example k. A pipeline of your own yields
+    `fit` on arrays joins row k to example k. Your own pipeline must yield
     `({"image": ..., "index": ...}, label)`.
 
     Example:
@@ -224,7 +225,7 @@ def _checked(tap: str, values) -> np.ndarray:
 
 
 class EnsembleTeacher(TeacherSource):
-    """Several teachers that answer as one, by the mean of their probabilities.
+    """Several teachers combined into one, by the mean of their probabilities.
 
     Args:
         teachers: Keras models with the same classes.
@@ -263,22 +264,22 @@ class EnsembleTeacher(TeacherSource):
         return {"logits": np.asarray(self._mean(parts))}
 
     def fingerprint(self) -> str:
-        """Made of the members' fingerprints and the mean."""
+        """Return a key made of the members' fingerprints and the mean."""
         return fingerprint(self._settings, [member.fingerprint() for member in self._members])
 
     @property
     def durable(self) -> bool:
-        """Where all members are."""
+        """True if all members are durable."""
         return all(member.durable for member in self._members)
 
     @property
     def rounding(self) -> float:
-        """That of the least precise member."""
+        """The rounding error of the least precise member."""
         return max(member.rounding for member in self._members)
 
 
 class NoTeacher(TeacherSource):
-    """Stands where a method asks nothing of a teacher: it looks at the student alone."""
+    """A placeholder for a method that does not use a teacher: it uses the student alone."""
 
     def __init__(self):
         self.shapes = {}
@@ -288,7 +289,7 @@ class NoTeacher(TeacherSource):
 
 
 class AbsentTeacher(TeacherSource):
-    """Stands where a Distiller was loaded from a file: teachers are not saved with it."""
+    """A placeholder in a Distiller loaded from a file: teachers are not saved with it."""
 
     def __init__(self, shapes: Mapping[str, Sequence[int | None]]):
         self.shapes = {tap: tuple(shape) for tap, shape in shapes.items()}
@@ -304,8 +305,9 @@ class AbsentTeacher(TeacherSource):
 
 
 def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
-    """A Keras model as a live source; a source as it is, if it gives the asked taps; where none are
-    asked for, whatever is given is not run.
+    """Return a live source for a Keras model, and a source unchanged, if it has the taps.
+
+    If no taps are requested, it returns a `NoTeacher`: the teacher is not run.
 
     Raises:
         ValueError: for anything else.
@@ -330,7 +332,7 @@ def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
 
 
 def models_of(teacher: Any) -> dict[str, keras.Model]:
-    """The Keras models behind a teacher, by their role in a sentence."""
+    """Return the Keras models behind a teacher, by their role in messages."""
     models = (teacher,) if isinstance(teacher, keras.Model) else getattr(teacher, "models", ())
     roles = ["teacher"] if len(models) == 1 else [f"teachers[{k}]" for k in range(len(models))]
     return dict(zip(roles, models, strict=True))

@@ -1,40 +1,26 @@
 """The config of a search: a frozen dataclass, which also defines the command line."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from kd_keras.config import (
-    BudgetConfig,
-    CacheConfig,
-    DataConfig,
-    DistillConfig,
-    StudentConfig,
-    TeacherConfig,
-    check_budget,
-)
-from kd_keras.utils.checks import positive, within
+from kd_keras.config import DistillConfig, SettingConfig
+from kd_keras.utils.checks import positive
 
 TRIALS = 20  # of an oracle that would never stop by itself
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataConfig):
+class TuneConfig(SettingConfig):
     """Search for the hyper-parameters of a distillation; evaluate the best ones on test.
 
-    Student, method, temperature, alpha and learning rate form the default setting. It fills in
-    what a space does not vary, and the best setting is compared with it.
+    Student, method, temperature, alpha and learning rate form the default setting. It supplies
+    the values that a space does not vary, and the best setting is compared with it.
 
     Example:
         >>> TuneConfig(oracle="hyperband", factor=2).folder.as_posix()
         'runs/digits-tune'
     """
 
-    temperature: float | None = None
-    """Temperature of the default setting; the method's own default if not given."""
-    alpha: float | None = None
-    """Weight of the labels in the default setting: 1 is plain training, 0 the teacher alone; the
-    method's own default if not given."""
     space: str = "kd"
     """Search space: kd, kd-grid, methods, student, methods=NAME,NAME, or FILE.py:FUNCTION."""
     oracle: str = "random"
@@ -51,17 +37,9 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
     """hyperband: one in `factor` settings is trained further, `factor` times as long."""
     hyperband_iterations: int = 1
     """hyperband: number of times that all brackets are run."""
-    out: Path | None = None
-    """Run folder; runs/<task>-tune if not given."""
-    overwrite: bool = False
-    """Replace a run folder of other settings, and repeat a finished run."""
 
     def __post_init__(self) -> None:
-        check_budget(self)
-        if self.alpha is not None:
-            within("alpha", self.alpha, 0.0, 1.0)
-        if self.temperature is not None:
-            positive("temperature", self.temperature)
+        super().__post_init__()
         for name in ("trials", "executions_per_trial", "hyperband_iterations"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
@@ -76,8 +54,8 @@ class TuneConfig(CacheConfig, StudentConfig, TeacherConfig, BudgetConfig, DataCo
             )
 
     @property
-    def folder(self) -> Path:
-        return self.out or Path("runs") / f"{self.task}-tune"
+    def _named_after(self) -> str:
+        return "tune"
 
     @property
     def trial_seeds(self) -> tuple[int, ...]:

@@ -73,7 +73,7 @@ class DistillationModel(keras_tuner.HyperModel):
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
-        # else Hyperband's promoted trials fail: a checkpoint does not load into an unbuilt optimizer
+        # else Hyperband's promoted trials fail: a checkpoint cannot restore an unbuilt optimizer
         distiller.optimizer.build(distiller.trainable_variables)
         return distiller
 

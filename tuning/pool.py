@@ -1,4 +1,4 @@
-"""The workers on the chief's own machine: started, restarted after a death, ended with the chief."""
+"""The workers on the chief's own machine: started, restarted when they die, ended with it."""
 
 import contextlib
 import logging

@@ -1,7 +1,7 @@
 """Search spaces: functions of KerasTuner's `hp`, by name in `SPACES`.
 
-A space declares hyper-parameters and returns a dict with any of `FIELDS`, which replace those of the
-default setting. An inactive hyper-parameter is None, and ignored.
+A space declares hyper-parameters and returns a dict with any of `FIELDS`, which replace the default
+setting's. An inactive hyper-parameter is None, and ignored.
 """
 
 import dataclasses

@@ -145,7 +145,7 @@ class Trials:
         return Journal(folder, self._work / trial)
 
     def outcome(self, trial: str, values: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        """Return the executions of a finished trial; None if it is not finished or had other values."""
+        """Return a finished trial's executions; None if it is not finished or had other values."""
         kept = self._kept(trial, "outcome.json", ENDED)
         if kept is None or kept["values"] != dict(values):
             return None
@@ -203,7 +203,7 @@ class Trials:
         write_json(known, dict(values))
 
     def take_over(self, past: str, trial: str, seeds: Iterable[int]) -> None:
-        """Copy the files of an earlier trial of the same setting, so that a trial continues from it.
+        """Copy the files of an earlier trial of the same setting, to continue from its end.
 
         If they are gone, the trial is trained from the first epoch, with the same result.
         """

@@ -32,7 +32,7 @@ THREADS = 256  # calls at a time: per worker, one that may wait for the oracle, 
 # states of a search, the chief's answers to a beat
 NOT_YET, SEARCHING, OVER, GONE = "not yet", "searching", "over", "gone"
 
-# Workers find a chief again that restarts within PATIENCE. KerasTuner's calls may be made twice: the
+# A chief that restarts within PATIENCE is found again. KerasTuner's calls may be made twice: the
 # chief knows which worker has which trial.
 _RETRY = {
     "maxAttempts": 5,
@@ -166,7 +166,7 @@ class Link:
 
 
 def end_with_parent() -> None:
-    """End this process when standard input closes: its parent, which holds the other end, is gone."""
+    """End this process when standard input closes, which means that its parent is gone."""
 
     def watch():
         while os.read(0, 1):  # not `sys.stdin`: its lock would block the end of the process
@@ -177,7 +177,7 @@ def end_with_parent() -> None:
 
 
 def leave(code: int, why: str) -> None:
-    """End the process at once, from any thread: a training does not see another thread's exceptions."""
+    """End the process at once, from any thread: an exception would not reach the training."""
     log.info("%s", why)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -1,6 +1,6 @@
 """The command line: each command is a few lines over the library.
 
-Nothing is imported here that takes long: Ctrl-C is heard from the start.
+Nothing slow is imported here, so that Ctrl-C is noticed from the start.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from kd_keras.utils import interrupts
 
 __all__ = ["COMMANDS", "door", "main"]
 
-# what goes on where it was interrupted; the others have nothing to go on from
+# commands that resume after an interruption
 GO_ON = ("distill", "study", "compare", "tune", "train", "cache")
 
 
@@ -25,15 +25,15 @@ def __getattr__(name: str) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int:
-    """Run a command; the exit code.
+    """Run a command and return its exit code.
 
-    Exit codes: 0 done, 1 failed, 2 the words or the data given are wrong, 130 interrupted by
-    Ctrl-C, 143 by SIGTERM.
+    Exit codes: 0 done, 1 failed, 2 wrong arguments or data, 130 interrupted by Ctrl-C, 143 by
+    SIGTERM.
 
     Args:
-        arguments: those of the process if not given.
-        only: `"MODULE:CLASS"` of the one command that there is, whose name is not among the
-            arguments; its defaults are those of `tune`.
+        arguments: the arguments; those of the process if not given.
+        only: `"MODULE:CLASS"` of the only command, whose name is not among the arguments; its
+            defaults are those of `tune`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     kind: type[KeyboardInterrupt] | None = None
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int
                 interrupts.check()
                 return code
             except Exception:
-                # one that was heard in the middle of an import, or of a library's C code, may
-                # come out of it as another error
+                # an interrupt during an import, or in a library's C code, may surface as another
+                # error
                 kind = interrupts.heard()
                 if kind is None or "KD_KERAS_TRACEBACK" in os.environ:
                     raise
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int
 def door(arguments: Sequence[str] | None = None, only: str | None = None) -> NoReturn:
     """Run a command and end the process; arguments as in `main`.
 
-    What Python does after that is nothing that a second Ctrl-C should show a traceback of.
+    A second Ctrl-C while Python shuts down shows no traceback.
     """
     code = main(arguments, only)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

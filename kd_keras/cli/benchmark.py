@@ -1,4 +1,4 @@
-"""The command that measures speed on the machine at hand."""
+"""The command that measures speed on this machine."""
 
 import dataclasses
 
@@ -8,14 +8,14 @@ from kd_keras.config import BenchmarkConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark(BenchmarkConfig):
-    """Time the student alone, distillation on stored answers, and the teacher's pass.
+    """Time the student alone, distillation on stored predictions, and the teacher's pass.
 
-    Images are drawn, since speed does not depend on them. What the README's table holds is
-    measured by the scripts in `benchmarks/`.
+    Images are random, since speed does not depend on them. The README's table is measured by the
+    scripts in `benchmarks/`.
     """
 
     explain: bool = False
-    """Also time the ways of running a step that were not chosen, and the teacher in bfloat16."""
+    """Also time the other ways of running a step, and the teacher in bfloat16."""
     json: bool = False
     """Print the figures as JSON."""
 

@@ -1,4 +1,4 @@
-"""`kd-keras cache`: the teacher's answers that are stored on disk."""
+"""`kd-keras cache`: the teacher's predictions stored on disk."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ DAY = 24 * 60 * 60
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _OnDisk:
     cache_dir: Path | None = None
-    """Where the answers lie; KD_KERAS_CACHE or ~/.cache/kd_keras where not given."""
+    """Folder of the predictions; KD_KERAS_CACHE or ~/.cache/kd_keras if not given."""
     json: bool = False
     """Print the outcome as JSON."""
 
@@ -31,7 +31,7 @@ class _OnDisk:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListStored(_OnDisk):
-    """List what is stored, the last used first. Nothing is read but names and sizes."""
+    """List the stored predictions, the last used first. Only names and sizes are read."""
 
     def __call__(self) -> int:
         from kd_keras.cache import inventory
@@ -42,33 +42,30 @@ class ListStored(_OnDisk):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Build(_OnDisk, DataConfig):
-    """Compute a teacher's answers on the training images, for `distill --teacher` to find."""
+    """Compute a teacher's predictions on the training images, for `distill --teacher` to find."""
 
     teacher: Path
     """A .keras or whole .h5 file that returns logits."""
     taps: tuple[str, ...] = ("logits",)
-    """What to keep of it: names of taps, or paths of layers."""
+    """Outputs to store: names of taps, or paths of layers."""
     storage: str = "float32"
-    """How: float32, float16, or top10 (the ten largest classes; any number)."""
+    """Storage: float32, float16, or top10 (the ten largest classes; any number)."""
     teacher_precision: str = "float32"
-    """Of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain from it)."""
-    augmentation: str = "none"
-    """As of `distill`: none, shift, mirror, symmetries, mixup; several joined by a plus sign."""
+    """Precision of its pass: float32, bfloat16, or auto (bfloat16 for long passes that gain)."""
     views: int | None = None
     """Augmented versions of each image; needed with an augmentation."""
     limit_gb: float | None = None
-    """Refuse to keep more than this."""
+    """Refuse to store more than this many GB."""
 
     def __call__(self) -> int:
         from kd_keras.recipes import precompute
 
         done = precompute.run(
-            precompute.AnswersConfig(
+            precompute.PrecomputeConfig(
                 **vars(config_of(DataConfig, self)),
                 teacher=str(self.teacher),
                 taps=self.taps,
                 teacher_precision=self.teacher_precision,
-                augmentation=self.augmentation,
                 views=self.views,
                 cache_dir=self.directory,
                 cache_storage=self.storage,
@@ -85,10 +82,10 @@ class Build(_OnDisk, DataConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Verify(_OnDisk):
-    """Compare all checksums; exit code 1 where something is damaged."""
+    """Compare all checksums; the exit code is 1 if something is damaged."""
 
     key: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")] = None
-    """Of what to check; everything where not given."""
+    """Key of the entry to check; all if not given."""
 
     def __call__(self) -> int:
         from kd_keras.cache import inventory
@@ -100,12 +97,12 @@ class Verify(_OnDisk):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prune(_OnDisk):
-    """Throw away what is damaged and what killed builds left; if asked for, what is old."""
+    """Delete damaged entries and the remains of killed builds; on request, old entries."""
 
     older_than_days: float | None = None
-    """Also what was not used for so long."""
+    """Also delete entries not used for this many days."""
     keep_gb: float | None = None
-    """Also the least recently used, until no more than this is taken."""
+    """Also delete the least recently used, until the rest takes at most this many GB."""
 
     def __call__(self) -> int:
         from kd_keras.cache import inventory
@@ -127,7 +124,7 @@ class Prune(_OnDisk):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cache:
-    """List, build, verify or prune the teacher's answers that are stored on disk."""
+    """List, build, verify or prune the teacher's predictions stored on disk."""
 
     action: (
         Annotated[ListStored, tyro.conf.subcommand("list", prefix_name=False)]
@@ -135,7 +132,7 @@ class Cache:
         | Annotated[Verify, tyro.conf.subcommand("verify", prefix_name=False)]
         | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     )
-    """What to do."""
+    """Action to run."""
 
     def __call__(self) -> int:
         return self.action()

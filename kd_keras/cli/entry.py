@@ -1,4 +1,4 @@
-"""From the words of a command line to a command, and from what it raises to an exit code.
+"""From command-line arguments to a command, and from its exceptions to an exit code.
 
 Logs and progress go to standard error, results to standard output.
 """
@@ -44,7 +44,7 @@ COMMANDS: dict[str, type] = {
     "list": List,
 }
 
-# the commands whose defaults come from a preset, and how
+# the commands whose defaults come from a preset, and how to make them
 FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "distill": lambda config, smoke: config,
     "study": as_study,
@@ -52,7 +52,7 @@ FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "tune": from_preset,
 }
 
-# settings that mean something for one model or method alone
+# settings that only make sense for one model or method
 BELONGINGS = {
     "teacher": ("teacher_knobs", "teacher_weights"),
     "student": ("student_knobs", "student_weights"),
@@ -61,18 +61,18 @@ BELONGINGS = {
 
 
 def run(words: Sequence[str], only: str | None = None) -> int:
-    """Run a command; the exit code. Arguments as in `cli.main`."""
+    """Run a command and return its exit code. Arguments as in `cli.main`."""
     words = list(words)
     _log_to_stderr()
     try:
         command = _parse(words) if only is None else _parse_only(_kind(only), words)
-        if hasattr(command, "early"):  # what can be done before TensorFlow is there
+        if hasattr(command, "early"):  # work to do before TensorFlow is loaded
             command = command.early(words)
         _import_tensorflow_quietly()
         return command() or 0
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:
         return _failed(error, code=2)
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ArithmeticError, OSError, RuntimeError) as error:
@@ -89,13 +89,13 @@ def _kind(only: str) -> type:
 
 
 def _is_tensorflows(error: Exception) -> bool:
-    """Whether TensorFlow says that something went wrong, in what it was given or in the machine."""
-    module = sys.modules.get("tensorflow")  # where it was not loaded, it has raised nothing
+    """Return True for one of TensorFlow's own errors, about its input or the machine."""
+    module = sys.modules.get("tensorflow")  # if it was not loaded, it has raised nothing
     return module is not None and isinstance(error, module.errors.OpError)
 
 
 def _parse(arguments: list[str]) -> Any:
-    """The command object; its defaults are those of the preset that the arguments name."""
+    """Parse a command; its defaults are those of the preset that the arguments name."""
     if arguments and not arguments[0].startswith("-"):
         lookup("command", COMMANDS, arguments[0])
     commands: Any = None
@@ -116,7 +116,7 @@ def _parse(arguments: list[str]) -> Any:
 
 
 def _parse_only(kind: type, arguments: list[str]) -> Any:
-    """A command object of one kind, which is a `tune` with more to say."""
+    """Parse a command of one kind, which is `tune` with more options."""
     return tyro.cli(
         kind,
         args=arguments,
@@ -127,7 +127,7 @@ def _parse_only(kind: type, arguments: list[str]) -> Any:
 
 
 def _preset(command: str, arguments: list[str], kind: type | None = None) -> Any:
-    """A command's defaults: the preset's settings, in their small form where asked."""
+    """Return a command's defaults: the preset's settings, the small ones with `--smoke`."""
     chosen = argparse_value(arguments, "--preset") or "digits-kd"
     smoke = "--smoke" in arguments
     config = FROM_PRESET[command](lookup("preset", PRESETS, chosen)(smoke), smoke)
@@ -136,7 +136,7 @@ def _preset(command: str, arguments: list[str], kind: type | None = None) -> Any
 
 
 def _without_foreign(config: Any, arguments: list[str]) -> Any:
-    """A preset without what it says of a model or a method that the arguments replace."""
+    """Return a preset without its settings for models and methods that the arguments replace."""
     plain = {field.name: field.default for field in dataclasses.fields(config)}
     changes: dict[str, Any] = {}
     for role, own in BELONGINGS.items():
@@ -147,7 +147,7 @@ def _without_foreign(config: Any, arguments: list[str]) -> Any:
 
 
 def argparse_value(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of `flag` among the arguments, written `--flag value` or `--flag=value`."""
+    """Return the value of `flag` in the arguments, given as `--flag value` or `--flag=value`."""
     for place, word in enumerate(arguments):
         if word == flag and place + 1 < len(arguments):
             return arguments[place + 1]
@@ -158,13 +158,13 @@ def argparse_value(arguments: Sequence[str], flag: str) -> str | None:
 
 def _failed(error: BaseException, *, code: int) -> int:
     if os.environ.get("KD_KERAS_TRACEBACK") or interrupts.heard() is not None:
-        raise error  # `cli.main` says what was heard
+        raise error  # `cli.main` reports the signal
     print(f"kd-keras: {_sentence(error)}", file=sys.stderr)
     return code
 
 
 def _sentence(error: BaseException) -> str:
-    """What an error says; of TensorFlow's, without the node of its graph where it arose."""
+    """Return an error's message; for TensorFlow's errors, without the graph node."""
     if not isinstance(error, Exception) or not _is_tensorflows(error):
         return str(error)
     said = str(error).split("\n\t [[")[0].strip()
@@ -172,10 +172,10 @@ def _sentence(error: BaseException) -> str:
 
 
 def _import_tensorflow_quietly() -> None:
-    """Import TensorFlow without its greetings, unless the user has set its log level.
+    """Import TensorFlow without its start-up messages, unless the user has set its log level.
 
-    They are written by C++ before any Python setting is heard, so that the file descriptor of
-    standard error is turned away meanwhile. If the import fails, they are shown.
+    C++ writes them before any Python setting takes effect, so the file descriptor of standard
+    error is redirected meanwhile. If the import fails, they are shown.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
@@ -202,9 +202,9 @@ def _log_to_stderr() -> None:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
     warnings.showwarning = lambda message, *where: log.warning("%s", message)
-    # TensorFlow counts the functions of all models as one, and takes a new model for a retracing
+    # TensorFlow counts the functions of all models as one, and mistakes a new model for a retracing
     logging.getLogger("tensorflow").addFilter(_is_no_retracing)
-    log.propagate = False  # a package we use may have given the root logger a handler
+    log.propagate = False  # another package may have given the root logger a handler
 
 
 def _is_no_retracing(record: logging.LogRecord) -> bool:

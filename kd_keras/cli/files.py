@@ -1,4 +1,4 @@
-"""The commands on files that are there already, and the list of all names."""
+"""The commands on existing files, and the list of all names."""
 
 import dataclasses
 import inspect
@@ -16,20 +16,20 @@ from kd_keras.utils.checks import lookup
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluate:
-    """Judge a saved model on a task's test split, and measure what it costs."""
+    """Evaluate a saved model on a task's test split, and measure its cost."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A .keras or whole .h5 file that returns logits."""
+    """Model that returns logits: a .keras or whole .h5 file."""
     task: str = "digits"
     """Data set; `kd-keras list` shows them."""
     task_options: tuple[str, ...] = ()
     """The task's own options, such as channels=1; `kd-keras list` shows them."""
     data_dir: Path | None = None
-    """Where the data lies."""
+    """Folder of the data."""
     image_size: int | None = None
     """Resize images to this height and width (mhist, folder)."""
     teacher: Path | None = None
-    """A .keras or whole .h5 file to measure the agreement with."""
+    """Teacher to measure the agreement with: a .keras or whole .h5 file."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -52,11 +52,11 @@ class Export:
     """Export a saved model, load the export in a new process, and compare their predictions."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """A .keras or whole .h5 file that returns logits."""
+    """Model that returns logits: a .keras or whole .h5 file."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write."""
     format: str = "saved_model"
-    """Format; `kd-keras list` shows them."""
+    """Format of the export; `kd-keras list` shows them."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -85,7 +85,7 @@ class Report:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """Run folders."""
     out: Path | None = None
-    """Folder to write; `report` in the first run folder where not given."""
+    """Folder to write; `report` in the first run folder if not given."""
 
     def __call__(self) -> None:
         from kd_keras import report
@@ -97,11 +97,11 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """List the tasks, models, methods, metrics, export formats and presets; of one kind, each with
-    its options."""
+    """List the tasks, models, methods, metrics, export formats and presets; or one kind, with
+    options."""
 
     kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND")] = None
-    """tasks, models or methods: a line for each, with its options and their defaults."""
+    """tasks, models or methods: list these, each with its options and their defaults."""
     json: bool = False
     """Print the list as JSON."""
 
@@ -145,7 +145,7 @@ class List:
 
 
 def _default(value: Any) -> str:
-    """An option's default as a command line would give it; `?` if there is none."""
+    """Return an option's default as written on a command line; `?` if there is none."""
     if value is inspect.Parameter.empty:
         return "?"
     return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -1,4 +1,4 @@
-"""What the commands share: from a command's options to a run's config, and what they print."""
+"""Helpers that the commands share: a run's config from a command's options, and printing."""
 
 import dataclasses
 import json
@@ -8,11 +8,11 @@ Config = TypeVar("Config")
 
 
 def config_of(kind: type[Config], command: Any) -> Config:
-    """The run's config, without what only the command line knows."""
+    """Return the run's config, without the options that only the command line has."""
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
     return kind(**{field.name: getattr(command, field.name) for field in fields})
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on standard output."""
+    """Print one line of JSON to standard output."""
     print(json.dumps(value, default=str))

@@ -10,13 +10,13 @@ from kd_keras.config import CompareConfig, StudyConfig
 class Study(StudyConfig):
     """Find the temperature and the alpha of one method and one student, on one teacher.
 
-    The best setting is chosen on validation; it and the student alone are judged on test.
+    The best setting is chosen on validation; it and the student alone are evaluated on test.
     """
 
     preset: str = "digits-kd"
-    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    """Preset whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
     smoke: bool = False
-    """A quick look: a few examples, one epoch, one seed, two temperatures."""
+    """Run a quick test: a few examples, one epoch, one seed, two temperatures."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -29,9 +29,9 @@ class Compare(CompareConfig):
     """Compare methods and students, each beside its student alone, on one teacher."""
 
     preset: str = "digits-kd"
-    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    """Preset whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
     smoke: bool = False
-    """A quick look: a few examples, one epoch, one seed."""
+    """Run a quick test: a few examples, one epoch, one seed."""
     json: bool = False
     """Print the results as JSON."""
 

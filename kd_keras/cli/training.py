@@ -10,13 +10,13 @@ from kd_keras.config import DistillConfig, TrainConfig
 class Distill(DistillConfig):
     """Train a teacher, the student alone and the distilled student; compare, export, report.
 
-    Without arguments: the embedded digits, CNN to a small MLP, over three seeds.
+    Without arguments, it distills a CNN into a small MLP on the embedded digits, over three seeds.
     """
 
     preset: str = "digits-kd"
-    """Study whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    """Preset whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
     smoke: bool = False
-    """A quick look: a few examples, one epoch, one seed, small images."""
+    """Run a quick test: a few examples, one epoch, one seed, small images."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -40,7 +40,7 @@ class Distill(DistillConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig):
-    """Train one model on labels alone, over seeds; the best on validation is kept."""
+    """Train one model on labels alone, over several seeds; save the best one on validation."""
 
     json: bool = False
     """Print the results as JSON."""

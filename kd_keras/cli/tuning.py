@@ -11,14 +11,14 @@ from tuning.config import TuneConfig
 class Tune(TuneConfig):
     """Search for temperature, alpha, learning rate, method or student, with KerasTuner.
 
-    The best setting on validation is trained anew and judged on test, beside the default setting
-    and the student alone. `python -m tuning.search` is the same command.
+    The best setting on validation is trained again and evaluated on test, beside the default
+    setting and the student alone. `python -m tuning.search` is the same command.
     """
 
     preset: str = "digits-kd"
-    """Study whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
+    """Preset whose data, models and budget are the defaults: digits-kd, mnist-kd, mhist-kd."""
     smoke: bool = False
-    """A quick look: a few examples, one epoch, one seed."""
+    """Run a quick test: a few examples, one epoch, one seed."""
     json: bool = False
     """Print the results as JSON."""
 
@@ -26,7 +26,7 @@ class Tune(TuneConfig):
         return self.search()
 
     def search(self, **how: Any) -> int:
-        """Search and print; the exit code. `how` is as `tuning.run.run` takes it."""
+        """Search, print, and return the exit code. `how` goes to `tuning.run.run`."""
         from kd_keras import report
         from kd_keras.recipes.progress import Progress
         from kd_keras.report import trial_tables

@@ -14,20 +14,20 @@ from tuning.config import TuneConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TuneByWorkers(Tune):
-    """Search for hyper-parameters by many workers, on this machine and on others.
+    """Search for hyper-parameters with many workers, on this machine and on others.
 
-    This process is the chief: it trains the teacher, hands the trials out, and judges what was
-    best. With KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT set it is the
-    worker of that name instead, of the chief at that place, and all other options are the
-    chief's; where the name has `chief` in it, it is the chief, at that place.
+    This process is the chief: it trains the teacher, hands out the trials, and evaluates the best
+    setting. If KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT are set, it is
+    instead the worker of that name, for the chief at that address, and needs the chief's options.
+    If the name contains `chief`, it is the chief, at that address.
     """
 
     workers: int = 2
-    """Processes that are started on this machine to train trials; 0 waits for others to join."""
+    """Worker processes to start on this machine; 0 waits for others to join."""
     address: str = place.LOOPBACK
-    """Of this machine, as workers on other machines see it; 0.0.0.0 listens on all it has."""
+    """Address of this machine, as other machines see it; 0.0.0.0 listens on all addresses."""
     port: int = 0
-    """On which workers find the chief; a free one where it is 0."""
+    """Port on which workers find the chief; 0 takes a free one."""
     mirrored: bool = False
     """Train each trial on all GPUs that its worker sees, under tf.distribute.MirroredStrategy."""
 
@@ -37,10 +37,10 @@ class TuneByWorkers(Tune):
             raise ValueError(f"`workers` must not be negative. Received: {self.workers}")
 
     def early(self, arguments: Sequence[str]) -> Callable[[], int]:
-        """Take the chief's port, or find it: TensorFlow takes seconds to load.
+        """Take the chief's port, or connect to it, before TensorFlow, which takes seconds to load.
 
         Raises:
-            OSError: the port is taken; no chief answers.
+            OSError: the port is taken, or no chief answers.
         """
         here = place.from_environment() or place.Place(place.CHIEF, self.address, self.port)
         if here.is_chief:

@@ -1,4 +1,4 @@
-"""Formats of deployment: written, loaded back in a new process, and compared."""
+"""Deployment formats: export a model, load it in a new process, and compare predictions."""
 
 from kd_keras.export.exporting import Export, check_target, export, saved_model
 from kd_keras.export.formats import FORMATS, ExportFormat

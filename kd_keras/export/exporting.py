@@ -1,4 +1,4 @@
-"""`export`: a model is written whole, and only after a new process gave the same predictions."""
+"""`export`: write a model whole, and only after a new process gave the same predictions."""
 
 import dataclasses
 import os
@@ -28,14 +28,14 @@ class Export:
     """An export that was loaded back and compared. `dataclasses.asdict` gives plain JSON values.
 
     Attributes:
-        path: where it lies.
+        path: the folder.
         format: the name in `FORMATS`.
         bytes: size of all its files.
         signature: name of the function to call.
-        examples: how many images were compared.
+        examples: number of images compared.
         sample: `"given"` by the caller, or `"drawn"` at random.
         max_abs_difference: largest difference between a logit of the model and of the export.
-        same_predictions: whether both chose the same class for every image.
+        same_predictions: True if both chose the same class for every image.
     """
 
     path: str
@@ -61,30 +61,30 @@ def export(
     """Write `model` for deployment, load it back in a new process, and compare the two.
 
     The files are written beside `path`, loaded in a new process by the format's own runtime, and
-    compared with the model on the sample; both compute on the CPU, so that the rounding of an
-    accelerator is not taken for a fault. Only then do they take the name `path`.
+    compared with the model on the sample; both compute on the CPU, so that an accelerator's
+    rounding is not taken for an error. Only then are they moved to `path`.
 
     Args:
         model: a model of one image that returns logits.
-        path: the folder; an earlier export of this format there is replaced. What else lies in it
-            stays.
+        path: the folder; an earlier export of this format there is replaced. Other files in it
+            stay.
         format: a name in `FORMATS`.
         sample: images to compare on, shape `(n, height, width, channels)`, raw pixels, any
             number type; by default 16 random images of a fixed seed.
-        class_names: kept beside the model, one name per class.
-        signature: the name to call the function by, in a format that names it.
-        tolerance: the largest difference of a logit, as a share of the largest logit or of one,
-            whichever is more; by default 1e-4, or 2e-2 for a model that computes in 16 bits.
+        class_names: stored with the model, one name per class.
+        signature: the name of the function to call, in formats that name it.
+        tolerance: the largest allowed difference of a logit, as a share of the largest logit or of
+            one, whichever is larger; by default 1e-4, or 2e-2 for a model that computes in 16 bits.
 
     Raises:
         TypeError: `model` is not a Keras model.
-        ValueError: an unknown format, a model without one input and one output of shape
-            `(batch, classes)`, one that ends in softmax, a sample of another shape, or a wrong
-            number of class names.
-        FileExistsError: a file, or a folder that holds something else, lies at `path`.
+        ValueError: the format is unknown, the model does not have one input and one output of
+            shape `(batch, classes)`, the model ends in softmax, the sample has another shape, or
+            the number of class names is wrong.
+        FileExistsError: a file, or a folder that holds something else, is at `path`.
         NotADirectoryError, PermissionError: no folder can be made there.
-        OSError: the disk is full; it names `path`. Nothing is left.
-        RuntimeError: the export could not be loaded, or predicts otherwise. Nothing is left.
+        OSError: the disk is full; the message names `path`. Nothing is left behind.
+        RuntimeError: the export could not be loaded, or predicts otherwise. Nothing is left behind.
 
     Example:
         ```python
@@ -125,10 +125,10 @@ def export(
 def saved_model(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Export:
     """Write `model` as a TensorFlow SavedModel, which needs neither Keras nor this library.
 
-    Its signature, also there as `"serving_default"`, takes `image`, float32 of shape
-    `(n, height, width, channels)`, raw pixels in 0..255, and returns `logits` and
-    `probabilities`, both float32 of shape `(n, classes)`, whatever precision the model computes
-    in. Each weight is stored once, and class names in `assets.extra/class_names.json`.
+    Its signature, also available as `"serving_default"`, takes `image`, float32 of shape
+    `(n, height, width, channels)`, raw pixels in 0..255. It returns `logits` and `probabilities`,
+    both float32 of shape `(n, classes)`, whatever precision the model computes in. Each weight is
+    stored once. Class names are stored in `assets.extra/class_names.json`.
 
     Args:
         model, path: as in `export`.
@@ -141,10 +141,10 @@ def saved_model(model: keras.Model, path: str | os.PathLike[str], **options: Any
 
 
 def check_target(target: Path, format: str = "saved_model") -> None:
-    """Refuse before anything heavy what could not be written, or would be lost.
+    """Refuse a target that cannot be written to, or holds other files, before any heavy work.
 
     Raises:
-        ValueError: an unknown format.
+        ValueError: the format is unknown.
         FileExistsError, NotADirectoryError, PermissionError: as `export`.
     """
     form = lookup("format", FORMATS, format)
@@ -166,8 +166,8 @@ def _logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 
 def _logits_of_export(script: Path, folder: Path, signature: str, images: np.ndarray) -> np.ndarray:
-    """Logits of the export, computed on the CPU by a new process."""
-    # an accelerator's memory may be all in use by this process
+    """Compute the logits of the export on the CPU, in a new process."""
+    # this process may hold all of an accelerator's memory
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch, "images.npy"), Path(scratch, "logits.npy")
@@ -188,10 +188,10 @@ def _logits_of_export(script: Path, folder: Path, signature: str, images: np.nda
 
 
 def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
-    """The largest difference, if it is small enough."""
+    """Return the largest difference, or raise `RuntimeError` if it is too large."""
     difference = float(np.abs(want - got).max())
     allowed = tolerance * max(1.0, float(np.abs(want).max()))
-    if not difference <= allowed:  # a NaN is not small enough
+    if not difference <= allowed:  # so that NaN is refused
         raise RuntimeError(
             f"The export does not predict as the model does: logits differ by {difference:g} over "
             f"{len(want)} images, where {allowed:g} is allowed. Nothing was written."
@@ -200,7 +200,7 @@ def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
 
 
 def _tolerance(model: keras.Model) -> float:
-    """What rounding may do to a logit, as a share of the largest."""
+    """Return the difference that rounding may cause, as a share of the largest logit."""
     in_32_bits = all(layer.compute_dtype == "float32" for layer in (model, *model.layers))
     return 1e-4 if in_32_bits else 2e-2
 
@@ -221,7 +221,7 @@ def _check_model(model: Any) -> None:
 
 
 def _checked_sample(shape: tuple, sample: Any) -> np.ndarray:
-    """Images as float32, those of the caller or drawn ones."""
+    """Return the caller's images, or random ones, as float32."""
     if sample is None:
         drawn = np.random.default_rng(0).integers(0, 256, size=(16, *shape[1:]))
         return drawn.astype(np.float32)

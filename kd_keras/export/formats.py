@@ -1,4 +1,4 @@
-"""`FORMATS`: how a model is written for deployment, by name."""
+"""`FORMATS`: the deployment formats, by name."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ LOADERS = Path(__file__).parent / "loaders"
 
 @dataclasses.dataclass(frozen=True)
 class ExportFormat:
-    """One format of deployment.
+    """A deployment format.
 
     Attributes:
-        name: by which commands and `export` know it.
+        name: its name in commands and in `export`.
         write: writes a model into an empty folder, given the name of its function and the class
             names or None.
-        load: a script that is run alone, in a new process: it imports the format's runtime and
+        load: a script that runs alone, in a new process: it imports the format's runtime and
             nothing of this library. Its arguments are the folder, the name of the function, and
             two `.npy` files: the images to read, the logits to write.
         check: raises `FileExistsError` for a folder whose contents an export would replace.
-        names: what an export may have in its folder; an earlier one's are replaced.
+        names: the files and folders that an export may contain; an earlier export's are replaced.
     """
 
     name: str

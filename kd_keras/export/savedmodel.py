@@ -1,4 +1,4 @@
-"""The format `saved_model`: TensorFlow's, which needs neither Keras nor this library."""
+"""The format `saved_model`: a TensorFlow SavedModel, which needs neither Keras nor this library."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 BATCH = 64
-# the names that a SavedModel has in its folder
+# files and folders of a SavedModel
 NAMES = (
     *("saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"),
     *("variables", "assets", "assets.extra"),
@@ -24,13 +24,13 @@ def write(
     """Write a SavedModel into an empty folder.
 
     Args:
-        model: of one image of known size, which returns logits.
-        folder: is there, and empty.
-        signature: the name of the function, which is also there as `serving_default`.
-        class_names: kept in `assets.extra/class_names.json`, or None.
+        model: a model of one image of known size that returns logits.
+        folder: an existing, empty folder.
+        signature: the name of the function, which is also available as `serving_default`.
+        class_names: stored in `assets.extra/class_names.json`, or None.
 
     Raises:
-        RuntimeError: for a model whose layers do not hold all that it uses.
+        RuntimeError: the model uses a variable or table that none of its layers holds.
     """
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), name="image")])
@@ -39,14 +39,14 @@ def write(
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
     function = classify.get_concrete_function()
-    # a module of what the function uses: Keras' own tracking would store every weight a second time
+    # a module of all that the function uses: Keras' own tracking would store each weight twice
     module = tf.Module()
     module.weights = list(function.variables)
     module.resources = _resources(model)
     signatures = {signature: function, "serving_default": function}
     try:
         tf.saved_model.save(module, str(folder), signatures=signatures)
-    except AssertionError as error:  # TensorFlow's, for what is used and not found
+    except AssertionError as error:  # from TensorFlow, for an object that is used but not tracked
         raise RuntimeError(
             f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
             f"it an attribute of the layer that uses it, such as `self.table`. TensorFlow says: "
@@ -60,13 +60,13 @@ def write(
 
 
 def _resources(model: keras.Model) -> list[Any]:
-    """What a model's layers hold beside variables, such as lookup tables, at any depth."""
+    """Return what a model's layers hold besides variables, such as lookup tables, at any depth."""
     resource = tf.saved_model.experimental.TrackableResource
     return [held for held in _Held(model).descendants() if isinstance(held, resource)]
 
 
 class _Held(tf.train.TrackableView):
-    """What a SavedModel would hold of a model. TensorFlow's own view is of a checkpoint."""
+    """A view of a model's objects for a SavedModel. TensorFlow's own view is for a checkpoint."""
 
     @classmethod
     def children(cls, obj, save_type="savedmodel", **kwargs):
@@ -92,7 +92,7 @@ def predict(path: str | os.PathLike[str], images: Any) -> dict[str, np.ndarray]:
 
 
 def check(target: Path) -> None:
-    """Raise `FileExistsError` for a folder that holds something else than a SavedModel."""
+    """Raise `FileExistsError` for a folder that holds something other than a SavedModel."""
     seen = target.exists() and any(not path.name.startswith(".") for path in target.iterdir())
     if seen and not (target / "saved_model.pb").exists():
         raise FileExistsError(f"`path` is a folder that holds something else: {target}")

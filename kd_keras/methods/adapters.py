@@ -44,7 +44,7 @@ def common_size(student: Shape, teacher: Shape) -> Size:
 
 
 class Adapter(layers.Layer):
-    """Trained layers that bring the student's features to the shape of the teacher's.
+    """Trained layers that bring the student's features to the teacher's shape.
 
     Called on both sides' features, it returns both in one shape.
 

@@ -1,4 +1,4 @@
-"""`StudentBranches`: a teacher trained with branches of the student, so that students can follow."""
+"""`StudentBranches`: branches of the student that make its teacher easier to follow."""
 
 import keras
 

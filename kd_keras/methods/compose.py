@@ -10,7 +10,7 @@ from kd_keras.methods.keras_loss import of_keras
 from kd_keras.methods.response import KD
 from kd_keras.utils.checks import positive
 
-# plans are recognised by their `stages`: importing their type here would be circular
+# a plan is recognised by its `stages`, since plans build on methods and not the reverse
 _OF_PLANS = (
     " That is a plan of several trainings: what is matched in them goes inside of it, as its "
     "`method` if it takes one."

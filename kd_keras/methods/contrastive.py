@@ -1,4 +1,4 @@
-"""`CRD`: the same image's features against those of other images, which are kept in memory."""
+"""`CRD`: the features of the same image against those of other images, stored in a memory."""
 
 import math
 
@@ -18,22 +18,24 @@ from kd_keras.utils.checks import positive, positive_int, within
 class CRD(Method):
     """Tell the teacher's features of the same image from those of images of other classes.
 
-    Both networks' features go through a trained layer to vectors of length 1. Those of all training
-    examples are remembered, and every step an example is compared with the other network's memory
-    of itself and of `negatives` examples of other classes. These are drawn without repetition, for
-    a batch together; where a draw holds fewer of other classes, each counts for more.
+    A trained layer maps each network's features to vectors of length 1. The vectors of all training
+    examples are stored. In every step, an example is compared with the other network's stored
+    vectors of itself and of `negatives` examples of other classes. Negatives are drawn without
+    repetition, once per batch; if a draw holds fewer examples of other classes, each of them counts
+    for more.
 
-    The first batch of a training fixes the constants by which scores become probabilities.
+    The first batch of a training fixes the constants that turn scores into probabilities.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path; maps are averaged.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path; maps are
+            averaged.
         weight: positive number, or a schedule over epochs.
-        negatives: how many an example is compared with.
-        examples: the most training examples there may be. The memory takes `8 * size` bytes each.
-        size: of the remembered vectors.
+        negatives: the number of examples that an example is compared with.
+        examples: the largest number of training examples. Each takes `8 * size` bytes of memory.
+        size: the size of the stored vectors.
         temperature: of the scores; fixed, since the constants depend on it.
-        momentum: share of a remembered vector that is kept when its example is seen, in [0, 1].
-        seed: of the draws.
+        momentum: share of a stored vector that is kept when its example is seen, in [0, 1].
+        seed: seed of the draws.
 
     Raises:
         ValueError: for features of unknown size; for more training examples than `examples`; under
@@ -77,7 +79,7 @@ class CRD(Method):
             "momentum": within("momentum", momentum, 0.0, 1.0),
             "seed": int(seed),
         }
-        self._there = examples  # as far as is known when a step is traced
+        self._there = examples  # the number of examples, as known when a step is traced
 
     weight = knob_property("weight")
 
@@ -104,7 +106,7 @@ class CRD(Method):
             self.add_weight((), name=f"{role}_normaliser", **state)
             for role in ("student", "teacher")
         ]
-        # class of each example, -1 where it is not known yet
+        # class of each example, -1 if not yet known
         unknown = initializers.Constant(-1)
         self.classes = self.add_weight(
             (examples,), unknown, dtype="int32", trainable=False, name="classes"
@@ -115,7 +117,7 @@ class CRD(Method):
         self.steps = self.add_weight((), dtype="int32", name="steps", **state)
 
     def _embedding(self, width: int) -> layers.Dense:
-        """A dense layer that starts as those of the authors' code do."""
+        """Make a dense layer with the initialisation of the authors' code."""
         bound = 1 / math.sqrt(width)
         layer = layers.Dense(
             self.settings["size"],
@@ -175,16 +177,16 @@ class CRD(Method):
             return tf.identity(index)
 
     def _draw(self, index, labels):
-        """Candidates for the whole batch, and what each counts for each example."""
+        """Draw candidates for the whole batch; return them and their weights for each example."""
         most, wanted = self.settings["examples"], self.settings["negatives"]
         seed = ops.stack([ops.cast(self.settings["seed"], "int32"), ops.cast(self.steps, "int32")])
-        # those that there are come first, in random order; twice as many as wanted, since some are
-        # of the example's own class
+        # real examples come first, in random order; take twice as many as wanted, since some have
+        # the example's own class
         keys = tf.random.stateless_uniform([most], seed)
         keys += ops.cast(tf.range(most) >= self.count, keys.dtype)
         order = tf.argsort(keys)[: min(self._there, 2 * wanted)]
         theirs = ops.take(self.classes, order, axis=0)[None, :]
-        # of an unknown class all but the example itself may be another
+        # an example of unknown class may be a negative, except for the example itself
         ours = _numbers(labels)[:, None]
         other = (theirs != ours) & (order[None, :] != index[:, None])
         other = ops.cast(other & (order[None, :] < self.count), self.compute_dtype)
@@ -198,7 +200,7 @@ class CRD(Method):
         return ops.concatenate([own, rest], axis=1) / self.settings["temperature"]
 
     def _normaliser(self, side, scores, weights, there, training):
-        """The constant of a side: of the first batch of the training, from then on."""
+        """Return the constant of a side, which the first batch of the training fixes."""
         drawn = ops.concatenate([ops.ones_like(weights[:, :1]), ops.sign(weights)], axis=1)
         fresh = losses.contrastive_normaliser(
             ops.stop_gradient(scores), examples=self.count, weights=drawn * there[:, None]
@@ -210,12 +212,12 @@ class CRD(Method):
         return constant
 
     def _remember(self, index, labels, vectors, there):
-        """Move the memories of a batch; examples of weight zero leave no trace."""
+        """Update the memories for a batch; examples of weight zero do not change their vectors."""
         places = index[:, None]
         for memory, vector in zip(self.memories, vectors, strict=True):
             old = ops.take(memory, index, axis=0)
             new = losses.moved(old, ops.stop_gradient(vector), momentum=self.settings["momentum"])
-            # in place: a memory may be larger than all else that a step touches
+            # in place: a memory may be larger than everything else in a step
             memory.value.scatter_nd_update(places, ops.where(there[:, None] > 0, new, old))
         self.classes.value.scatter_nd_update(places, _numbers(labels))
         self.steps.assign_add(1)
@@ -226,7 +228,7 @@ class CRD(Method):
 
 
 def _numbers(labels):
-    """Class numbers, shape `(batch,)`, of class numbers or distributions."""
+    """Return class numbers, shape `(batch,)`, for class numbers or distributions."""
     if len(labels.shape) > 1 and labels.shape[-1] > 1:
         return ops.cast(ops.argmax(labels, axis=-1), "int32")
     return ops.reshape(ops.cast(labels, "int32"), (-1,))

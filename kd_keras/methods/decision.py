@@ -11,24 +11,24 @@ from kd_keras.methods.base import Method
 
 @keras.saving.register_keras_serializable("kd_keras")
 class DeiT(Method):
-    """Hard-label distillation: cross-entropy against the class that the teacher decides for, on the
-    very images that the student sees.
+    """Hard-label distillation: cross-entropy against the class that the teacher predicts for the
+    same images that the student sees.
 
-    A student of one head learns both labels with it. One of two, as a transformer with a
-    distillation token, learns the true ones with the first and the teacher's with the second, and
-    what is deployed answers with the mean of both heads' logits.
+    A student with one head learns both kinds of labels with it. A student with two heads, such as a
+    transformer with a distillation token, learns the true labels with the first and the teacher's
+    with the second; the deployed model returns the mean of both heads' logits.
 
     Args:
-        class_tap: the logits that learn the true labels, by layer path; `logits`, the student's
-            output, where there is one head.
-        distillation_tap: the logits that learn the teacher's decisions; None where there is one
-            head. A student of two heads returns one output: the mean of both,
+        class_tap: the logits that learn the true labels, by layer path; for a student with one
+            head, its output, `logits`.
+        distillation_tap: the logits that learn the teacher's decisions; None for a student with one
+            head. A student with two heads returns one output, the mean of both:
             `keras.layers.Average()([first, second])`.
 
     Raises:
-        ValueError: for one name twice; when built, for heads of other shapes than the logits'; when
-            a Distiller is made, for two heads of a student that is not functional, or within a
-            nested model.
+        ValueError: if both taps have one name; when built, if a head's shape differs from that of
+            the logits; when a Distiller is made, for two heads of a student that is not functional,
+            or for heads within a nested model.
 
     Source: Touvron et al., *Training data-efficient image transformers & distillation through
     attention* (2021).

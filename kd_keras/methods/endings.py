@@ -1,4 +1,4 @@
-"""What follows the layers that bring a student's features to the teacher's: its own activation."""
+"""The activation behind the layers that bring a student's features to the teacher's."""
 
 import logging
 from collections.abc import Callable
@@ -16,12 +16,12 @@ class Ending:
     """The activation behind a regressor or a projector.
 
     Args:
-        what: which layers of which method, for the messages.
-        activation: as a name, or None; `"auto"` takes a ReLU where the teacher's features are known
-            to have passed one, and else nothing.
+        what: the method and its layers, for the messages.
+        activation: its name, or None; `"auto"` takes a ReLU if the teacher's features are known to
+            have passed one, and otherwise none.
 
     Raises:
-        ValueError: for no activation of Keras.
+        ValueError: for an activation that Keras does not have.
 
     Example:
         >>> ending = Ending("Hint: the regressor", "auto")
@@ -31,25 +31,25 @@ class Ending:
     """
 
     def __init__(self, what: str, activation: str | None):
-        keras.activations.get(None if activation == AUTO else activation)  # refuses an unknown one
+        keras.activations.get(None if activation == AUTO else activation)  # or raises
         self._what, self.given = what, activation
         self.rectified: bool | None = None
 
     @property
     def activation(self) -> str | None:
-        """What follows, as a name."""
+        """The name of the activation, or None."""
         if self.given != AUTO:
             return self.given
         return "relu" if self.rectified else None
 
     def expect(self, tap: str, rectified: Callable[[str], bool | None]) -> None:
-        """Learn whether a tap of the teacher has passed a ReLU."""
+        """Note if the features at a tap of the teacher have passed a ReLU."""
         self.rectified = rectified(tap)
         if self.rectified is False and self.given == "relu":
             self._warn(tap, "some")
 
     def see(self, tap: str, numbers: Any) -> None:
-        """Look at some of what the teacher gives at a tap."""
+        """Look at some of the teacher's features at a tap; warn if a ReLU cannot match them."""
         share = np.mean(np.asarray(numbers) < 0) if self.given == "relu" else 0.0
         if share:
             self._warn(tap, f"{share:.0%}")

@@ -16,15 +16,15 @@ from kd_keras.utils.checks import lookup, positive, unknown, within
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One of the forms in which the loss of `BYOT` is in use.
+    """One of the forms in which the loss of `BYOT` is used.
 
     Attributes:
         answer_weight, feature_weight: defaults of the knobs.
-        squared: whether the answers' term is multiplied by the temperature squared.
+        squared: whether the soft targets' term is multiplied by the temperature squared.
         adapted: whether an exit's features pass a dense layer, and their distance is the norm over
-            the whole batch; else they are compared as they are, by the squares where either is
+            the whole batch; otherwise they are compared directly, by the squares where either is
             active.
-        end_weight: of the labels at the end; None gives it the exits' share of them.
+        end_weight: the weight of the labels at the end; None takes that of the exits.
         matched: the exits with a term for their features, a key of `MATCHED`.
     """
 
@@ -37,13 +37,13 @@ class Form:
 
 
 FORMS = {
-    # pytorch-self-distillation-final; as its code runs, the exit next to the end has no features'
-    # term, where its comment says the shallowest
+    # pytorch-self-distillation-final; its comment says that the shallowest exit has no feature
+    # term, but as the code runs, it is the exit next to the end
     "authors": Form(0.3, 0.03, False, True, 1.0, "shallower"),
-    # code of others for the paper of 2019; its 1e-6 for 128 examples, over which it adds
+    # third-party code for the paper of 2019; its 1e-6 times 128, the examples that it sums over
     "public": Form(0.1, 1.28e-4, True, False, None, "all"),
 }
-# of the exits from input to output, those whose features are matched
+# the exits whose features are matched, in order from input to output
 MATCHED = {"all": slice(None), "shallower": slice(None, -1), "deeper": slice(1, None)}
 
 
@@ -51,30 +51,30 @@ MATCHED = {"all": slice(None), "shallower": slice(None, -1), "deeper": slice(1, 
 class BYOT(Method):
     """Be your own teacher: exits at inner layers learn from labels and from the student's own end.
 
-    Each exit is a small network behind a tap, with features as large as the deepest ones and logits
-    of its own. It asks nothing of a teacher. Of the whole loss this is all but the labels' term of
-    what is deployed, which is the Distiller's.
+    Each exit is a small network behind a tap, with features as large as the deepest ones and its
+    own logits. No teacher is used. This loss is all but the labels' term of the deployed model,
+    which the Distiller adds.
 
     Args:
         exits: taps of the student behind which there is an exit; a name, several joined by commas,
-            or a tuple of them. `stages` are all but a last one that is `deepest` already: whose
-            mean has as many channels.
-        deepest: the tap of the features that the exits' are to match; maps are averaged.
-        temperature: of the deepest answer and the exits'; positive number, or a schedule.
-        answer_weight: share of the deepest answer in an exit's loss; the labels have the rest. In
-            [0, 1], a number or a schedule; the form's own if not given.
-        feature_weight: of the features' difference; positive, or a schedule; the form's own if not
-            given.
-        deployed: the exit that is deployed, by its tap; the whole student where it is None.
-        form: `"authors"`, as in the authors' later code, or `"public"`, as in code of others, with
-            `T^2`, squared differences of active features, and a smaller weight of the labels at the
-            end; see `docs/methods/byot.md`.
+            or a tuple of names. `stages` means all stages; a last one with as many channels as
+            `deepest` is left out, since its mean is `deepest` already.
+        deepest: the tap of the features that the exits' features match; maps are averaged.
+        temperature: for the logits of the end and of the exits; positive number, or a schedule.
+        answer_weight: share of the end's predictions in an exit's loss; the labels have the rest.
+            In [0, 1], a number or a schedule; the form's own if not given.
+        feature_weight: the weight of the features' difference; positive, or a schedule; the form's
+            own if not given.
+        deployed: the exit to deploy, by its tap; None deploys the whole student.
+        form: `"authors"`, as in the authors' later code, or `"public"`, as in third-party code,
+            with `T^2`, squared differences of active features, and a smaller weight of the labels
+            at the end; see `docs/methods/byot.md`.
         matched: the exits with a term for their features: `"all"`, `"shallower"` (all but the
             deepest) or `"deeper"` (all but the shallowest); the form's own if not given.
 
     Raises:
-        ValueError: for taps named twice, an unknown `deployed`, `form` or `matched`; when built,
-            for features that are neither vectors nor maps, and a student without inner stages.
+        ValueError: for taps named twice, or an unknown `deployed`, `form` or `matched`; when built,
+            for features that are neither vectors nor maps, or a student without inner stages.
 
     Source: Zhang et al., *Be Your Own Teacher: Improve the Performance of Convolutional Neural
     Networks via Self Distillation* (2019), in the form of the authors' later code,
@@ -110,7 +110,7 @@ class BYOT(Method):
         self.matched = own.matched if matched is None else matched
         lookup("choice of exits for `matched`:", MATCHED, self.matched)
         self.deployed = deployed
-        if "stages" not in self.exits:  # which are known once it is built
+        if "stages" not in self.exits:  # known only when built
             self._check_deployed(self.exits)
         self.student_taps = tuple(dict.fromkeys((*self.exits, self.deepest, "logits")))
         weights = [
@@ -123,7 +123,7 @@ class BYOT(Method):
         self.add_knob("temperature", temperature, positive)
         self.add_knob("answer_weight", weights[0], lambda name, x: within(name, x, 0.0, 1.0))
         self.add_knob("feature_weight", weights[1], positive)
-        # the labels' weight where the Distiller has them, beside a weight of 1 of all this
+        # the weight of the Distiller's labels' term, against a weight of 1 for this loss
         ours = self._labels() if deployed is not None else self._labels_at_end()
         self.default_alpha = float(ours / (1.0 + ours))
 
@@ -132,7 +132,7 @@ class BYOT(Method):
     feature_weight = knob_property("feature_weight")
 
     def _labels(self, share=None):
-        """The weight of the labels at an exit."""
+        """Return the weight of the labels at an exit."""
         return 1.0 - (self.knob_now("answer_weight") if share is None else share)
 
     def _labels_at_end(self, share=None):
@@ -166,7 +166,7 @@ class BYOT(Method):
                 self.bridges[tap].build((None, size))
 
     def _places(self, shapes) -> list[str]:
-        """The taps with an exit, from input to output as they were given."""
+        """Return the taps with an exit, in the order given."""
         names = [name for tap in self.exits for name in found(tap, shapes) or (tap,)]
         chosen = "stages" in self.exits and "stages" not in shapes
         if chosen and tuple(shapes[names[-1]])[-1] == tuple(shapes[self.deepest])[-1]:
@@ -179,7 +179,7 @@ class BYOT(Method):
         return list(dict.fromkeys(names))
 
     def _with_features(self) -> list[str]:
-        """The exits whose features are matched."""
+        """Return the exits whose features are matched."""
         return list(self.places)[MATCHED[self.matched]]
 
     def call(self, student, teacher, batch, training=False):
@@ -191,7 +191,7 @@ class BYOT(Method):
                 apart = self._apart(tap, features, deepest, batch.get("weight"))
                 total += self.knob("feature_weight") * apart
             total += self._exit_loss(logits, student["logits"], batch["label"], tap)
-        if self.deployed is not None:  # the labels' term that the Distiller does not have
+        if self.deployed is not None:  # the Distiller adds only that of the exit
             hard = losses.cross_entropy(batch["label"], student["logits"])
             total += self._labels_at_end(self.knob("answer_weight")) * hard
         return total
@@ -203,8 +203,8 @@ class BYOT(Method):
         return losses.active_difference(features, deepest)
 
     def _exit_loss(self, logits, deepest, labels, tap):
-        """An exit's answer against the deepest one's, and against the labels unless it is deployed:
-        the Distiller then has that term."""
+        """Return an exit's loss against the end's predictions and, unless it is deployed, the
+        labels: for a deployed exit, the Distiller adds that term."""
         t, share = self.knob("temperature"), self.knob("answer_weight")
         soft = losses.soft_cross_entropy(
             logits, ops.stop_gradient(deepest), student_temperature=t, teacher_temperature=t
@@ -216,7 +216,7 @@ class BYOT(Method):
         return share * soft + (1.0 - share) * losses.cross_entropy(labels, logits)
 
     def _exit(self, place: int, x):
-        """An exit's features and logits, from what its tap gives, real or symbolic."""
+        """Return an exit's features and logits for the features at its tap, real or symbolic."""
         for layer in self.inner[place]:
             x = layer(x)
         return x, self.heads[place](x)
@@ -248,13 +248,13 @@ class BYOT(Method):
 
     @classmethod
     def from_config(cls, config):
-        return super().from_config({"form": "public", **config})  # of before there were two
+        return super().from_config({"form": "public", **config})  # the only form then
 
 
 def _bottleneck(shape, size: int, name: str, dtype) -> list[layers.Layer]:
-    """Layers from a tap to a vector: maps are halved, and their channels doubled, down to 2x2.
+    """Make layers from a tap to a vector: maps are halved, and channels doubled, down to 2x2.
 
-    Without normalisation, whose statistics an exit that is deployed would move twice a step.
+    There is no normalisation: a deployed exit would update its statistics twice per step.
     """
     if len(shape) == 2:
         return [layers.Dense(size, activation="relu", name=f"{name}_features", dtype=dtype)]

@@ -1,4 +1,4 @@
-"""Methods that match features on the way: hints, attention, information."""
+"""Methods that match intermediate features: hints, attention, information."""
 
 import itertools
 
@@ -16,21 +16,21 @@ from kd_keras.utils.checks import positive
 
 @keras.saving.register_keras_serializable("kd_keras")
 class Hint(Method):
-    """The student's features, through a trained regressor, as the teacher's: mean squared error.
+    """Mean squared error between the teacher's features and the student's, through a regressor.
 
-    This is the single-stage form of recent comparisons, beside the labels. `FitNets` is the
-    original, which trains the lower part of the student first.
+    This is the single-stage form of recent comparisons, trained together with the labels. `FitNets`
+    is the original, which trains the lower part of the student first.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path.
         weight: positive number, or a schedule over epochs.
-        activation: what follows the regressor, as a name, or None. It should be the teacher's own
-            at that place: `"auto"` takes a ReLU where the teacher's features are known to have
-            passed one, and else nothing.
-        normalised: whether the regressor holds a batch normalisation.
+        activation: the name of the activation behind the regressor, or None. It should be the
+            teacher's own at that tap: `"auto"` takes a ReLU if the teacher's features are known to
+            have passed one, and otherwise none.
+        normalised: whether the regressor contains a batch normalisation.
 
     Raises:
-        ValueError: when built, for features that no regressor brings together.
+        ValueError: when built, for features that no regressor can bring to one shape.
 
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), in the form of Tian et al.,
     *Contrastive Representation Distillation* (2020).
@@ -66,12 +66,12 @@ class Hint(Method):
         self.ending.expect(self.teacher_taps[0], rectified)
 
     def adapt(self, views):
-        for view in itertools.islice(views, 1):  # some thousand examples, which tell enough
+        for view in itertools.islice(views, 1):  # some thousand examples are enough
             self.ending.see(self.teacher_taps[0], view[self.pair[1]])
 
     @property
     def behind(self) -> str | None:
-        """What follows the regressor, as a name."""
+        """The name of the activation behind the regressor, or None."""
         return self.ending.activation
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
@@ -84,7 +84,7 @@ class Hint(Method):
         self.adapter = self._regressor(*shapes)
 
     def get_build_config(self):
-        shapes = super().get_build_config()  # None for one that is not built, which stays so
+        shapes = super().get_build_config()  # None if not built, and returned as it is
         return shapes and {**shapes, "rectified": self.ending.rectified}
 
     def build_from_config(self, config):
@@ -123,7 +123,7 @@ class HintStage(Hint):
 
     Args:
         student_tap, teacher_tap: the guided layer and the hint, by meaning or by layer path.
-        activation: what follows the regressor, as a name, None or `"auto"`, as in `Hint`.
+        activation: of the regressor, as in `Hint`.
 
     Source: Romero et al., *FitNets: Hints for Thin Deep Nets* (2015), equation 3.
 
@@ -154,15 +154,16 @@ class HintStage(Hint):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class AttentionTransfer(Method):
-    """Look where the teacher looks: the maps of squared activity, each of length 1.
+    """Attention transfer: match the maps of squared activity, each scaled to length 1.
 
     Args:
-        student_taps, teacher_taps: names of maps, as many of both, which are compared pair by
-            pair and added; a name, several joined by commas, or a tuple of them. `stages` are all.
+        student_taps, teacher_taps: taps that give maps, the same number on both sides, compared
+            pair by pair and summed; a name, several joined by commas, or a tuple of names. `stages`
+            means all stages.
         weight: positive number, or a schedule over epochs.
 
     Raises:
-        ValueError: when built, for taps that are no maps, or of which one side has more.
+        ValueError: when built, for taps that do not give maps, or if one side has more taps.
 
     Source: Zagoruyko and Komodakis, *Paying More Attention to Attention* (2017), in the form of
     their code.
@@ -205,19 +206,20 @@ class AttentionTransfer(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class VID(Method):
-    """Hold as much information on the teacher's features as a normal distribution can tell.
+    """Keep information about the teacher's features, measured by a normal distribution.
 
     Small networks predict the mean of each of the teacher's features from the student's; each
     channel has a trained variance, so that channels that cannot be predicted count for less.
 
     Args:
-        student_taps, teacher_taps: names, as many of both, which are compared pair by pair and
-            added; a name, several joined by commas, or a tuple of them. `stages` are all.
+        student_taps, teacher_taps: taps, the same number on both sides, compared pair by pair and
+            summed; a name, several joined by commas, or a tuple of names. `stages` means all
+            stages.
         weight: positive number, or a schedule over epochs.
 
     Raises:
-        ValueError: when built, for features that no network brings together, or taps of which one
-            side has more.
+        ValueError: when built, for features that no network can bring to one shape, or if one side
+            has more taps.
 
     Source: Ahn et al., *Variational Information Distillation for Knowledge Transfer* (2019).
 

@@ -12,7 +12,7 @@ from keras.distillation import DistillationLoss, LogitsDistillation
 from kd_keras import schedules
 from kd_keras.methods.base import Method
 
-PROBED = 4  # examples on which a loss is tried out, and the size of a side that is not fixed
+PROBED = 4  # examples on which a loss is tried out; also the size of a side that is not fixed
 OF_PROBABILITIES = (
     keras.losses.kl_divergence,
     keras.losses.categorical_crossentropy,
@@ -22,18 +22,18 @@ OF_PROBABILITIES = (
 
 @keras.saving.register_keras_serializable("kd_keras")
 class KerasLoss(Method):
-    """Any `keras.distillation.DistillationLoss`: `Distiller` and `Sum` make one of it themselves.
+    """Any `keras.distillation.DistillationLoss`; `Distiller` and `Sum` wrap such losses themselves.
 
     A loss that names layers (`student_layer_name`, `teacher_layer_name`) sees these taps, any other
-    the logits. Where the loss of a batch is the mean over its examples, which is tried out once on
-    drawn numbers, each example gets its own. Any other loss is one number for a batch, which all
-    examples share; then examples cannot be weighed.
+    the logits. If the loss of a batch is the mean over its examples, which is tested once on random
+    numbers, each example gets its own loss. Otherwise, all examples share one number per batch, and
+    cannot be weighted.
 
     Args:
         loss: the loss.
 
     Raises:
-        ValueError: for something else; for answers of student and teacher that it cannot compare.
+        ValueError: for anything else; for outputs of student and teacher that it cannot compare.
 
     Example:
         >>> import keras, numpy as np, kd_keras as kd
@@ -59,7 +59,7 @@ class KerasLoss(Method):
         _warn_of_logits(self._loss)
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
-        """Try the loss out: whether each example has one of its own."""
+        """Try out the loss, to see if each example has its own."""
         pair = [
             np.random.default_rng(seed).normal(size=_filled(shape[tap])).astype("float32")
             for seed, (shape, (tap,)) in enumerate(
@@ -106,7 +106,7 @@ class KerasLoss(Method):
 
 
 def of_keras(given: Any) -> Any:
-    """A distillation loss of Keras as a method; anything else as it is."""
+    """Wrap a distillation loss of Keras as a method; return anything else as is."""
     return KerasLoss(given) if isinstance(given, DistillationLoss) else given
 
 
@@ -115,7 +115,8 @@ def _filled(shape: tuple[int | None, ...]) -> tuple[int, ...]:
 
 
 def _warn_of_logits(loss: DistillationLoss) -> None:
-    """Keras applies softmax for an instance of `KLDivergence`, and not for its name."""
+    """Warn of logits given to a loss of probabilities: Keras applies softmax only for an instance
+    of `KLDivergence`."""
     if not isinstance(loss, LogitsDistillation):
         return
     for inner in keras.tree.flatten(loss.loss):

@@ -14,24 +14,24 @@ class MLKD(Method):
     """Multi-level logit distillation: soft targets, and the products of the probabilities over the
     batch and over the classes, each at several temperatures.
 
-    Of the paper's two views of an image this method sees one. Its terms on the strong view are left
-    out: those are soft targets once more.
+    Of the paper's two views of an image, this method sees one. The terms on the strong view, soft
+    targets as well, are left out.
 
     Args:
-        temperature: one of the temperatures; positive, or a schedule over epochs. The authors take
+        temperature: one of the temperatures; positive, or a schedule over epochs. The authors use
             4 on CIFAR-100 and 1 on ImageNet.
         temperatures: the others; a number, or several. The default is the authors'.
-        instance_weight, batch_weight, class_weight: of the three terms, each the sum over the
-            temperatures; positive numbers, or schedules. The last one grows with the square of the
-            batch: what suits a batch size does not suit another.
+        instance_weight, batch_weight, class_weight: the weights of the three terms, each the sum
+            over the temperatures; positive numbers, or schedules. The term of the classes grows
+            with the square of the batch size: its weight suits one batch size only.
         masked: multiply the terms by the means of the masks in the authors' code, which are about
-            a half: see `losses.unsure_shares`.
+            one half; see `losses.unsure_shares`.
 
     Raises:
         ValueError: for knobs out of range.
 
     Source: Jin, Wang and Lin, *Multi-Level Logit Distillation* (2023), after the authors' code; the
-    masks, which choose nothing there, are left out by default.
+    masks, which select nothing there, are left out by default.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -40,7 +40,7 @@ class MLKD(Method):
         True
     """
 
-    default_alpha = 0.1  # the authors weigh the labels by 0.1, and the terms by 0.9
+    default_alpha = 0.1  # the authors weight the labels by 0.1, and the terms by 0.9
     least_batch = 2
     note = "Of the paper's two views of an image, one: its terms on the strong view are left out."
 
@@ -73,7 +73,7 @@ class MLKD(Method):
 
     def call(self, student, teacher, batch, training=False):
         views, present = (student["logits"], teacher["logits"]), batch.get("weight")
-        # as in the code of logit standardisation, which leaves these as they are
+        # not standardised, as in the code of logit standardisation
         raw = [view.get(RAW, view["logits"]) for view in (student, teacher)]
         instance = among = classes = 0.0
         for t in (self.knob("temperature"), *self.temperatures):

@@ -13,17 +13,18 @@ from kd_keras.utils.checks import positive, within
 
 @keras.saving.register_keras_serializable("kd_keras")
 class SRD(Method):
-    """The student's embedding through a dense layer, and the teacher's, both normalised over the
-    batch: the logarithm of their summed differences; and soft targets at temperature 1.
+    """The logarithm of the summed differences between the teacher's embedding and the student's
+    behind a dense layer, both normalised over the batch; and soft targets at temperature 1.
 
-    The statistics are always those of the batch, in training and outside of it.
+    The statistics are always those of the batch, in training and in evaluation.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path; maps are averaged.
-        exponent: of the differences, at least 1, a number or a schedule over epochs; the larger,
-            the more the largest ones count.
-        feature_weight, answer_weight: of the embeddings' term and of the soft targets; positive
-            numbers, or schedules.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path; maps are
+            averaged.
+        exponent: the exponent of the differences, at least 1, a number or a schedule over epochs;
+            the larger it is, the more the largest differences count.
+        feature_weight, answer_weight: the weights of the embeddings' term and of the soft targets;
+            positive numbers, or schedules.
 
     Raises:
         ValueError: when built, for features that are neither vectors nor maps.

@@ -1,4 +1,4 @@
-"""Model compression: regression of the teacher's answers, on images that need no labels."""
+"""Model compression: regression of the teacher's predictions, on images that need no labels."""
 
 import keras
 
@@ -16,7 +16,7 @@ TARGETS = {
 class LogitRegression(Method):
     """The teacher's logits as targets of a regression: `1/2 |student - teacher|^2`.
 
-    Softmax does not see what is added to all logits of an example; this does, so that the student
+    Softmax ignores a constant added to all logits of an example. This loss does not: the student
     learns the teacher's offset too.
 
     Source: Ba and Caruana, *Do Deep Nets Really Need to be Deep?* (2014).
@@ -53,10 +53,10 @@ class ProbabilityRegression(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class Compression(Method):
-    """A regression of what the teacher answers on a transfer set, without labels.
+    """A regression of the teacher's predictions on a transfer set, without labels.
 
-    It is `LogitRegression` or `ProbabilityRegression` with the weight of the labels that the
-    papers give them: none, so that any images like those of the task will do.
+    It is `LogitRegression` or `ProbabilityRegression` with a label weight of zero, as in the
+    papers: any images like those of the task will do.
 
     Args:
         targets: `"logits"`, or `"probabilities"` as in the first paper, which has two classes.

@@ -10,12 +10,12 @@ from kd_keras.utils.checks import positive
 
 
 class Relation(Method):
-    """Base of the methods that compare a batch in one tap of each network.
+    """Base of the methods that compare a batch at one tap of each network.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path. Maps count as one long
-            vector an example.
-        knobs: the method's numbers by name, each positive.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path. Maps count as
+            one long vector per example.
+        knobs: the method's knobs by name, each positive.
     """
 
     default_alpha = 0.5  # the paper's CE + term, halved
@@ -40,7 +40,7 @@ class Relation(Method):
         return self.compare(student[ours], teacher[theirs], present=batch.get("weight"))
 
     def compare(self, student, teacher, present):
-        """Each example's share; `present` is zero for those that are left out."""
+        """Return each example's share; `present` is zero for examples to leave out."""
         raise TypeError(f"{type(self).__name__} must override `compare`.")
 
     def get_config(self):
@@ -50,11 +50,11 @@ class Relation(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class SimilarityPreserving(Relation):
-    """Images that look alike to the teacher look alike to the student.
+    """Preserve similarities: images that are similar to the teacher are similar to the student.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path; the last maps, as the
-            authors do, if not given.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path; if not given,
+            the last maps, as the authors do.
         weight: positive number, or a schedule over epochs.
 
     Source: Tung and Mori, *Similarity-Preserving Knowledge Distillation* (2019).
@@ -77,10 +77,10 @@ class SimilarityPreserving(Relation):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class PKT(Relation):
-    """Who is near to whom, as probabilities over the batch.
+    """Match the examples' nearness to each other, as probabilities over the batch.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path.
         weight: positive number, or a schedule over epochs.
 
     Source: Passalis and Tefas, *Learning Deep Representations with Probabilistic Knowledge
@@ -104,10 +104,10 @@ class PKT(Relation):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class RKD(Relation):
-    """The geometry of a batch: distances of pairs, and angles in triangles.
+    """Match the geometry of a batch: distances of pairs, and angles in triangles.
 
     Args:
-        student_tap, teacher_tap: where to look, by meaning or by layer path.
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path.
         distance_weight, angle_weight: positive numbers, or schedules over epochs.
 
     Source: Park et al., *Relational Knowledge Distillation* (2019).

@@ -1,4 +1,4 @@
-"""Methods that match what the teacher answers: its logits."""
+"""Methods that match the teacher's logits."""
 
 import logging
 
@@ -12,7 +12,7 @@ from kd_keras.utils.checks import at_least_zero, positive, positive_int
 log = logging.getLogger(__name__)
 
 _WARM_UP = schedules.Linear(0.05, 1.0, epochs=20)
-FADING = schedules.Ramp(4.0, 1.0, first=5, last=400)  # of FitNets, as the authors' on CIFAR
+FADING = schedules.Ramp(4.0, 1.0, first=5, last=400)  # the FitNets authors' on CIFAR
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -21,7 +21,7 @@ class KD(Method):
 
     Args:
         temperature: positive number, or a schedule over epochs; it softens both distributions.
-            4 is the usual choice for tens of classes; small students do better with less.
+            4 is the usual choice for tens of classes; a small student does better with less.
 
     Source: Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network* (2015),
     section 2.
@@ -48,7 +48,7 @@ class KD(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class EarlyStoppedKD(KD):
-    """Soft targets that end at an epoch: from it on the student learns from labels alone.
+    """Soft targets until `stop_epoch`; from then on, the student learns from labels alone.
 
     Args:
         temperature: positive number, or a schedule over epochs.
@@ -77,11 +77,11 @@ class EarlyStoppedKD(KD):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class FunctionMatching(KD):
-    """Soft targets on mixed images, without labels, for as long as it takes.
+    """Soft targets on mixed images, without labels, in a long training.
 
-    Student and teacher see the same crop, mirrored alike and mixed with the same other image, so
-    that the student learns the teacher's function, far from the training images too. The loss is
-    that of `KD`. The images are the pipeline's: recipes mix them, and so does
+    Student and teacher see the same crop, with the same flip and mixed with the same other image,
+    so that the student learns the teacher's function far from the training images too. The loss is
+    that of `KD`. The data pipeline mixes the images: recipes do it, and so does
     `data.pipeline.Epochs(..., augmentation="mixup")`.
 
     Args:
@@ -107,18 +107,18 @@ class FunctionMatching(KD):
 class TwoTemperatures(Method):
     """Soft targets with a temperature for each side: `H(map(softmax(t / T_t)), softmax(s / T_s))`.
 
-    One temperature decides three things: how soft the targets are, how soft the student's answer
-    is, and through `T^2` how much both count. Here each is said by itself, the last one by the
-    Distiller's alpha.
+    A single temperature decides three things: how soft the targets are, how soft the student's
+    predictions are, and through `T^2` how much the term counts. Here each is set separately, the
+    last one by the Distiller's alpha.
 
     Args:
         teacher_temperature, student_temperature: positive numbers, or schedules over epochs.
         transform: a function from the teacher's softened probabilities, shape `(batch, classes)`,
-            to the targets; None leaves them as they are. Register it with Keras to save the
-            method. `"smooth0.1"` is `targets.Smoothed(0.1)`, `"top3"` is `targets.Top(3)`,
+            to the targets; None leaves them unchanged. Register it with Keras to save the method.
+            `"smooth0.1"` is `targets.Smoothed(0.1)`, `"top3"` is `targets.Top(3)`, and
             `"extract0.2"` is `targets.Extracted(0.2)`.
 
-    Source: Hinton, Vinyals and Dean (2015), section 2, with its one temperature taken apart.
+    Source: Hinton, Vinyals and Dean (2015), section 2, with two temperatures instead of one.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -153,7 +153,7 @@ class TwoTemperatures(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class BornAgainKD(TwoTemperatures):
-    """What a born-again network takes of the one before: its probabilities, and no labels.
+    """The loss of a born-again network: soft targets from the one before, without labels.
 
     Args:
         teacher_temperature, student_temperature, transform: as in `TwoTemperatures`.
@@ -169,7 +169,7 @@ class BornAgainKD(TwoTemperatures):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class FitNetsKD(Method):
-    """Soft targets as FitNets weigh them: `weight * H(softmax(t / T), softmax(s / T))`.
+    """Soft targets as weighted in FitNets: `weight * H(softmax(t / T), softmax(s / T))`.
 
     There is no `T^2`, and the default weight falls as the student learns.
 
@@ -203,10 +203,10 @@ class FitNetsKD(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class Extractive(TwoTemperatures):
-    """Soft targets of what the teacher holds for likelier than chance, smoothed.
+    """Soft targets of the classes that the teacher finds likelier than chance, smoothed.
 
-    The rule by which targets are made, `targets.Extracted`, is after two public accounts of the
-    paper that agree; the paper itself was not read. The defaults are those of one of them.
+    The rule that makes the targets, `targets.Extracted`, follows two public accounts of the paper
+    that agree; the paper itself was not read. The defaults are those of one of them.
 
     Args:
         teacher_temperature, student_temperature: positive numbers, or schedules over epochs.
@@ -247,17 +247,18 @@ class Extractive(TwoTemperatures):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class DKD(Method):
-    """Soft targets in two parts: how sure of the true class, and how the others compare.
+    """Soft targets in two parts: the true class against the rest, and the rest among themselves.
 
-    In plain soft targets the second part is weighed by the teacher's doubt, and so counts least
+    In plain soft targets, the second part is weighted by the teacher's doubt, and so counts least
     where the teacher is best. With two classes there is no second part.
 
     Args:
         temperature: positive number, or a schedule over epochs.
-        target_weight: of the part on the true class, positive.
-        other_weight: of the part on the others, positive. The authors choose it by the pair.
-        weight: of both, positive, a number or a schedule; by default it grows to 1 over the first
-            20 epochs, as the authors' does.
+        target_weight: the weight of the part on the true class, positive.
+        other_weight: the weight of the part on the other classes, positive. The authors choose it
+            per pair of networks.
+        weight: the weight of both, positive, a number or a schedule; by default it grows to 1 over
+            the first 20 epochs, as the authors' does.
 
     Source: Zhao et al., *Decoupled Knowledge Distillation* (2022).
 
@@ -313,17 +314,19 @@ class DKD(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class DIST(Method):
-    """Correlation in place of equality: of an example's answers, and of a class's in the batch.
+    """Correlation instead of equality, of the probabilities within an example and of each class
+    over the batch.
 
-    A student need not give the teacher's probabilities, only rank and space them alike; made for
-    teachers that are much stronger than the student. With two classes the first of the two tells
-    nothing.
+    A student need not reproduce the teacher's probabilities, only rank and space them in the same
+    way. The method is made for teachers that are much stronger than the student. With two classes,
+    the first term carries no information.
 
     Args:
-        temperature: positive number, or a schedule over epochs. The authors take 4 on CIFAR-100
+        temperature: positive number, or a schedule over epochs. The authors use 4 on CIFAR-100
             and 1 on ImageNet.
-        inter_weight, intra_weight: of the two terms, positive.
-        weight: of their sum, positive; it is also multiplied by the temperature squared.
+        inter_weight, intra_weight: the weights of the two terms, positive.
+        weight: the weight of their sum, positive; the sum is also multiplied by the temperature
+            squared.
 
     Source: Huang et al., *Knowledge Distillation from A Stronger Teacher* (2022).
 

@@ -1,4 +1,4 @@
-"""`SimKD`: a student that answers with the teacher's own classifier."""
+"""`SimKD`: a student that uses the teacher's own classifier."""
 
 import itertools
 from collections.abc import Callable
@@ -19,25 +19,25 @@ from kd_keras.utils.checks import positive, positive_int
 @keras.saving.register_keras_serializable("kd_keras")
 class SimKD(Method):
     """Reuse the teacher's classifier: the student's last map is projected onto the teacher's, and
-    what lies behind it in the teacher answers. Mean squared error; no labels, no logits.
+    the teacher's layers behind it predict. Mean squared error; no labels, no logits.
 
-    What is deployed is the student up to its tap, the projector, and a copy of the teacher's layers
-    behind its tap, which is not trained. The student's own layers behind its tap are not used: they
-    stay as they are.
+    The deployed model consists of the student up to its tap, the projector, and a copy of the
+    teacher's layers behind its tap, which is not trained. The student's own layers behind its tap
+    are neither used nor trained.
 
     Args:
         student_tap, teacher_tap: the last maps, by meaning or by layer path. The larger one is
-            averaged down to the size of the other. A vector of the student is a map of one place;
-            where the teacher's is a vector, a map of the student is averaged.
+            averaged down to the size of the other. A student's vector counts as a map of one place;
+            if the teacher's features are a vector, a student's map is averaged.
         reduction: the projector's inner layers have the teacher's channels divided by this.
-        weight: positive number, or a schedule over epochs; it matters beside labels alone.
-        activation: what the projector ends in, as a name, or None. It should be the teacher's own
-            at that place: `"auto"` takes a ReLU where the teacher's features are known to have
-            passed one, and else nothing.
+        weight: positive number, or a schedule over epochs; it matters only together with labels.
+        activation: the name of the activation at the end of the projector, or None. It should be
+            the teacher's own at that tap: `"auto"` takes a ReLU if the teacher's features are known
+            to have passed one, and otherwise none.
 
     Raises:
-        ValueError: when a Distiller is made, for a teacher of which the layers behind the tap
-            cannot be had, or do not take maps of the size that is compared.
+        ValueError: when a Distiller is made, if the teacher's layers behind the tap are not
+            available, or do not take maps of the size that is compared.
 
     Source: Chen et al., *Knowledge Distillation with the Reused Teacher Classifier* (2022).
 
@@ -72,7 +72,7 @@ class SimKD(Method):
     weight = knob_property("weight")
 
     def adopt(self, behind: Callable[[str], keras.Model | None]) -> None:
-        """Take a copy of the teacher's layers behind its tap, or their weights as they are now."""
+        """Copy the teacher's layers behind its tap, or only their current weights if copied before."""
         (tap,) = self.teacher_taps
         theirs = behind(tap)
         if theirs is None and self.head is None:
@@ -80,7 +80,7 @@ class SimKD(Method):
                 f"SimKD deploys the teacher's own layers behind its tap {tap!r}: give the teacher "
                 "as a Keras model. Received: a source of answers alone"
             )
-        if theirs is None:  # its answers are stored, or it has not been given again after loading
+        if theirs is None:  # its predictions are stored, or it was not given again after loading
             return
         if self.head is None:
             self.head = _copied(theirs, theirs.input_shape[1:])
@@ -90,7 +90,7 @@ class SimKD(Method):
         self.ending.expect(self.teacher_taps[0], rectified)
 
     def adapt(self, views):
-        for view in itertools.islice(views, 1):  # some thousand examples, which tell enough
+        for view in itertools.islice(views, 1):  # some thousand examples are enough
             self.ending.see(self.teacher_taps[0], view[self.pair[1]])
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
@@ -119,7 +119,7 @@ class SimKD(Method):
             self._check_classes(student_shape.get("logits"))
 
     def _check_classes(self, logits) -> None:
-        """Raise `ValueError` for a student of other classes than those that are answered."""
+        """Raise `ValueError` for a student with another number of classes than the teacher."""
         theirs = self._taken().output_shape[-1]
         if logits is not None and logits[-1] != theirs:
             raise ValueError(
@@ -128,7 +128,7 @@ class SimKD(Method):
             )
 
     def _sized(self, head: keras.Model) -> keras.Model:
-        """The teacher's layers for maps of the size that is compared; refuse where they change."""
+        """Return the teacher's layers for maps of the compared size, or raise if they do not fit."""
         wanted = (*self.size, head.input_shape[-1])
         if tuple(head.input_shape[1:]) == wanted:
             return head
@@ -161,7 +161,7 @@ class SimKD(Method):
         return keras.Model(student.input, self._taken()(projected), name=student.name)
 
     def _taken(self) -> keras.Model:
-        """The teacher's layers; refuse where there are none."""
+        """Return the teacher's layers, or raise if there are none."""
         if self.head is None:
             raise ValueError(
                 "SimKD was built without a teacher's layers: hand it to the Distiller unbuilt, or "
@@ -194,8 +194,8 @@ class SimKD(Method):
 
 
 def _resized(given: tuple, wanted: tuple, size: tuple, policy) -> list[layers.Layer]:
-    """Layers that bring the student's features to the size that is compared; Keras' own, since they
-    are deployed."""
+    """Make layers that bring the student's features to the compared size: Keras' own layers, since
+    they are deployed."""
     if len(given) < len(wanted):
         return [layers.Reshape(wanted, dtype=policy)]
     if len(given) == 1 or given[:2] == tuple(size):
@@ -213,17 +213,17 @@ def _resized(given: tuple, wanted: tuple, size: tuple, policy) -> list[layers.La
 
 
 def _means(equation, shape, policy) -> layers.Layer:
-    """What averages along one axis of a map, once it has its kernel."""
+    """Make a layer that averages along one axis of a map, once its kernel is assigned."""
     return layers.EinsumDense(equation, shape, trainable=False, dtype=policy)
 
 
 def _projection(teacher, reduction: int, activation, policy) -> list[layers.Layer]:
-    """From any channels to the teacher's: three layers of weights, each with a normalisation."""
+    """Make layers from any channels to the teacher's: three with weights, each normalised."""
     channels = teacher[-1]
     inner = max(1, channels // reduction)
     options = {
         "use_bias": False,
-        # as the authors' framework starts them
+        # the default of the authors' framework
         "kernel_initializer": initializers.VarianceScaling(1 / 3, "fan_in", "uniform"),
         "dtype": policy,
     }
@@ -240,7 +240,7 @@ def _projection(teacher, reduction: int, activation, policy) -> list[layers.Laye
 
 
 def _copied(model: keras.Model, shape) -> keras.Model:
-    """New layers as those of a model, for features of a shape; they are not trained."""
+    """Return a new, untrainable model with the layers of another, for features of a shape."""
     inputs = keras.Input(tuple(shape), dtype=model.inputs[0].dtype)
     copy = keras.models.clone_model(model, input_tensors=inputs)
     copy.trainable = False
@@ -248,10 +248,10 @@ def _copied(model: keras.Model, shape) -> keras.Model:
 
 
 def _copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Give each layer the weights of its namesake.
+    """Set the weights of each layer to those of the layer of the same name.
 
     Raises:
-        ValueError: where these have other shapes, or there is none.
+        ValueError: if the shapes differ, or there is no such layer.
     """
     for layer in (layer for layer in target.layers if layer.weights):
         layer.set_weights(source.get_layer(layer.name).get_weights())

@@ -1,4 +1,4 @@
-"""`ReviewKD`: a level of the teacher teaches the student's own and all deeper ones."""
+"""`ReviewKD`: each level of the teacher teaches the student's same level and all deeper ones."""
 
 import math
 
@@ -11,33 +11,34 @@ from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.views import paired
 from kd_keras.utils.checks import positive, positive_int, within
 
-_WARM_UP = schedules.Linear(0.0, 1.0, epochs=21)  # a twentieth more every epoch, from none
+_WARM_UP = schedules.Linear(0.0, 1.0, epochs=21)  # a twentieth more every epoch, from zero
 _WIDEST = 512
 
 
 @keras.saving.register_keras_serializable("kd_keras")
 class ReviewKD(Method):
     """Knowledge review: the student's maps are fused from the deepest level to the shallowest, and
-    at each level what is fused is compared with the teacher's map.
+    at each level the fused map is compared with the teacher's map.
 
-    A level fuses its own map with what the deeper ones gave, by weights that a small network
-    decides on at every place. A vector is a map of one place. The fusion is trained with the
-    student and is no part of what is deployed.
+    Each level fuses its own map with the fused map of the deeper levels, by weights that a small
+    network predicts at every place. A vector is a map of one place. The fusion is trained with the
+    student and is not deployed.
 
     Args:
-        student_taps, teacher_taps: names, two or more, as many of both, from image to logits; a
-            name, several joined by commas, or a tuple of them; `stages` are all. The authors take
-            the maps of all stages, the teacher's before their activation, and the pooled vector.
-        weight: of the sum over the levels; positive number, or a schedule over epochs. The authors
-            choose it by the pair, from 0.6 to 8.
-        warm_up: a factor on it, in [0, 1], a number or a schedule. The default is the authors' on
-            CIFAR-100: nothing in the first epoch, and all of it from the 21st on.
-        width: channels of what is fused; None takes those of the student's deepest level, but 512
-            at the most.
+        student_taps, teacher_taps: two or more taps, the same number on both sides, from image to
+            logits; a name, several joined by commas, or a tuple of names; `stages` means all
+            stages. The authors use the maps of all stages, the teacher's before their activation,
+            and the pooled vector.
+        weight: the weight of the sum over the levels; positive number, or a schedule over epochs.
+            The authors choose it per pair of networks, from 0.6 to 8.
+        warm_up: a factor on the weight, in [0, 1], a number or a schedule. The default is the
+            authors' on CIFAR-100: 0 in the first epoch, 1 from the 21st on.
+        width: channels of the fused maps; None takes those of the student's deepest level, but at
+            most 512.
 
     Raises:
-        ValueError: when built, for a single level, for taps that are neither vectors nor maps, or
-            of which one side has more.
+        ValueError: when built, for a single level, for taps that give neither vectors nor maps, or
+            if one side has more taps.
 
     Source: Chen et al., *Distilling Knowledge via Knowledge Review* (2021), after the authors'
     code.
@@ -113,11 +114,11 @@ class ReviewKD(Method):
 
 
 class Fusion(layers.Layer):
-    """One level: the student's map with what the deeper levels gave, and the same as the teacher's.
+    """One level: fuse the student's map with that of the deeper levels, and adapt it to the teacher.
 
     Args:
         student, teacher: shapes of their maps at this level, `(height, width, channels)`.
-        width: channels of what goes on to the next level.
+        width: channels of the fused map, which the next level receives.
         deepest: whether there is no deeper level.
 
     Source: the attention-based fusion of Chen et al. (2021).
@@ -128,7 +129,7 @@ class Fusion(layers.Layer):
         self.sizes, self.adapted_shape = (student[:2], teacher[:2]), tuple(teacher)
         policy = self.dtype_policy
         normal = {"momentum": 0.9, "epsilon": 1e-5, "dtype": policy}
-        # as the authors' code starts them: kaiming's uniform with a = 1, and the framework's own
+        # initialised as in the authors' code: Kaiming uniform with a = 1, and framework defaults
         options = {"use_bias": False, "padding": "same", "dtype": policy}
         options["kernel_initializer"] = initializers.VarianceScaling(1.0, "fan_in", "uniform")
         self.enter = layers.Conv2D(width, 1, **options)
@@ -148,7 +149,7 @@ class Fusion(layers.Layer):
         self.built = True
 
     def call(self, features, deeper, training=False):
-        """What goes on to the next level, and what is compared with the teacher's map."""
+        """Return the fused map for the next level, and the map to compare with the teacher's."""
         fused = self.entered(self.enter(features), training=training)
         if self.attend is not None:
             deeper = nearest(deeper, self.sizes[0])
@@ -159,7 +160,7 @@ class Fusion(layers.Layer):
 
 
 def nearest(map, size):
-    """A map at another height and width: at each place what was nearest, counted from its corner.
+    """Resize a map to another height and width by nearest neighbours, aligned at the corner.
 
     Example:
         >>> import numpy as np
@@ -175,7 +176,7 @@ def nearest(map, size):
 
 
 def _attention(channels: int, policy) -> layers.Conv2D:
-    """Two numbers in (0, 1) at every place."""
+    """Make a layer that predicts two numbers in (0, 1) at every place."""
     bound = 1 / math.sqrt(channels)
     return layers.Conv2D(
         2,
@@ -188,10 +189,10 @@ def _attention(channels: int, policy) -> layers.Conv2D:
 
 
 def _map(features):
-    """Features as a map: a vector has one place."""
+    """Return features as a map; a vector becomes a map of one place."""
     return features[:, None, None, :] if len(features.shape) == 2 else features
 
 
 def _map_shape(shape) -> tuple:
-    """Height, width and channels of features, without the batch."""
+    """Return the height, width and channels of features, without the batch."""
     return tuple(shape[1:]) if len(shape) == 4 else (1, 1, shape[-1])

@@ -1,4 +1,4 @@
-"""Soft targets over subclasses that the teacher found within the classes, and how it finds them."""
+"""Soft targets over subclasses that the teacher finds within the classes, and its own training."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from kd_keras.utils.checks import positive, positive_int
 
 @keras.saving.register_keras_serializable("kd_keras")
 class SubclassTeacherLoss(keras.losses.Loss):
-    """What a teacher with subclasses is compiled with: `losses.subclass_teacher_loss`.
+    """The Keras loss to compile a teacher with subclasses: `losses.subclass_teacher_loss`.
 
     Args:
         subclasses: how many each class has.
-        temperature, weight: of the auxiliary loss that makes the teacher use them.
+        temperature, weight: of the auxiliary loss that makes the teacher use all subclasses.
 
     Source: Mueller, Kornblith and Hinton, *Subclass Distillation* (2020).
 
@@ -47,7 +47,7 @@ class SubclassTeacherLoss(keras.losses.Loss):
 
 
 class OverSubclasses(Method):
-    """Base of methods whose models have logits of subclasses, and are deployed with the classes'.
+    """Base of methods whose models have logits of subclasses, but are deployed with class logits.
 
     Args:
         subclasses: how many each class has.
@@ -85,9 +85,10 @@ class OverSubclasses(Method):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class SubclassTeacher(OverSubclasses):
-    """How a teacher with subclasses is trained, beside its labels: to use all of them.
+    """The auxiliary loss that makes a teacher use all of its subclasses, beside the labels' term.
 
-    There is nobody above it. At alpha 0.5 it is half of `losses.subclass_teacher_loss`.
+    The learner has no teacher itself. At alpha 0.5, the whole loss is half of
+    `losses.subclass_teacher_loss`.
 
     Args:
         subclasses: how many each class has.
@@ -122,12 +123,12 @@ class SubclassTeacher(OverSubclasses):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class SubclassKD(OverSubclasses):
-    """Soft targets over subclasses; labels, and what is deployed, are over the classes.
+    """Soft targets over subclasses; the labels and the deployed model's logits are of the classes.
 
-    Teacher and student have `classes * subclasses` logits, a class's own together.
+    Teacher and student have `classes * subclasses` logits; those of a class are adjacent.
 
     Args:
-        subclasses: how many each class has; with 1 it is plain soft targets.
+        subclasses: how many each class has; with 1, these are plain soft targets.
         temperature: positive number, or a schedule over epochs.
 
     Raises:

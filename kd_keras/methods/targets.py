@@ -1,4 +1,4 @@
-"""Maps of the teacher's probabilities to targets, by name on the command line."""
+"""Transforms of the teacher's probabilities to targets; the command line takes them by name."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from kd_keras.utils.checks import positive_int, within
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Smoothed(schedules.Configured):
-    """A share of all probability, spread evenly over the classes: `(1 - share) p + share / K`.
+    """Label smoothing: spread a share of the probability evenly, `(1 - share) p + share / K`.
 
     Example:
         >>> import numpy as np
@@ -35,7 +35,7 @@ class Smoothed(schedules.Configured):
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Top(schedules.Configured):
-    """The `count` largest probabilities; the other classes share what is left evenly.
+    """Leave the `count` largest probabilities unchanged; spread the rest evenly over the others.
 
     Example:
         >>> import numpy as np
@@ -61,8 +61,10 @@ class Top(schedules.Configured):
 @keras.saving.register_keras_serializable("kd_keras")
 @dataclasses.dataclass(frozen=True)
 class Extracted(schedules.Configured):
-    """What lies above chance, as a distribution, smoothed: with `d = max(p - 1/K, 0)`, it is
-    `(1 - share) d / sum d + share / K`. Probabilities that are all alike give themselves.
+    """The part of the probabilities above chance, normalised and smoothed.
+
+    With `d = max(p - 1/K, 0)`, it is `(1 - share) d / sum d + share / K`. Probabilities that are
+    all equal stay as they are.
 
     Source: Kobayashi, *Extractive Knowledge Distillation* (2022), after two public accounts that
     agree; the paper itself was not read.
@@ -88,11 +90,11 @@ class Extracted(schedules.Configured):
 
 
 def transform_of(given: Any) -> Callable | None:
-    """A map from its word, its configuration or itself.
+    """Return a transform for a name or a configuration; a function or None as is.
 
     Args:
-        given: `"smooth0.1"` and `"extract0.2"` (the share), `"top3"` (how many), a function, or
-            None.
+        given: `"smooth0.1"` or `"extract0.2"` with any share, `"top3"` with any number, a
+            configuration, a function, or None.
 
     Raises:
         ValueError: for anything else.

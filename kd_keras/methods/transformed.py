@@ -1,4 +1,4 @@
-"""`WTTM`: a teacher that is softened, and a student that is not."""
+"""`WTTM`: the teacher's probabilities are softened, the student's are not."""
 
 import keras
 
@@ -12,16 +12,16 @@ class WTTM(Method):
     """Transformed teacher matching: `beta * U * KL(p^gamma / U || student)`, `U = sum p^gamma`.
 
     The teacher's probabilities `p` are raised to a power, which is a temperature of `1 / gamma` on
-    its side alone; the student answers at temperature 1, at which it is deployed. An example of
-    which the teacher is less sure counts more: its `U` is larger.
+    its side only; the student predicts at temperature 1, as when deployed. Examples of which the
+    teacher is less sure count more, since their `U` is larger.
 
     Args:
         gamma: the exponent, in (0, 1], a number or a schedule over epochs.
-        beta: of the term, beside the labels' weight of 1; positive, or a schedule. The authors
-            choose both by the pair.
-        weighted: whether `U` weighs the examples. Without it this is the paper's TTM, which wants a
-            much larger `beta`: 36, at a gamma of 0.25, is soft targets at temperature 4 that weigh
-            0.9.
+        beta: the weight of the term against a weight of 1 for the labels; positive, or a schedule.
+            The authors choose gamma and beta per pair of networks.
+        weighted: whether `U` weights the examples. Without it, this is the paper's TTM, which needs
+            a much larger `beta`: 36 at a gamma of 0.25 corresponds to soft targets at temperature 4
+            with a weight of 0.9.
 
     Raises:
         ValueError: for knobs out of range.

@@ -1,14 +1,14 @@
-"""Under which names views hold the taps that were asked for, and which of them are compared."""
+"""The names of the requested taps in views, and the pairs of them that are compared."""
 
 import re
 from collections.abc import Iterable
 
 
 def found(tap: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The names under which views hold a tap; none where they do not.
+    """Return the names under which views hold a tap; an empty tuple if they do not.
 
-    Views of a model give its `stages` as `stage1`, `stage2`, ...; of views that were stored by
-    these names, the last one is `last` too.
+    Views of a model hold its `stages` as `stage1`, `stage2`, ...; in stored views with these names,
+    `last` is the last stage.
 
     Example:
         >>> found("stages", ["stage2", "logits", "stage1"]), found("last", ["stage1", "stage2"])
@@ -23,15 +23,15 @@ def found(tap: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def paired(what: str, student_taps, student_shape, teacher_taps, teacher_shape):
-    """Pairs of names under which views hold taps that are compared one by one.
+    """Return the pairs of names, one of each side, under which views hold the taps to compare.
 
     Args:
-        what: which method, for the message.
-        student_taps, teacher_taps: as `tap_pairs` gives them.
+        what: the method, for the message.
+        student_taps, teacher_taps: as `tap_pairs` returns them.
         student_shape, teacher_shape: dicts by tap.
 
     Raises:
-        ValueError: for taps of which one side has more than the other.
+        ValueError: if one side has more taps than the other.
     """
     sides = [
         [name for tap in taps for name in found(tap, shapes) or (tap,)]

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -13,12 +13,14 @@ from kd_keras import cache
 from kd_keras.cache.build import check_limit
 from kd_keras.cache.request import Request, make_request
 from kd_keras.cache.transfer import check_views
-from kd_keras.config import CacheConfig
+from kd_keras.config import CacheConfig, DataConfig
 from kd_keras.data.augmentation import joined
 from kd_keras.data.task import Task
 from kd_keras.methods import Method
 from kd_keras.models import precision
 from kd_keras.teachers import LiveTeacher, TeacherSource, as_source
+
+Seen = TypeVar("Seen", bound=DataConfig)
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ LONG_PASS = 30.0  # seconds
 BLOCK = 8192  # rows that a method is shown at a time
 
 
-def as_seen(config: Any, method: Method) -> Any:
+def as_seen(config: Seen, method: Method) -> Seen:
     """The config with the augmentation under which a method's student learns.
 
     Args:
@@ -39,13 +41,17 @@ def as_seen(config: Any, method: Method) -> Any:
     return dataclasses.replace(config, augmentation=both)
 
 
-def views_of(config: Any) -> int | None:
+def views_of(config: DataConfig) -> int | None:
     """How many versions of each image a config asks for; None where each epoch draws new ones, or
     there is one alone."""
-    return None if config.augmentation == "none" else getattr(config, "views", None)
+    return (
+        None
+        if config.augmentation == "none"
+        else (config.views if isinstance(config, CacheConfig) else None)
+    )
 
 
-def check_words(config: Any, *learning: Method) -> None:
+def check_words(config: CacheConfig, *learning: Method) -> None:
     """Raise `ValueError` for a storage that is not known, and views of images that stay the same.
 
     Args:
@@ -61,7 +67,7 @@ def check_words(config: Any, *learning: Method) -> None:
         check_views(config.views, changing[0] if changing else None)
 
 
-def transfer_set(config: Any, task: Task) -> cache.SplitViews | None:
+def transfer_set(config: DataConfig, task: Task) -> cache.SplitViews | None:
     """The training images that the students see, or None where each epoch draws new ones.
 
     The views are drawn by the seed of the split, and not by that of a training: they are the same
@@ -90,7 +96,7 @@ def place(config: CacheConfig) -> cache.Cache:
     return cache.Cache(config.cache_dir, storage=config.cache_storage, limit=limit)
 
 
-def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> TeacherSource:
+def source_of(teacher: Any, taps: Sequence[str], config: CacheConfig, task: Task) -> TeacherSource:
     """A teacher as a source, in the precision that the config asks for.
 
     With `auto` it is bfloat16 where the pass over the training images would take more than 30
@@ -111,7 +117,7 @@ def source_of(teacher: Any, taps: Sequence[str], config: Any, task: Task) -> Tea
     return LiveTeacher(teacher, taps, chosen)
 
 
-def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
+def plan(source: TeacherSource, config: CacheConfig, task: Task) -> Request | None:
     """What is going to be asked of a teacher, or None where that is nothing, or it runs live.
 
     Raises:
@@ -129,7 +135,7 @@ def plan(source: TeacherSource, config: Any, task: Task) -> Request | None:
     return request
 
 
-def stored(source: TeacherSource, config: Any, task: Task) -> cache.Stored | None:
+def stored(source: TeacherSource, config: CacheConfig, task: Task) -> cache.Stored | None:
     """The teacher's answers on the training images, or None where it runs live.
 
     Without a `cache_dir`, answers that `kd-keras cache build` has put in the default directory are

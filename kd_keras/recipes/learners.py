@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kd_keras import cache, models
+from kd_keras.config import CacheConfig, RunConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.evaluation import quality
@@ -43,7 +44,7 @@ class TrainerPool:
 
     _make: Callable[[], Any]
 
-    def __init__(self, config: Any, task: Task):
+    def __init__(self, config: RunConfig, task: Task):
         self._config, self._task = config, task
         self._trainer: Any = None  # a Supervised or a Distiller, from the first training on
         # by phase, around the same student: what is frozen is of a trace
@@ -77,7 +78,8 @@ class TrainerPool:
         """
         if stage.method is None:
             return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
-        self._config = answers.as_seen(self._config, stage.method)
+        config = answers.as_seen(self._config, stage.method)
+        self._config = config
         students = [stage.student, *stage.peers]
         if self._trainer is not None:
             self._trainer.reset(students if stage.peers else stage.student, stage.method)
@@ -85,10 +87,12 @@ class TrainerPool:
             self._begin(functools.partial(self._mutual, students, stage.method))
         else:
             taps = stage.method.teacher_taps
-            source = answers.source_of(stage.teacher, taps, self._config, self._task)
+            if not isinstance(config, CacheConfig):
+                raise TypeError(f"{type(config).__name__} stores no teacher's predictions.")
+            source = answers.source_of(stage.teacher, taps, config, self._task)
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles, before=()))
-            self._stored = answers.stored(source, self._config, self._task)
+            self._stored = answers.stored(source, config, self._task)
         if self._task.train.labelled:
             self._trainer.objective.adapt_labels(self._task.train.labels)
         if self._stored is not None:

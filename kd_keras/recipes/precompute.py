@@ -6,23 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.cache import default_directory
-from kd_keras.config import CacheConfig, DataConfig
+from kd_keras.config import CacheConfig
 from kd_keras.recipes import answers, setup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AnswersConfig(CacheConfig, DataConfig):
-    """Which answers: `distill` with the same settings opens them."""
+class PrecomputeConfig(CacheConfig):
+    """A teacher whose predictions are stored; `distill` with the same settings opens them."""
 
     teacher: str
     """A .keras or whole .h5 file that returns logits."""
     taps: tuple[str, ...] = ("logits",)
     """What to keep of it: names of taps, or paths of layers."""
-    augmentation: str = "none"
-    """As of `distill`: none, shift, mirror, symmetries, mixup; several joined by a plus sign."""
 
 
-def run(config: AnswersConfig) -> dict[str, Any]:
+def run(config: PrecomputeConfig) -> dict[str, Any]:
     """Compute a teacher's answers on the training images onto disk; what is there is kept.
 
     Rows, bytes and place are logged before the first is computed.

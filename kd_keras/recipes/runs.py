@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kd_keras.config import as_dict
+from kd_keras.config import RunConfig, as_dict
 from kd_keras.runtime import machine
 from kd_keras.utils import files, records
 
@@ -155,7 +155,7 @@ class RunFolder(Journal):
 
     def __init__(
         self,
-        config: Any,
+        config: RunConfig,
         digests: dict[str, str] | None = None,
         extends: Extends = lambda before, now: False,
     ):
@@ -268,7 +268,7 @@ class RunFolder(Journal):
         self._lock.release()
 
 
-def joined(config: Any, digests: dict[str, str]) -> Journal:
+def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
     """The folder of a run that another process has under way; its lock stays with that process.
 
     Args:
@@ -293,7 +293,7 @@ def joined(config: Any, digests: dict[str, str]) -> Journal:
     return Journal(path, path / "work")
 
 
-def _settings(config: Any, digests: dict[str, str]) -> dict[str, Any]:
+def _settings(config: RunConfig, digests: dict[str, str]) -> dict[str, Any]:
     """What makes a run, as JSON keeps it."""
     named = {f"digest of {name}": digest for name, digest in digests.items()}
     return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))

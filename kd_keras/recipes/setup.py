@@ -31,11 +31,13 @@ from kd_keras.utils.checks import lookup, unknown
 log = logging.getLogger(__name__)
 
 
+Training = configs.TrainConfig | configs.TeachingConfig
+
 OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # of tasks, with fields
 ALL = "all"
 
 
-def check(config: Any) -> None:
+def check(config: Training) -> None:
     """Raise `ValueError` for names and options that do not exist, and files that are not there."""
     if isinstance(config, configs.TrainConfig):
         check_data(config)
@@ -48,7 +50,7 @@ def check(config: Any) -> None:
         check_model(spec.name, spec.knobs)
 
 
-def check_data(config: Any, *learning: methods.Method) -> None:
+def check_data(config: configs.DataConfig, *learning: methods.Method) -> None:
     """Raise `ValueError` for words about data, or about stored answers, that do not exist.
 
     Args:
@@ -76,7 +78,7 @@ def check_teacher(config: configs.TeacherConfig) -> None:
             )
 
 
-def untrained_teacher(config: Any, task: Task) -> keras.Model:
+def untrained_teacher(config: configs.TeachingConfig, task: Task) -> keras.Model:
     """The teacher before it has learned, or from its file; several as the one that they make."""
     found = []
     for spec in grid.teachers(config):
@@ -108,7 +110,7 @@ def check_model(name: str, knobs: tuple[str, ...]) -> None:
             raise ValueError(unknown(f"knob of model {name!r}:", knob, known))
 
 
-def check_models(config: Any, task: Task) -> None:
+def check_models(config: Training, task: Task) -> None:
     """Build or load every model and method once, and drop it: a fault shows now, and not between
     trainings.
 
@@ -130,22 +132,26 @@ def check_models(config: Any, task: Task) -> None:
     check_stages(plans, teacher, config, task)
 
 
-def taught(config: Any) -> list[tuple[Spec, methods.Plan, Any]]:
+def taught(config: configs.TeachingConfig) -> list[tuple[Spec, methods.Plan, Any]]:
     """Every student that is going to be taught, by which plan, and alpha."""
-    if isinstance(config, configs.StudentConfig) and not isinstance(config, configs.SweepConfig):
+    if isinstance(config, configs.SettingConfig):
         return [(grid.student(config), plan(config, epochs=1), alpha(config, epochs=1))]
+    if not isinstance(config, grid.Sweep):
+        raise TypeError(f"{type(config).__name__} names no students.")
     learning = [(row, grid.plan_of(row)) for row in grid.settings(config)]
     return [(row.student, own, grid.alpha_of(row, own)) for row, own in learning]
 
 
-def _check_built(config, task: Task, spec: Spec, logits: int | None = None) -> keras.Model:
+def _check_built(
+    config: configs.RunConfig, task: Task, spec: Spec, logits: int | None = None
+) -> keras.Model:
     model = build_model(spec.name, spec.knobs, spec.weights, task, seed=0, logits=logits)
     if config.head_epochs:
         freezing.unfreeze(model, config.unfreeze_blocks)
     return model
 
 
-def load_task(config: Any, *, whole: bool = False) -> Task:
+def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
     """The task of a config, its pixels in memory where they fit.
 
     Args:
@@ -166,7 +172,7 @@ def _each_split(task: Task, change: Callable[[Split], Split]) -> Task:
     return dataclasses.replace(task, train=train, validation=validation, test=test)
 
 
-def open_task(config: Any) -> Task:
+def open_task(config: Training) -> Task:
     """The task of a config, after all that can be wrong with its words, data and models.
 
     Raises:
@@ -179,7 +185,7 @@ def open_task(config: Any) -> Task:
     return task
 
 
-def digests(config: Any, task: Task) -> dict[str, str]:
+def digests(config: configs.RunConfig, task: Task) -> dict[str, str]:
     """What the data and the named files hold, so that no run goes on with others under its name."""
     found = {"data": task.fingerprint, **transfer.digests(config, task)}
     named = ("teacher", "weights", "teacher_weights", "student_weights")
@@ -222,7 +228,9 @@ def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
     )
 
 
-def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Task) -> methods.Roles:
+def roles(
+    config: configs.TeachingConfig, spec: Spec, student: keras.Model, teacher: Any, task: Task
+) -> methods.Roles:
     """The models of a run, for a plan, which may ask for more of them.
 
     Args:
@@ -251,10 +259,10 @@ def roles(config: Any, spec: Spec, student: keras.Model, teacher: Any, task: Tas
     )
 
 
-def plan(config: Any, *, epochs: int) -> methods.Plan:
+def plan(config: configs.SettingConfig, *, epochs: int) -> methods.Plan:
     """The plan of a new method with the config's knobs."""
     knobs = configs.parse_knobs("method_knobs", config.method_knobs)
-    last = getattr(config, "temperature_end", None)  # not every run has schedules
+    last = config.temperature_end if isinstance(config, configs.DistillConfig) else None
     if config.temperature is not None or last is not None:
         first = config.temperature
         if first is None:
@@ -263,9 +271,10 @@ def plan(config: Any, *, epochs: int) -> methods.Plan:
     return methods.as_plan(methods.get(config.method, **knobs))
 
 
-def alpha(config: Any, *, epochs: int) -> Any:
+def alpha(config: configs.SettingConfig, *, epochs: int) -> Any:
     """The labels' weight, or its schedule; the method's own where the config gives none."""
-    first, last = config.alpha, getattr(config, "alpha_end", None)
+    last = config.alpha_end if isinstance(config, configs.DistillConfig) else None
+    first: Any = config.alpha
     if first is None:
         first = plan(config, epochs=epochs).default_alpha
         first = first if last is None else schedules.value_at(first, 0)
@@ -276,7 +285,7 @@ def _scheduled(first: Any, last: float | None, epochs: int):
     return first if last is None else schedules.Linear(first, last, epochs)
 
 
-def open_sweep(config: Any) -> tuple[Any, Task]:
+def open_sweep(config: grid.Sweep) -> tuple[grid.Sweep, Task]:
     """A sweep's config, `all` replaced by the methods it stands for, and its task.
 
     Those that do not fit are said, and why. A method of several names counts once.
@@ -314,7 +323,10 @@ def _fits(name: str, config: CompareConfig, task: Task) -> bool:
 
 
 def check_stages(
-    plans: Iterable[tuple[str, Sequence[Stage]]], teacher: keras.Model, config: Any, task: Task
+    plans: Iterable[tuple[str, Sequence[Stage]]],
+    teacher: keras.Model,
+    config: configs.TeachingConfig,
+    task: Task,
 ) -> None:
     """Build the methods of all stages, for their students and teachers.
 
@@ -347,7 +359,7 @@ def _asks(stage: Stage) -> bool:
     return stage.method is not None and bool(stage.method.teacher_taps) and not stage.peers
 
 
-def _check_alone(stage: Stage, config: Any) -> None:
+def _check_alone(stage: Stage, config: configs.TeachingConfig) -> None:
     """What learns from no teacher: from its peers, from itself, or from labels alone."""
     if stage.peers:
         if config.head_epochs:
@@ -358,7 +370,9 @@ def _check_alone(stage: Stage, config: Any) -> None:
         _build(stage.student, stage.method, as_source(None, ()))
 
 
-def _check_taught(teacher: Any, stages: list[Stage], config: Any, task: Task) -> None:
+def _check_taught(
+    teacher: Any, stages: list[Stage], config: configs.TeachingConfig, task: Task
+) -> None:
     """Those who learn from one teacher; what all of them ask of it fits the limit."""
     methods = [(stage.student, stage.method) for stage in stages if stage.method is not None]
     wanted = dict.fromkeys(tap for _, method in methods for tap in method.teacher_taps)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kd_keras.config import RunConfig, TransferConfig
 from kd_keras.data import folder, images
 from kd_keras.data.munge import munge
 from kd_keras.data.task import Task, unlabelled
@@ -32,7 +33,7 @@ MADE = "munge.npy"
 DIGEST = {"digest of the file": str}  # lies beside it
 
 
-def task_of_students(config: Any, task: Task, work: Path) -> Task:
+def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
     """The task as the distilled students learn it: its training split is the transfer set.
 
     Args:
@@ -43,11 +44,13 @@ def task_of_students(config: Any, task: Task, work: Path) -> Task:
     Raises:
         ValueError, FileNotFoundError: as `check` and `data.folder.unlabelled`.
     """
-    if getattr(config, "transfer_dir", None) is not None:
+    if not isinstance(config, TransferConfig):
+        return task
+    if config.transfer_dir is not None:
         split, content = folder.unlabelled(config.transfer_dir, task.image_shape)
         split = images.in_memory(split.limited(config.limit))
-    elif getattr(config, "munge", None) is not None:
-        made = _made(config, task, work / MADE)
+    elif config.munge is not None:
+        made = _made(config, config.munge, config.split_seed, task, work / MADE)
         split, content = unlabelled(task.image_shape, images=made), fingerprint(made)
     else:
         return task
@@ -56,16 +59,16 @@ def task_of_students(config: Any, task: Task, work: Path) -> Task:
     )
 
 
-def digests(config: Any, task: Task) -> dict[str, str]:
+def digests(config: RunConfig, task: Task) -> dict[str, str]:
     """What a folder of unlabelled images holds, so that a run does not go on with others."""
-    if getattr(config, "transfer_dir", None) is None:
+    if not isinstance(config, TransferConfig) or config.transfer_dir is None:
         return {}
     return {"transfer set": folder.unlabelled(config.transfer_dir, task.image_shape)[1]}
 
 
-def check(config: Any, task: Task) -> None:
+def check(config: RunConfig, task: Task) -> None:
     """Raise `ValueError` where made-up images are asked for that memory does not hold."""
-    if getattr(config, "munge", None) is None:
+    if not isinstance(config, TransferConfig) or config.munge is None:
         return
     if task.train.images is None or len(task.train) < 2:
         raise ValueError(
@@ -80,9 +83,12 @@ def check(config: Any, task: Task) -> None:
         )
 
 
-def check_unlabelled(config: Any, plan: Sequence[Stage], alpha: Any) -> None:
+def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> None:
     """Raise `ValueError` for stages that ask for labels, where the transfer set has none."""
-    if getattr(config, "transfer_dir", None) is None and getattr(config, "munge", None) is None:
+    if not isinstance(config, TransferConfig) or (config.transfer_dir, config.munge) == (
+        None,
+        None,
+    ):
         return
     for stage in plan:
         if stage.method is None:
@@ -96,20 +102,20 @@ def check_unlabelled(config: Any, plan: Sequence[Stage], alpha: Any) -> None:
             raise ValueError(f"The transfer set has no labels. {error}") from error
 
 
-def _made(config: Any, task: Task, kept: Path) -> np.ndarray:
+def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path) -> np.ndarray:
     """Made-up images, shape `(munge * n, height, width, channels)`; those of before a kill."""
     if kept.exists():  # of this run: others have another folder, or are refused in it
         try:
             return _kept(kept)
         except DamagedFile as error:
             set_aside(kept, error, "The images are made anew.")
-    log.info("Making %d images for each of %d (MUNGE).", config.munge, len(task.train))
+    log.info("Making %d images for each of %d (MUNGE).", copies, len(task.train))
     made = munge(
         np.asarray(task.train.images),
-        copies=config.munge,
+        copies=copies,
         swap=config.munge_swap,
         sharpness=config.munge_sharpness,
-        seed=config.split_seed,
+        seed=seed,
     )
     with whole_file(kept) as temporary:
         np.save(temporary, made)

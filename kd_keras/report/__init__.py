@@ -1,6 +1,6 @@
-"""A report from run folders alone: one HTML page, and its plots as PNG files beside it.
+"""A report made from run folders alone: one HTML page, with its plots as PNG files beside it.
 
-Text tables come from `kd_keras.report.tables`, which loads neither matplotlib nor TensorFlow.
+Text tables come from `kd_keras.report.tables`, which imports neither matplotlib nor TensorFlow.
 """
 
 from typing import Any

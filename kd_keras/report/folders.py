@@ -1,4 +1,4 @@
-"""Reading run folders for a report."""
+"""Read run folders for a report."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,11 @@ History = list[dict[str, Any]]
 
 
 def load(folder: Path) -> Run:
-    """A run: `name`, `results`, `config`, `environment` and `history`, its epochs.
+    """Read a run: `name`, `results`, `config`, `environment`, and `history` with its epochs.
 
     Raises:
-        FileNotFoundError: no `results.json`.
-        DamagedFile: a file that is not JSON, or not of the shape that runs write.
+        FileNotFoundError: there is no `results.json`.
+        DamagedFile: a file is not JSON, or does not have the shape that runs write.
     """
     if not (folder / "results.json").is_file():
         raise FileNotFoundError(f"{folder} is no finished run: it has no results.json.")
@@ -31,7 +31,7 @@ def load(folder: Path) -> Run:
 
 
 def _searched(folder: Path, results: dict[str, Any], history: History) -> History:
-    """Of a search, the epochs that were judged on validation; the best trial's are the tuned."""
+    """Return a search's epochs with validation scores; the best trial's are named `tuned`."""
     trial = folder / "search" / f"trial_{results['search']['best']}" / "metrics.jsonl"
     tuned = [
         {**line, "model": "tuned"}

@@ -1,4 +1,4 @@
-"""The HTML of a report: one page that needs nothing else, light or dark, on screen or paper."""
+"""The HTML of a report: one self-contained page, light or dark, for screen or paper."""
 
 import base64
 import json
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-MADE_BY = '<meta name="generator" content="kd_keras">'  # by which a report is known for one
+MADE_BY = '<meta name="generator" content="kd_keras">'  # identifies a report
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2329; --soft: #5b6670; --paper: #fbfbf9;
@@ -49,7 +49,7 @@ pre { margin: 0; padding: .2rem .9rem .9rem; overflow-x: auto; font-size: .84rem
 
 
 def document(title: str, sections: Iterable[str]) -> str:
-    """The whole page. `sections` are HTML already; `title` is escaped here, as all text below."""
+    """Return the whole page. `sections` are HTML; `title` is plain text, as all text below."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -69,7 +69,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def table(lines: list[list[str]]) -> str:
-    """A table whose first line is the heading and whose first column names the lines."""
+    """Return a table; the first line is the heading, and the first column names the lines."""
     head, *body = lines
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     rows = "\n".join(
@@ -85,7 +85,7 @@ def table(lines: list[list[str]]) -> str:
 
 
 def image(path: Path, caption: str) -> str:
-    """The PNG at `path`, inside the page."""
+    """Embed the PNG at `path` in the page."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
@@ -94,7 +94,7 @@ def image(path: Path, caption: str) -> str:
 
 
 def folded(title: str, value: Mapping[str, Any] | None) -> str:
-    """JSON behind a title to click on; nothing where there is no value."""
+    """Return JSON folded behind a title; '' if there is no value."""
     if not value:
         return ""
     text = escape(json.dumps(value, indent=2, ensure_ascii=False))

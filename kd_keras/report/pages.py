@@ -1,4 +1,4 @@
-"""A report from run folders alone: one HTML page, and its plots as PNG files beside it."""
+"""A report made from run folders alone: one HTML page, with its plots as PNG files beside it."""
 
 import os
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
 
     Args:
         runs: run folders, each with a `results.json`; `metrics.jsonl` (learning curves),
-            `config.json` and `environment.json` are shown where they are there.
-        out: the folder to write; an earlier report there is replaced. What else lies in it stays.
+            `config.json` and `environment.json` are shown if present.
+        out: the folder to write; an earlier report there is replaced. Other files in it stay.
 
     Returns:
-        The path of the page, `out/index.html`. The plots lie beside it as PNG files, and are
-        also inside the page, which can be moved or mailed alone.
+        The path of the page, `out/index.html`. The plots are PNG files beside it, and also
+        embedded, so that the page can be moved or mailed alone.
 
     Raises:
-        FileNotFoundError: a run folder without `results.json`.
+        FileNotFoundError: a run folder has no `results.json`.
         FileExistsError: `out` is a file, or a folder that holds something else.
-        ValueError: no run, or a file of a run that is not JSON.
+        ValueError: `runs` is empty, or a file of a run is not JSON.
 
     Example:
         ```python
@@ -67,7 +67,7 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
 
 
 def _is_report(folder: Path) -> bool:
-    """Whether a folder holds nothing that is seen, or a page of ours."""
+    """Return True if a folder holds a report, or no visible files."""
     path = folder / "index.html"
     if path.is_file():
         return html.MADE_BY in path.read_text(encoding="utf-8", errors="replace")
@@ -75,7 +75,7 @@ def _is_report(folder: Path) -> bool:
 
 
 def _section(run: Run, folder: Path, prefix: str) -> list[str]:
-    """One run: verdict, table, plots, settings."""
+    """Return the section of one run: verdict, table, plots, settings."""
     results = run["results"]
     found = results.get("verdict")
     parts = [
@@ -128,7 +128,7 @@ def _tables(results: dict[str, Any]) -> list[str]:
 
 
 def _search_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
-    """Of a search alone, before what it has in common with other runs."""
+    """Return the figures that only a search has, shown before those of all runs."""
     search = results.get("search")
     if search is None:
         return []
@@ -148,7 +148,7 @@ the best is orange. An axis spans the space. Failed trials are not shown."
 
 
 def _sweep_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
-    """Of a sweep alone, before what it has in common with other runs."""
+    """Return the figures that only a sweep has, shown before those of all runs."""
     found = results.get("sweep")
     if found is None:
         return []
@@ -162,12 +162,12 @@ Dashed: the teacher."
 
 
 def _figures(run: Run) -> list[tuple[str, str, str, Figure]]:
-    """File name, heading, caption and figure of each plot that the run has numbers for."""
+    """Return file name, heading, caption and figure of each plot that the run has data for."""
     results, history = run["results"], _history(run)
     models = {k: m for k, m in results["models"].items() if any(s.get("test") for s in m["seeds"])}
     figures = [*_search_figures(results), *_sweep_figures(results)]
     many = _is_comparison(results)
-    if many:  # of so many models the plots below would be a thicket
+    if many:  # the plots below are unreadable with so many models
         models, history = {}, []
     if history:
         caption = "Bold: mean over the seeds, as long as all of them train; thin: each seed. \
@@ -194,7 +194,7 @@ one image, on the machine of the run."
 
 
 def _history(run: Run) -> History:
-    """The epochs of the models in the results: of a study's settings, the chosen one."""
+    """Return the epochs of the models in the results; of a study's settings, only the chosen one's."""
     found = run["results"].get("sweep")
     if found is None or found["command"] != "study":
         return run["history"]
@@ -225,8 +225,10 @@ def _title(run: Run) -> str:
 
 
 def _repeats(results: dict[str, Any]) -> list[str]:
-    """Sentences on pictures that are there twice, from the task of the results."""
-    found = (results.get("task") or {}).get("repeats", [])  # older runs did not look for them
+    """Return the results' sentences on duplicate images."""
+    found = (results.get("task") or {}).get(
+        "repeats", []
+    )  # older runs did not check for duplicates
     return [repeat["sentence"] for repeat in found]
 
 

@@ -12,17 +12,17 @@ from kd_keras.evaluation import metrics
 from kd_keras.report.folders import History
 from kd_keras.report.tables import count
 
-# colours that the colour-blind can tell apart (Okabe and Ito), and shades of grey too
+# a colour-blind safe palette (Okabe and Ito), which also works in shades of grey
 COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "model": "#0072b2"}
-COLOURS |= {"default": "#009e73", "tuned": COLOURS["distilled"]}  # in a search
+COLOURS |= {"default": "#009e73", "tuned": COLOURS["distilled"]}  # of a search
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")
-MOST_CLASSES = 12  # of a confusion matrix whose cells hold numbers
+MOST_CLASSES = 12  # of a confusion matrix with numbers in its cells
 
 
 def new_figure(
     columns: int, *, width: float = 4.6, height: float = 3.5
 ) -> tuple[Figure, list[Axes]]:
-    """Axes side by side, in the style of the report."""
+    """Return a figure with axes side by side, in the style of the report."""
     figure = Figure(figsize=(width * columns, height), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for ax in axes:
@@ -33,12 +33,12 @@ def new_figure(
 
 
 def colour_of(model: str) -> str:
-    """That of a model, by its key in the results."""
+    """Return the colour of a model, by its key in the results."""
     return COLOURS.get(model) or OTHERS[sum(model.encode()) % len(OTHERS)]
 
 
 def curves(history: History, metric: str) -> Figure:
-    """The task's metric on the validation split, and the training loss, by epoch."""
+    """Plot the task's metric on the validation split, and the training loss, by epoch."""
     figure, (left, right) = new_figure(2)
     for model in dict.fromkeys(line["model"] for line in history):
         own = [line for line in history if line["model"] == model]
@@ -55,7 +55,7 @@ def curves(history: History, metric: str) -> Figure:
 
 
 def _curve(ax: Axes, model: str, history: History, value: Any) -> None:
-    """Thin lines of the seeds, and their mean over the epochs that all of them reached."""
+    """Draw the seeds as thin lines, and their mean over the epochs that all of them reached."""
     seeds = [
         {line["epoch"]: value(line) for line in history if line.get("seed") == seed}
         for seed in dict.fromkeys(line.get("seed") for line in history)
@@ -76,7 +76,7 @@ def _tests(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
-    """A matrix a model, all seeds together."""
+    """Plot one confusion matrix per model, all seeds together."""
     figure, axes = new_figure(len(models), width=3.4, height=3.9)
     for ax, (key, model) in zip(axes, models.items(), strict=True):
         counts = np.sum([test["confusion"] for test in _tests(model)], axis=0)
@@ -88,7 +88,7 @@ def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
         if len(counts) > MOST_CLASSES:
             continue
         ticks = range(len(counts))
-        labels = [str(name).replace("$", r"\$") for name in names or ticks]  # no formula
+        labels = [str(name).replace("$", r"\$") for name in names or ticks]  # not a formula
         long = max(map(len, labels)) > 3
         ax.set_xticks(ticks, labels, rotation=45 if long else 0, ha="right" if long else "center")
         ax.set_yticks(ticks, labels if ax is axes[0] else [""] * len(labels))
@@ -102,7 +102,7 @@ def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
 
 
 def reliability(models: dict[str, Any]) -> Figure:
-    """Accuracy by confidence, all seeds together."""
+    """Plot accuracy by confidence, all seeds together."""
     figure, (ax,) = new_figure(1, width=4.8, height=3.8)
     ax.plot([0, 1], [0, 1], color="#9aa5af", lw=1, ls="--")
     for key, model in models.items():
@@ -124,7 +124,7 @@ def reliability(models: dict[str, Any]) -> Figure:
 
 
 def cost(points: list[dict[str, Any]], metric: str) -> Figure:
-    """The metric against parameters and against latency, both on a logarithmic axis."""
+    """Plot the metric against parameters and against latency, both on a logarithmic axis."""
     axes_of = {"parameters": "parameters", "latency_median_ms": "latency of one image (ms)"}
     known = {k: label for k, label in axes_of.items() if all(p[k] for p in points)}
     figure, axes = new_figure(len(known))
@@ -143,6 +143,6 @@ def cost(points: list[dict[str, Any]], metric: str) -> Figure:
         ax.set_xlabel(label)
     axes[0].set_ylabel(metrics.title(metric))
     handles, labels = axes[0].get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))  # several students may be alone, or distilled
+    once = dict(zip(labels, handles, strict=True))  # several students may share a label
     axes[0].legend(once.values(), once.keys(), frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The plots of a search: the trials by temperature and alpha, by all that varied, and in order."""
+"""The plots of a search: trials by temperature and alpha, by all hyper-parameters, in order."""
 
 import dataclasses
 import math
@@ -20,8 +20,8 @@ from kd_keras.report.trial_tables import completed
 Search = dict[str, Any]
 
 SHADES, BEST = "viridis", "#d55e00"
-NOT_USED = -0.12  # where a line passes an axis that its trial does not have
-AXES = 6  # of hyper-parameters beside each other, beside that of the metric
+NOT_USED = -0.12  # height of a line at an axis that its trial does not use
+AXES = 6  # most hyper-parameters per row, besides the metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,9 @@ class Axis:
     """A hyper-parameter, or the metric, as an axis from 0 to 1.
 
     Attributes:
-        name: of the hyper-parameter.
-        low, high: of a number, its ends in the space; by their logarithm where `log`.
+        name: the name of the hyper-parameter.
+        low, high: the ends of a number in the space.
+        log: True for a logarithmic axis.
         levels: the values of a choice, in the order of the space; None for a number.
     """
 
@@ -41,7 +42,7 @@ class Axis:
     levels: tuple[Any, ...] | None = None
 
     def at(self, value: Any) -> float:
-        """Where a value lies; a number beyond an end at that end, and NaN for none."""
+        """Return the position of a value, clipped to the axis; NaN for None."""
         if value is None:
             return math.nan
         if self.levels is not None:
@@ -50,7 +51,7 @@ class Axis:
         return 0.5 if low == high else min(max((here - low) / (high - low), 0.0), 1.0)
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Places and labels."""
+        """Return the positions and labels of the ticks."""
         if self.levels is not None:
             return [self.at(level) for level in self.levels], [_text(x) for x in self.levels]
         wide = self.log and self.high / self.low > 200
@@ -61,7 +62,7 @@ class Axis:
 
 
 def axis_of(varied: dict[str, Any]) -> Axis:
-    """The axis of a hyper-parameter, as KerasTuner writes it: `class_name` and `config`.
+    """Return the axis of a hyper-parameter in KerasTuner's form, `class_name` and `config`.
 
     Example:
         >>> alpha = {"name": "alpha", "min_value": 0.0, "max_value": 1.0, "sampling": "linear"}
@@ -78,7 +79,7 @@ def axis_of(varied: dict[str, Any]) -> Axis:
 
 
 def axes_of(search: Search) -> list[Axis]:
-    """Those of all that some trial varied; what stands under a condition comes last."""
+    """Return the axes of all hyper-parameters that some trial varied, conditional ones last."""
     free = [x for x in search["varied"] if x["class_name"] != "Fixed"]
     names = {name for row in search["trials"] for name in row["values"]}
     ordered = sorted(free, key=lambda x: bool(x["config"]["conditions"]))
@@ -94,8 +95,11 @@ def _metric(search: Search) -> str:
 
 
 def _scores(search: Search) -> Axis:
-    """The metric's axis. A trial that went wrong would leave no room to tell the others apart: far
-    below the middle half, the axis ends."""
+    """Return the metric's axis.
+
+    It ends far below the middle half of the scores: one failed training would otherwise leave no
+    room to tell the others apart.
+    """
     scores = [row["score"]["mean"] for row in completed(search)]
     lower, upper = np.quantile(scores, [0.25, 0.75])
     low = max(min(scores), lower - 3.0 * (upper - lower))
@@ -106,9 +110,10 @@ def _scores(search: Search) -> Axis:
 
 
 def surface(search: Search) -> Figure | None:
-    """The metric over temperature and alpha, linear between the trials; None where not both varied.
+    """Plot the metric over temperature and alpha; return None if they did not both vary.
 
-    Of trials at one place, which differ in what else varied, the best is shown.
+    It is linear between the trials. Of trials at one point, which differ in other
+    hyper-parameters, the best is shown.
     """
     axes = {axis.name: axis for axis in axes_of(search)}
     if not {"temperature", "alpha"} <= set(axes):
@@ -141,7 +146,7 @@ def surface(search: Search) -> Figure | None:
 
 
 def _places(search: Search, x_axis: Axis, y_axis: Axis) -> dict[tuple[float, float], float]:
-    """The best score of the trials at each place; NaN where all of them failed."""
+    """Return the best score of the trials at each point; NaN if all of them failed."""
     found: dict[tuple[float, float], float] = {}
     for row in search["trials"]:
         place = x_axis.at(row["values"].get("temperature")), y_axis.at(row["values"].get("alpha"))
@@ -152,7 +157,7 @@ def _places(search: Search, x_axis: Axis, y_axis: Axis) -> dict[tuple[float, flo
 
 
 def _numeric(axis: Axis) -> Axis:
-    """A choice among numbers as the range they span: by their logarithm if it is more even."""
+    """Return a choice among numbers as their range, on a log scale if that spaces them more evenly."""
     if axis.levels is None:
         return axis
     values = sorted(map(float, axis.levels))
@@ -166,14 +171,14 @@ def _uneven(values: ArrayLike) -> float:
 
 
 def _ticks(axis: Axis, given: Axis) -> tuple[list[float], list[str]]:
-    """Those of the axis; of a choice among numbers, the numbers."""
+    """Return the ticks of an axis; for a choice among numbers, at the numbers."""
     if given.levels is None:
         return axis.ticks()
     return [axis.at(float(x)) for x in given.levels], [_text(x) for x in given.levels]
 
 
 def _spans(x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether places lie on no one line, so that there is something between them."""
+    """Return True if the points do not all lie on one line."""
     around = np.stack([x - x.mean(), y - y.mean()])
     return len(x) > 2 and np.linalg.matrix_rank(around, tol=1e-3) == 2
 
@@ -191,7 +196,7 @@ def _colours(figure: Figure, axes: list[Axes], search: Search, scale: Axis) -> N
 
 
 def parallel(search: Search) -> Figure:
-    """A line per trial through its hyper-parameters to its score; in rows where there are many."""
+    """Plot a line per trial through its hyper-parameters to its score, in rows if there are many."""
     axes, scale = axes_of(search), _scores(search)
     count = math.ceil(len(axes) / AXES)
     each = math.ceil(len(axes) / count)
@@ -206,7 +211,7 @@ def parallel(search: Search) -> Figure:
 
 
 def _strip(ax: Axes, axes: list[Axis], search: Search, scale: Axis) -> None:
-    """Axes beside each other, the last of them the metric's."""
+    """Draw axes side by side, the metric's last."""
     ax.set_axis_off()
     shades = ScalarMappable(Normalize(scale.low, scale.high), SHADES)
     places = {
@@ -245,7 +250,7 @@ def _upright(ax: Axes, place: int, axis: Axis, *, bottom: float) -> None:
 
 
 def progress(search: Search) -> Figure:
-    """Every trial's score and the best so far, by trials and by the time that training took."""
+    """Plot each trial's score and the best so far, by number of trials and by training time."""
     figure, (left, right) = new_figure(2, width=5.0, height=3.8)
     seconds = np.cumsum(_own_seconds(search))
     size, unit = next(
@@ -264,7 +269,7 @@ def progress(search: Search) -> Figure:
 
 
 def _own_seconds(search: Search) -> list[float]:
-    """How long each trial trained; of a promoted one, beyond the trial it goes on from."""
+    """Return each trial's training time; for a promoted trial, without that of its predecessor."""
     known = {row["trial"]: row.get("seconds") or 0.0 for row in search["trials"]}
     return [
         max(0.0, known[row["trial"]] - known.get(row.get("goes_on_from"), 0.0))

@@ -1,4 +1,4 @@
-"""The plots of a sweep: the metric by temperature and alpha, and methods and students in a row."""
+"""The plots of a sweep: the metric by temperature and alpha, or by method and student."""
 
 from typing import Any
 
@@ -10,15 +10,17 @@ from kd_keras.evaluation import metrics
 from kd_keras.report.plots import COLOURS, new_figure
 from kd_keras.report.tables import rows
 
-# one a line, dark to light, with a mark of its own: alphas have an order
+# one colour and one marker per line, dark to light, as alphas have an order
 LINES = ("#08306b", "#2171b5", "#6baed6", "#41ab5d", "#a1d99b", "#cc79a7")
 MARKS = "osD^vP"
 
 
 def study(found: dict[str, Any]) -> Figure:
-    """The metric on validation over the temperature, a line an alpha; over alpha where one is all.
+    """Plot the validation metric over temperature, one line per alpha.
 
-    The student alone and the teacher are horizontal lines; bands and bars are one standard
+    With a single temperature, the metric is plotted over alpha.
+
+    The student alone and the teacher are horizontal lines; bands and bars show one standard
     deviation over the seeds.
     """
     rows = found["settings"]
@@ -28,7 +30,7 @@ def study(found: dict[str, Any]) -> Figure:
     lines = list(dict.fromkeys(row[by] for row in rows))
     for place, value in enumerate(lines):
         line = sorted((row for row in rows if row[by] == value), key=lambda row: row[over])
-        # bars of lines beside each other would hide each other: each a little aside
+        # shift the lines a little, so that their error bars do not hide each other
         aside = 1.025 ** (place - (len(lines) - 1) / 2) if over == "temperature" else 1.0
         _line(ax, line, over, place, aside, "distilled" if value is None else f"{by} {value:g}")
     for key, label, scores in (
@@ -44,7 +46,7 @@ def study(found: dict[str, Any]) -> Figure:
     ax.set_xlabel(over)
     ax.set_ylabel(f"validation {metrics.title(found['metric'])}")
     handles, labels = ax.get_legend_handles_labels()
-    order = [*range(2, len(labels)), 0, 1]  # matplotlib puts bars behind lines
+    order = [*range(2, len(labels)), 0, 1]  # matplotlib lists error bars after lines
     ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9,
               loc="center left", bbox_to_anchor=(1.0, 0.5))  # fmt: skip
     return figure
@@ -68,9 +70,9 @@ def _level(ax: Axes, scores: dict[str, Any], colour: str, label: str) -> None:
 
 
 def comparison(results: dict[str, Any]) -> Figure:
-    """The metric on test, a row per student and method, each student alone above its methods.
+    """Plot the test metric, one row per student and method, each student alone above its methods.
 
-    Small dots are the seeds, large ones their mean, bars one standard deviation; the vertical
+    Small dots are the seeds, large dots their mean, bars one standard deviation; the vertical
     line is the teacher.
     """
     found, metric = results["sweep"], results["sweep"]["metric"]
@@ -100,9 +102,9 @@ def comparison(results: dict[str, Any]) -> Figure:
 
 
 def points(results: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a comparison shows against cost: the teacher, each student alone and by its best method.
+    """Return a comparison's points against cost: teacher, and each student alone and distilled.
 
-    Best on validation: all methods of a student cost the same.
+    A student is shown with its best method on validation, since all its methods cost the same.
     """
     found, columns = results["sweep"], {row["model"]: row for row in rows(results)}
     shown = [{**columns["teacher"], "text": ""}]

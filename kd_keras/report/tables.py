@@ -26,13 +26,13 @@ NOT_KNOWN = (
 
 
 def rows(results: Results) -> list[Row]:
-    """One plain row per model, in the order of `results["models"]`.
+    """Return one row per model, in the order of `results["models"]`.
 
     Returns:
-        Rows of `model` (its key), `name`, every metric of `METRICS` as `{"mean", "std", "n"}` over
+        Rows of `model` (its key), `name`, each metric of `METRICS` as `{"mean", "std", "n"}` over
         the seeds on the test split, or None; `parameters`, `flops` (of one image),
-        `latency_median_ms` and `latency_p95_ms` of a batch of 1, the same with `_32` of 32;
-        `weight_bytes` and `export_bytes`. What a run did not measure is None.
+        `latency_median_ms` and `latency_p95_ms` for a batch of 1, and with suffix `_32` for 32;
+        `weight_bytes` and `export_bytes`. Values that a run did not measure are None.
 
     Example:
         >>> run = {"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}
@@ -48,9 +48,9 @@ def rows(results: Results) -> list[Row]:
 
 
 def lines(results: Results) -> list[list[str]]:
-    """The table as text, a list of cells per line; the first line is the heading.
+    """Return the table as a list of cells per line; the first line is the heading.
 
-    A model is a column, so that the table stays narrow. A line nobody measured is left out.
+    Each model is a column, so that the table stays narrow. Lines without any value are left out.
     """
     columns = rows(results)
     table = [["", *[row["model"] for row in columns]]]
@@ -62,7 +62,7 @@ def lines(results: Results) -> list[list[str]]:
 
 
 def study_lines(results: Results) -> list[list[str]]:
-    """A study's scores on validation: lines by temperature, columns by alpha; * is the chosen."""
+    """Return a study's validation scores: temperatures by alphas, * marks the chosen setting."""
     found = results["sweep"]
     scores = {}
     for row in found["settings"]:
@@ -77,7 +77,7 @@ def study_lines(results: Results) -> list[list[str]]:
 
 
 def baselines(results: Results) -> str:
-    """The scores on validation that a study's settings are compared with."""
+    """Return the validation scores that a study's settings are compared with."""
     found = results["sweep"]
     metric = metrics.title(found["metric"])
     alone, teacher = (
@@ -87,7 +87,7 @@ def baselines(results: Results) -> str:
 
 
 def comparison_lines(results: Results) -> list[list[str]]:
-    """Methods and students on test: a line for each, every student alone above its methods."""
+    """Return methods and students on test, one per line, each student alone above its methods."""
     found = results["sweep"]
     metric = found["metric"]
     title = metrics.title(metric)
@@ -123,15 +123,15 @@ def comparison_lines(results: Results) -> list[list[str]]:
 
 
 def compared(results: Results) -> str:
-    """What the gains and stars of a comparison mean."""
+    """Return the note that explains the gains and stars of a comparison."""
     judged = [row["verdict"] for row in results["sweep"]["settings"]]
     return COMPARED if all("interval" in one for one in judged) else COMPARED_BY_SPREAD
 
 
 def as_text(results: Results) -> str:
-    """The table, aligned for a terminal, and the verdict as its last line.
+    """Return the table, aligned for a terminal, with the verdict as its last line.
 
-    A study has a table of its settings on validation before it, a comparison one line per method.
+    A study also has a table of its settings on validation, a comparison one line per method.
 
     Example:
         >>> print(as_text({"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}))
@@ -151,7 +151,7 @@ def as_text(results: Results) -> str:
 
 
 def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
-    """Cells in columns under the heading, to the right but for the columns in `left`."""
+    """Align cells in columns under the heading, to the right except for the columns in `left`."""
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
 
     def text(line):
@@ -164,7 +164,7 @@ def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
 
 
 def verdict(results: Results) -> str:
-    """The run's own sentence on whether distillation helped; '' where there was none to judge."""
+    """Return the run's own sentence on whether distillation helped; '' if it has none."""
     found = results.get("verdict")
     if not found:
         return ""
@@ -172,7 +172,7 @@ def verdict(results: Results) -> str:
 
 
 def count(number: float) -> str:
-    """A large number in short.
+    """Return a large number in short form.
 
     Example:
         >>> count(3_538_984), count(950)
@@ -185,7 +185,7 @@ def count(number: float) -> str:
 
 
 def byte_count(number: float) -> str:
-    """Bytes in short; a kB is 1000 bytes.
+    """Return a number of bytes in short form; a kB is 1000 bytes.
 
     Example:
         >>> byte_count(14_155_936)
@@ -196,7 +196,7 @@ def byte_count(number: float) -> str:
 
 
 def spread(value: dict[str, Any] | None) -> str:
-    """Mean and standard deviation over seeds.
+    """Return mean and standard deviation over seeds as text.
 
     Example:
         >>> spread({"mean": 0.9512, "std": 0.0031, "n": 3}), spread(None)
@@ -229,7 +229,7 @@ def _row(key: str, model: dict[str, Any], export: dict[str, Any] | None) -> Row:
 
 
 def _over_seeds(model: dict[str, Any], metric: str) -> dict[str, Any] | None:
-    """The run's own summary, or that of the test results of its seeds; None where undefined."""
+    """Return the run's own summary, or one of its seeds' test results; None if undefined."""
     value = (model.get("summary") or {}).get(metric)
     if value is None:
         numbers = [seed["test"].get(metric) for seed in model["seeds"] if seed.get("test")]
@@ -256,7 +256,7 @@ def _milliseconds(value: float) -> str:
 
 
 def _titled() -> list[tuple[str, Callable[[Row], str]]]:
-    """The lines of the table: a title, and what a row says there."""
+    """Return the lines of the table: a title, and the function from a row to its cell."""
     return [
         ("network", lambda row: "" if row["name"] == row["model"] else row["name"]),
         ("seeds", _optional("seeds", str)),

@@ -1,4 +1,4 @@
-"""A search as a table: its best trials on validation, and what was judged on test."""
+"""A search as tables: its best trials on validation, and the final models on test."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ JUDGED = (
 
 
 def completed(search: dict[str, Any]) -> list[dict[str, Any]]:
-    """The trials that have a score."""
+    """Return the trials that have a score."""
     return [row for row in search["trials"] if "score" in row]
 
 
 def lines(results: Results) -> list[list[str]]:
-    """The best trials, a line each after the heading; * is the chosen."""
+    """Return a heading and the best trials, one per line; * marks the chosen one."""
     search = results["search"]
     names = list(dict.fromkeys(name for row in search["trials"] for name in row["values"]))
     found = [["trial", "score", "epochs", *names]]
@@ -32,7 +32,7 @@ def lines(results: Results) -> list[list[str]]:
 
 
 def baselines(results: Results) -> str:
-    """How many trials there were, and what they stand beside."""
+    """Return the number of trials, and the scores that they are compared with."""
     search = results["search"]
     metric, count = metrics.title(search["metric"]), len(search["trials"])
     shown = f"the best {SHOWN} of {count} trials" if count > SHOWN else f"{count} trials"
@@ -43,7 +43,7 @@ def baselines(results: Results) -> str:
 
 
 def as_text(results: Results) -> str:
-    """What `kd-keras tune` prints: the best trials, test, and what tuning was worth."""
+    """Return the output of `kd-keras tune`: the best trials, test results, and the verdict."""
     parts = [
         tables.aligned(lines(results)),
         baselines(results),
@@ -55,7 +55,7 @@ def as_text(results: Results) -> str:
 
 
 def value(given: Any) -> str:
-    """A hyper-parameter in short.
+    """Return a hyper-parameter's value in short form.
 
     Example:
         >>> value(2.66913), value("kd")

@@ -1,1 +1,1 @@
-"""Running steps on this machine: execution, fused kernels, patching of calls."""
+"""Run steps on this machine: execution, fused kernels, patching of calls."""

@@ -1,9 +1,9 @@
-"""How a training step is run on this machine: chosen from what was measured, and logged.
+"""Choose how a training step is run on this machine, based on measurements.
 
-On a CPU, two things that Keras 3 spells out in elementary operations, each a pass over memory, are
-run by TensorFlow's fused kernels: batch normalisation in training, forward and backward, and
+On a CPU, TensorFlow's fused kernels run two computations that Keras 3 writes as elementary
+operations, each a pass over memory: batch normalisation in training, forward and backward, and
 Adam's update. XLA is not chosen there. For convolutions it is several times slower than oneDNN's
-kernels; for dense layers it gains a few hundredths over the fused update on an idle machine, and
+kernels. For dense layers it gains a few hundredths over the fused update on an idle machine, and
 loses far more than that on a busy one. On a GPU, and with several replicas, the choice is Keras'.
 `kd-keras benchmark --explain` measures the alternatives on the machine at hand.
 """
@@ -27,7 +27,7 @@ from kd_keras.runtime.kernels import (
 )
 from kd_keras.utils.checks import positive_int
 
-LOOP = 16  # steps per call of TensorFlow, where a step is short
+LOOP = 16  # steps per call of TensorFlow, if a step is short
 SMALL_IMAGE = 32 * 32
 # matrix products and element-wise operations: steps are short, and XLA compiles them without loss
 DENSE_LAYERS = (
@@ -45,21 +45,21 @@ DENSE_LAYERS = (
     "Rescaling",
     "Reshape",
 )
-# Keras' own callbacks that lose nothing where several steps are one call
+# Keras' own callbacks that lose nothing if several steps are one call
 COARSE_CALLBACKS = (keras.callbacks.ProgbarLogger, keras.callbacks.TerminateOnNaN)
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a training step is run.
+    """A way to run a training step.
 
     Attributes:
         xla: compile the student's forward and backward pass and the optimizer's update with XLA;
-            the teacher, where it runs at all, stays outside.
-        fused_batch_norm: TensorFlow's kernel for batch normalisation in training.
-        fused_update: TensorFlow's kernel for Adam.
+            the teacher, if it runs at all, stays outside.
+        fused_batch_norm: use TensorFlow's kernel for batch normalisation in training.
+        fused_update: use TensorFlow's kernel for Adam.
         steps_per_execution: training steps per call of TensorFlow.
-        reason: why, in a sentence.
+        reason: the reason for this choice, for the log.
     """
 
     xla: bool = False
@@ -76,12 +76,12 @@ class Execution:
         return f"{self.reason}; {loop} step{'s' if loop > 1 else ''} a call"
 
     def compiled(self, step: Callable) -> Callable:
-        """`step`, as a function that XLA compiles where it is to."""
+        """Return `step`, compiled by XLA if `xla` is set."""
         return tf.function(step, jit_compile=True) if self.xla else step
 
     @contextlib.contextmanager
     def running(self, model: keras.Model, optimizer: Any = None) -> Iterator[None]:
-        """A block in which `model` in training, and the optimizer, run as chosen."""
+        """Run `model` in training, and the optimizer, as chosen while the block runs."""
         layers = fusible(model) if self.fused_batch_norm and not self.xla else []
         with patching.wrapped(layers, fused_batch_norm):
             if self.fused_update and not self.xla and has_fused_update(optimizer):
@@ -102,13 +102,13 @@ def with_words(
     all: Execution | None,
     eager: bool = False,
 ) -> Execution:
-    """What was chosen, but for what the user asked for in `compile`.
+    """Return the choice with the user's settings in `compile` applied.
 
     Args:
-        chosen: by `choose`.
+        chosen: the result of `choose`.
         steps: `steps_per_execution` as given, or None.
-        jit: `jit_compile` as given, or None; then Keras compiles the whole step, or nothing.
-        all: an `Execution`, which is taken as it is, or None.
+        jit: `jit_compile` as given, or None; if given, Keras compiles the whole step, or nothing.
+        all: an `Execution`, which is used unchanged, or None.
         eager: whether steps are run without a graph.
     """
     if all is not None:
@@ -133,16 +133,15 @@ def choose(
     replicas: int = 1,
     one_by_one: bool = False,
 ) -> Execution:
-    """What is fastest for `model` here.
+    """Choose the fastest execution for `model` on this machine.
 
     Args:
         model: the model that is trained.
-        optimizer: what trains it.
-        steps: training steps that are ahead; None where not known.
-        callbacks: those of `fit`; one that acts on single batches is called for each of them.
-        replicas: of the distribution strategy.
-        one_by_one: whether steps are counted by Keras, which does not stop within a call of
-            several.
+        optimizer: its optimizer.
+        steps: training steps to come; None if not known.
+        callbacks: those of `fit`; if one acts on single batches, each step is a call.
+        replicas: the number of replicas of the distribution strategy.
+        one_by_one: whether Keras counts the steps, since it does not stop within a call of several.
 
     Example:
         >>> import kd_keras as kd
@@ -173,9 +172,9 @@ def _sees_small_images(model: keras.Model) -> bool:
 
 
 def is_dense(model: keras.Model) -> bool:
-    """Whether every layer is a matrix product or element-wise, in float32."""
+    """Return whether every layer is a matrix product or element-wise, in float32."""
     if not all(type(x).call.__module__.startswith("keras.") for x in (model, *nested(model))):
-        return False  # code of one's own, which XLA may not know how to compile
+        return False  # the user's own code, which XLA may not know how to compile
     return bool(model.layers) and all(
         type(x).__name__ in DENSE_LAYERS
         and type(x).__module__.startswith("keras.")
@@ -185,7 +184,7 @@ def is_dense(model: keras.Model) -> bool:
 
 
 def _watching(callbacks: Sequence[Any]) -> bool:
-    """Whether a callback acts on single batches."""
+    """Return whether a callback acts on single batches."""
     hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
     return any(
         getattr(callback, hook).__func__ is not getattr(keras.callbacks.Callback, hook)

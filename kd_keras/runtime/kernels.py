@@ -1,7 +1,7 @@
-"""TensorFlow's fused kernels for what Keras 3 spells out in elementary operations.
+"""TensorFlow's fused kernels for computations that Keras 3 writes as elementary operations.
 
-Batch normalisation in training, and Adam's update: the formulas are Keras', each in one pass over
-memory.
+They are batch normalisation in training and Adam's update: the formulas are Keras', each in one
+pass over memory.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 def leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers of a model and of the models nested in it."""
+    """Return the layers of a model and of the models nested in it."""
     found: list[keras.layers.Layer] = []
     for layer in model.layers:
         found.extend(leaves(layer) if isinstance(layer, keras.Model) else [layer])
@@ -21,16 +21,16 @@ def leaves(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def nested(model: keras.Model) -> list[keras.Model]:
-    """The models nested in a model, at any depth."""
+    """Return the models nested in a model, at any depth."""
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
     return [*inner, *(deeper for layer in inner for deeper in nested(layer))]
 
 
 def computes_in_float16(model: keras.Model) -> bool:
-    """Whether a layer below `model`, at any depth, computes in float16.
+    """Return whether a layer below `model`, at any depth, computes in float16.
 
-    The policy of a functional model is none of its layers', and says nothing: it is the one of
-    the day it was made or loaded.
+    The policy of a functional model itself does not count: it is the global one at the time when
+    the model was made or loaded, and not that of its layers.
     """
     return any(
         layer.compute_dtype == "float16"
@@ -41,7 +41,7 @@ def computes_in_float16(model: keras.Model) -> bool:
 
 
 def fusible(model: keras.Model) -> list[keras.layers.Layer]:
-    """The batch normalisations that the fused kernel can compute, nested models included."""
+    """Return the batch normalisations that the fused kernel can compute, also in nested models."""
     return [layer for layer in leaves(model) if _is_fusible(layer)]
 
 
@@ -61,8 +61,8 @@ def _is_fusible(layer: keras.layers.Layer) -> bool:
 
 
 def fused_batch_norm(layer: keras.layers.Layer, call: Callable) -> Callable:
-    """The `call` of a batch normalisation with one kernel; Keras' own where it is frozen, or
-    the kernel does not fit."""
+    """Return the `call` of a batch normalisation with one kernel; if the layer is frozen or the
+    kernel does not fit, it is Keras' own."""
 
     def fused(inputs, training=None, mask=None):
         ours = training and layer.trainable and mask is None and inputs.dtype == tf.float32
@@ -93,7 +93,7 @@ def _move(layer, inputs, mean, variance) -> None:
 
 
 def has_fused_update(optimizer: Any) -> bool:
-    """Whether an optimizer's update is Adam's (AdamW's too), which has a kernel of its own."""
+    """Return whether an optimizer's update is Adam's (or AdamW's), which has a kernel."""
     adam = keras.optimizers.Adam
     return (
         isinstance(optimizer, adam)
@@ -104,7 +104,7 @@ def has_fused_update(optimizer: Any) -> bool:
 
 @contextlib.contextmanager
 def fused_update(optimizer: keras.optimizers.Adam) -> Iterator[None]:
-    """Replace the optimizer's update of one variable; what Keras does around it stays."""
+    """Replace the optimizer's update of one variable; the rest of Keras' step stays."""
     own = optimizer.update_step
 
     def update_step(gradient, variable, learning_rate):
@@ -126,7 +126,7 @@ def fused_update(optimizer: keras.optimizers.Adam) -> Iterator[None]:
             grad=tf.cast(gradient, tf.float32),
         )
 
-    # past Keras' own `__setattr__`, which would track it
+    # bypasses Keras' `__setattr__`, which would track it
     optimizer.__dict__["update_step"] = update_step
     try:
         yield
@@ -135,5 +135,5 @@ def fused_update(optimizer: keras.optimizers.Adam) -> Iterator[None]:
 
 
 def _handle(variable):
-    """Of TensorFlow's variable; Keras' own holds one."""
+    """Return the handle of TensorFlow's variable, which a Keras variable holds."""
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

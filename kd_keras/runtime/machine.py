@@ -1,4 +1,4 @@
-"""What this machine is: free memory, and the description that is kept with every run."""
+"""This machine: its free memory, and the description that is stored with every run."""
 
 import importlib.metadata
 import os
@@ -10,9 +10,9 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "tensorflow-datasets
 
 
 def available_memory(root: str | os.PathLike[str] = "/") -> int:
-    """Bytes of memory that this process can take without swapping.
+    """Return the bytes of memory that this process can take without swapping.
 
-    In a container, not more than its control group has left.
+    In a container, this is at most what its control group has left.
 
     Args:
         root: the folder that holds `proc` and `sys`.
@@ -28,14 +28,14 @@ def available_memory(root: str | os.PathLike[str] = "/") -> int:
     return max(0, min([free, *_left_in_groups(root)]))
 
 
-# The files of a control group that say how much it may take, how much it has taken, and, of that,
-# what names the pages of files in `memory.stat` that the kernel gives back when memory is short.
+# The files of a control group with its limit and its usage, and the entry of `memory.stat` for the
+# part of the usage that the kernel reclaims when memory is short: pages of files.
 _V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("memory.max", "memory.current", "inactive_file")
 
 
 def _left_in_groups(root: Path) -> list[int]:
-    """What is left in the control groups of this process, and in all that these lie in."""
+    """Return the bytes left in each control group of this process and in those above it."""
     groups = root / "proc/self/cgroup"
     if not groups.exists():
         return []
@@ -71,7 +71,7 @@ def _left(folder: Path, limit_name: str, used_name: str, reclaimable: str) -> li
 
 
 def describe() -> dict:
-    """Versions, processor, memory and the git commit, as `environment.json` keeps them."""
+    """Return versions, processor, memory and the git commit, as stored in `environment.json`."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -100,7 +100,7 @@ def _processor() -> str:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout this code runs from; None where it is installed."""
+    """Return the commit of the checkout that this code runs from; None if it is installed."""
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None

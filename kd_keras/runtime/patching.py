@@ -1,8 +1,8 @@
-"""A layer's `call`, replaced on the instance for as long as a forward pass is traced.
+"""Replace a layer's `call` on the instance while a forward pass is traced.
 
 Replicas of a distribution strategy trace the same layers in threads of their own, which may
-overlap, and one reason to replace a call may lie inside another: replacements are counted, and
-each layer's are put one around the other.
+overlap, and replacements may be nested. So replacements are counted, and those of a layer wrap each
+other.
 """
 
 import contextlib
@@ -15,11 +15,11 @@ Wrapper = Callable[[keras.layers.Layer, Callable], Callable]
 
 
 class _Replaced:
-    """What stands in for a layer's `call`: its wrappers, each with how often it was asked for."""
+    """The replacement of a layer's `call`: its wrappers, each with the number of its users."""
 
     def __init__(self, layer: keras.layers.Layer):
         self.call = layer.call
-        self.own = layer.__dict__.get("call")  # somebody else's replacement
+        self.own = layer.__dict__.get("call")  # a replacement by other code
         self.wrappers: dict[Wrapper, int] = {}
 
 
@@ -32,8 +32,8 @@ def wrapped(layers: Iterable[keras.layers.Layer], wrapper: Wrapper) -> Iterator[
     """Replace `layer.call` by `wrapper(layer, layer.call)` while the block runs.
 
     Args:
-        layers: each is wrapped once, also where another thread has wrapped it already.
-        wrapper: the same function gives the same replacement, whoever asks for it.
+        layers: each is wrapped once, even if another thread has wrapped it already.
+        wrapper: the same function gives the same replacement in every thread.
 
     Example:
         >>> import numpy as np
@@ -63,7 +63,7 @@ def _count(layer: keras.layers.Layer, wrapper: Wrapper, more: int) -> None:
     call = state.call
     for wrap in state.wrappers:
         call = wrap(layer, call)
-    # past Keras' own `__setattr__`, which would track it
+    # bypasses Keras' `__setattr__`, which would track it
     if state.wrappers:
         layer.__dict__["call"] = call
         return

@@ -1,4 +1,4 @@
-"""Read a batch and weight its examples; tell its size and labels before the first one."""
+"""Read a batch and weight its examples; find its size and labels before the first batch."""
 
 from collections.abc import Mapping
 
@@ -8,21 +8,21 @@ from keras import ops
 
 from kd_keras.training.checking import is_examples
 
-# of a batch that holds what a frozen part of the student made of the images
+# key in a batch: the features of the images, computed by the student's frozen part
 FEATURES = "frozen_features"
-# of a batch of arrays given to `fit`: the places of its examples, by which stored rows are found
+# key in a batch of arrays given to `fit`: the places of its examples, to look up stored rows
 PLACE = "place_in_fit"
 
 
 def is_batch(x, names=None) -> bool:
-    """Whether `x` is a dict of what is known of a batch, and not the inputs of a model.
+    """Return whether `x` is a dict of all that is known of a batch, not the inputs of a model.
 
-    A key alone says nothing, since a model may have inputs of any name: where it takes several,
-    they stand together under `image`.
+    A key alone decides nothing, since a model may have inputs of any name. If it takes several
+    inputs, a batch holds them together under `image`.
 
     Args:
-        x: what a dataset yielded as the first of its parts.
-        names: of the student's inputs, where it takes several; see `checking.input_names`.
+        x: the first part of a dataset's element.
+        names: of the student's inputs, if it takes several; see `checking.input_names`.
     """
     if not isinstance(x, Mapping):
         return False
@@ -33,7 +33,7 @@ def is_batch(x, names=None) -> bool:
 
 
 def as_batch(data, names=None):
-    """What a dataset yielded, as a dict of what is known of the batch, and its weights.
+    """Return an element of a dataset as a dict of all that is known of the batch, and its weights.
 
     Args:
         data: `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -49,26 +49,26 @@ def as_batch(data, names=None):
 
 
 def _numeric(labels):
-    """Labels that one can calculate with: those that are true or false, as numbers."""
+    """Return labels as numbers: boolean labels are cast."""
     if keras.backend.standardize_dtype(labels.dtype) != "bool":
         return labels
     return ops.cast(labels, "int32" if len(labels.shape) == 1 else keras.backend.floatx())
 
 
 def images_of(inputs, names=None):
-    """The images of a batch that may be a dict; `names` as in `is_batch`."""
+    """Return the images of a batch that may be a dict; `names` as in `is_batch`."""
     return inputs["image"] if is_batch(inputs, names) else inputs
 
 
 def weighted_mean(per_example, weight):
-    """The one place where examples are weighed and reduced; divides by the batch size, as Keras.
+    """Weight the examples and reduce them to a mean; divides by the batch size, as Keras does.
 
     Args:
         per_example: shape `(batch,)`.
         weight: shape `(batch,)` or `(batch, 1)`, or None.
 
     Returns:
-        A scalar. An example of weight zero adds nothing, even where its loss is infinite.
+        A scalar. An example of weight zero adds nothing, even if its loss is infinite.
     """
     if weight is not None:
         weight = ops.reshape(ops.cast(weight, per_example.dtype), (-1,))
@@ -77,7 +77,7 @@ def weighted_mean(per_example, weight):
 
 
 def names_in(x) -> tuple[str, ...]:
-    """What a dataset says of its examples, where it yields dicts."""
+    """Return the keys of a dataset's first part if it is a dict, or an empty tuple."""
     if not isinstance(x, tf.data.Dataset):
         return ()
     spec = x.element_spec
@@ -86,7 +86,7 @@ def names_in(x) -> tuple[str, ...]:
 
 
 def steps_an_epoch(x, batch_size: int, options: dict) -> int | None:
-    """How many steps an epoch of `fit` has, as far as is known before it begins."""
+    """Return the number of steps of an epoch of `fit`; None if not known before it begins."""
     if options.get("steps_per_epoch"):
         return options["steps_per_epoch"]
     if isinstance(x, tf.data.Dataset):
@@ -100,7 +100,7 @@ def steps_an_epoch(x, batch_size: int, options: dict) -> int | None:
 
 
 def batch_of(x, batch_size: int) -> int | None:
-    """How many examples a full batch of `fit` has, as far as is known before it begins."""
+    """Return the size of a full batch of `fit`; None if not known before it begins."""
     if isinstance(x, tf.data.Dataset):
         first = tf.nest.flatten(x.element_spec)[0]
         shape = first.shape if isinstance(first, tf.TensorSpec) else tf.TensorShape(None)
@@ -109,7 +109,7 @@ def batch_of(x, batch_size: int) -> int | None:
 
 
 def first_labels(x, y):
-    """Labels of the shape and type that `fit` will see, for one example; None where not known."""
+    """Return labels of one example, of the shape and type that `fit` will see; None if unknown."""
     if y is not None:
         return y[:1]
     if not isinstance(x, tf.data.Dataset) or not isinstance(x.element_spec, tuple):

@@ -1,7 +1,7 @@
-"""Convert and check the examples given to `fit`, `evaluate` and their like, in one place.
+"""Convert and check the examples given to `fit`, `evaluate` and similar methods, in one place.
 
-After it, examples are numpy arrays, or come batch by batch from a pipeline whose labels are
-checked on the way. Nothing else asks what kind of thing an argument is.
+Afterwards, examples are numpy arrays, or come batch by batch from a pipeline whose labels are
+checked on the way. No other code has to find out the kind of an argument.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ LEAF = (np.ndarray, list, tuple, Mapping)
 
 
 def is_examples(x: Any) -> bool:
-    """Whether `x` holds all its examples at once: an array, or what can be made one.
+    """Return whether `x` holds all its examples at once: an array, or convertible to one.
 
-    All else is a pipeline, which gives batches: a `tf.data.Dataset`, a `PyDataset`, a generator, or
-    what else Keras takes.
+    Anything else is a pipeline, which yields batches: a `tf.data.Dataset`, a `PyDataset`, a
+    generator, or another type that Keras takes.
     """
     return isinstance(x, LEAF) or tf.is_tensor(x) or hasattr(x, "__array__")
 
 
 def input_names(model: keras.Model) -> tuple[str, ...] | None:
-    """The names of the inputs of a model that takes several, or takes them by name; None for one
-    that takes a single tensor, or a list whose entries have no names."""
+    """Return the input names of a model that takes several inputs, or takes them by name; None for
+    one that takes a single tensor, or a list whose entries have no names."""
     if isinstance(model, keras.Sequential):
         return None
     if getattr(model, "inputs", None):
@@ -49,19 +49,21 @@ def input_names(model: keras.Model) -> tuple[str, ...] | None:
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A pipeline of the library's own, made of labels and weights that were looked at before: its
-    batches are not looked at again, which for a small student takes a part of the step's time."""
+    """A pipeline of the library's own, made of labels and weights that were checked before.
+
+    Its batches are not checked again, since for a small student that takes part of the step's time.
+    """
 
     dataset: tf.data.Dataset
 
 
 class InputChecker:
-    """Converts and checks what a trainer is given.
+    """Converts and checks the examples that a trainer is given.
 
     Args:
-        models: those that see the images, by role; the student comes first.
-        classes: how many the labels tell apart.
-        is_batch: whether a dict is what the library knows of a batch, and not a model's own input.
+        models: the models that see the images, by role; the student comes first.
+        classes: the number of classes.
+        is_batch: returns whether a dict is all that is known of a batch, not a model's own input.
     """
 
     def __init__(
@@ -74,14 +76,14 @@ class InputChecker:
     def examples(
         self, x: Any, y: Any = None, weight: Any = None, of: str = ""
     ) -> tuple[Any, Any, np.ndarray | None]:
-        """Examples as arrays, checked; a pipeline as it is, but for types that it tells of itself.
+        """Return examples as checked arrays; a pipeline unchanged, after a check of its types.
 
         Args:
             x, y, weight: as given to `fit`, or in `validation_data`.
-            of: where they were found, for an error.
+            of: their origin, for an error.
 
         Raises:
-            ValueError: for what is no image, label or weight, see `kd_keras.data.labels`; for
+            ValueError: for invalid images, labels or weights, see `kd_keras.data.labels`; for
                 lengths that differ, or images of another size than a model takes.
         """
         if not is_examples(x):
@@ -102,10 +104,10 @@ class InputChecker:
         return x, y, weight
 
     def images(self, x: Any, of: str = "") -> Any:
-        """What a model is shown, as one array, or a dict or tuple of them where it takes several.
+        """Return a model's input as one array, or a dict or tuple of arrays if it takes several.
 
         Raises:
-            ValueError: for what is no array of numbers.
+            ValueError: for anything that is not an array of numbers.
         """
         name = f"`x`{of}"
         if isinstance(x, Mapping):
@@ -127,7 +129,7 @@ class InputChecker:
         return labels.as_array(value, f"{name}[{key!r}]", IMAGES)
 
     def _is_several(self, x: list | tuple) -> bool:
-        """Whether a list is one entry per input, of a model that takes several."""
+        """Return whether a list holds one entry per input of a model that takes several."""
         student = next(iter(self._models.values()))
         if not getattr(student, "inputs", None):
             shape = (student.get_build_config() or {}).get("input_shape")
@@ -168,10 +170,11 @@ class InputChecker:
             log.warning(warning)
 
     def validation_data(self, given: Any) -> Any:
-        """`validation_data` with its arrays taken; a pipeline as it is.
+        """Return `validation_data` with its arrays converted and its pipeline's batches checked.
 
         Raises:
-            ValueError: as `examples`; for arrays that are no `(x, y)` or `(x, y, sample_weight)`.
+            ValueError: as in `examples`; for arrays not given as `(x, y)` or
+                `(x, y, sample_weight)`.
         """
         if given is None or not is_examples(given):
             return self.batches(given)
@@ -190,7 +193,7 @@ class InputChecker:
     # --- pipelines ---
 
     def _check_spec(self, x: Any) -> None:
-        """What a `tf.data` pipeline says of its batches, before the first of them."""
+        """Check the element spec of a `tf.data` pipeline, before its first batch."""
         if not isinstance(x, tf.data.Dataset):
             return
         images, y, weight = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -218,8 +221,10 @@ class InputChecker:
                 )
 
     def batches(self, x: Any) -> Any:
-        """A pipeline whose labels and weights are checked where each batch is made, outside of the
-        step, which may be compiled by XLA, which drops checks. Arrays as they are."""
+        """Return a pipeline that checks the labels and weights of each batch; arrays unchanged.
+
+        The check runs in the pipeline, since XLA may compile the step and drops checks.
+        """
         if isinstance(x, tf.data.Dataset):
             self._check_spec(x)
             return x.map(self._checked)
@@ -230,11 +235,11 @@ class InputChecker:
         return x
 
     def _look(self, batch: Any) -> Any:
-        """A batch of numpy arrays as it is.
+        """Check a batch of numpy arrays, and return it unchanged.
 
         Raises:
-            ValueError: for a bad label or weight; the sentence is remembered, since TensorFlow
-                makes another error of it.
+            ValueError: for an invalid label or weight; the message is remembered, since TensorFlow
+                turns it into another error.
         """
         _, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
         try:
@@ -245,23 +250,23 @@ class InputChecker:
         return batch
 
     def _checked(self, *batch: Any) -> Any:
-        """A batch of tensors as it is; a graph function."""
+        """Check a batch of tensors, and return it unchanged; a graph function."""
         whole = batch[0] if len(batch) == 1 else batch
         x, y, weight = keras.utils.unpack_x_y_sample_weight(whole)
         seen = [tensor for tensor in (y, weight) if isinstance(tensor, tf.Tensor)]
         if len(seen) < (y is not None) + (weight is not None) or not seen:
-            return whole  # no labels, or labels of a kind of the user's own
+            return whole  # no labels, or labels of the user's own type
 
         def look(*values):
             y_, *weight_ = (value.numpy() for value in values)
             try:
                 self._look((None, y_, *weight_))
             except ValueError:
-                return False  # the sentence is kept, and TensorFlow would print a page
+                return False  # the message is remembered; TensorFlow would print a page
             return True
 
         def refuse():
-            # in Python, which makes the sentence; what is fine never comes here
+            # in Python, which writes the message; valid batches never come here
             told = tf.py_function(look, seen, tf.bool)
             with tf.control_dependencies([tf.debugging.Assert(told, [labels.BATCH])]):
                 return tf.constant(True)
@@ -272,7 +277,7 @@ class InputChecker:
 
     @contextlib.contextmanager
     def refusals(self) -> Iterator[None]:
-        """A block in which a batch that was refused ends with the `ValueError` that says why."""
+        """Raise the remembered `ValueError` if a refused batch ends the block."""
         try:
             yield
         except tf.errors.OpError:
@@ -282,7 +287,7 @@ class InputChecker:
 
 
 class _Watched(keras.utils.PyDataset):
-    """Another `PyDataset`, with each of its batches looked at."""
+    """A wrapper of a `PyDataset` that checks each of its batches."""
 
     def __init__(self, inner: keras.utils.PyDataset, look: Callable[[Any], Any]):
         super().__init__(
@@ -308,7 +313,7 @@ class _Watched(keras.utils.PyDataset):
 
 def _check_length(name: str, values: Any, count: int) -> None:
     if isinstance(values, Mapping) or not hasattr(values, "__len__"):
-        return  # refused by what it is
+        return  # refused later, for its type
     if len(values) != count:
         kind = "labels" if name.startswith("`y`") else "weights"
         raise ValueError(

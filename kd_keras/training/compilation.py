@@ -1,4 +1,4 @@
-"""The arguments of `compile`, kept so that one trainer can be compiled as another one is."""
+"""The arguments of `compile`, stored so that another trainer can be compiled in the same way."""
 
 import dataclasses
 from typing import Any
@@ -15,11 +15,11 @@ SCALING = keras.optimizers.LossScaleOptimizer
 class Compilation:
     """The arguments of `Trainer.compile`.
 
-    A value and no dict: Keras would look into a container, and track what it holds.
+    It is an object and not a dict: Keras would track the contents of a container.
 
     Attributes:
-        execution: an `Execution` to use instead of one that is chosen; it is not saved.
-        optimizer_config: of the optimizer as it was given, from which one as new is made.
+        execution: an `Execution` to use instead of the chosen one; it is not saved.
+        optimizer_config: of the optimizer as given, from which fresh ones are made.
     """
 
     optimizer: Any
@@ -34,17 +34,17 @@ class Compilation:
     optimizer_config: Any = None
 
     def saved(self) -> dict[str, Any]:
-        """The arguments that a saved trainer keeps, by name."""
+        """Return the arguments that are saved with a trainer, by name."""
         names = [field.name for field in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in names[:-2]}
 
     def words(self) -> dict[str, Any]:
-        """The arguments that say how steps are run, as `execution.with_words` takes them."""
+        """Return the arguments on how steps are run, as `execution.with_words` takes them."""
         steps, jit = self.steps_per_execution, self.jit_compile
         return {"steps": steps, "jit": jit, "all": self.execution}
 
     def again(self, metrics: Any) -> dict[str, Any]:
-        """Arguments of `compile` for another trainer: an optimizer as new, and its own metrics."""
+        """Return arguments of `compile` for another trainer: a fresh optimizer, its own metrics."""
         return {
             **self.saved(),
             "optimizer": keras.optimizers.deserialize(self.optimizer_config),
@@ -54,14 +54,14 @@ class Compilation:
         }
 
     def scaled(self, optimizer: Any, model: keras.Model) -> Any:
-        """The optimizer, made to scale the loss too where that was asked for and is needed."""
+        """Return the optimizer, wrapped to scale the loss if that was requested and is needed."""
         needed = self.auto_scale_loss and computes_in_float16(model)
         if not needed or optimizer is None or isinstance(optimizer, SCALING):
             return optimizer
         return SCALING(optimizer, name="loss_scale_optimizer")
 
     def new_optimizer(self, model: keras.Model) -> Any:
-        """An optimizer as new, built for a model's trainable weights."""
+        """Return a fresh optimizer, built for a model's trainable weights."""
         fresh = self.scaled(keras.optimizers.deserialize(self.optimizer_config), model)
         fresh.build(model.trainable_variables)
         return fresh

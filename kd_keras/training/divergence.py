@@ -1,4 +1,4 @@
-"""A training whose loss is no number any more: it ends with an error that says where."""
+"""End a training whose loss is no longer finite, with an error that names the step."""
 
 import math
 
@@ -32,15 +32,15 @@ class Diverged(ArithmeticError):
 class DivergenceWatch(keras.callbacks.Callback):
     """Stops a training at the step where a loss is no longer finite.
 
-    It asks for nothing that Keras does not read anyway, and may be called while the next step runs.
+    It uses only logs that Keras reads anyway, and may be called while the next step runs.
 
     Args:
-        role: names the training in the error.
-        advice: ends the error's sentence.
+        role: the name of the training in the error.
+        advice: the end of the error message.
     """
 
     coarse = True  # several steps may be one call
-    async_safe = True  # for Keras, which reads the logs of a step beside the next one
+    async_safe = True  # for Keras, which reads the logs of a step while the next one runs
 
     def __init__(self, role: str, advice: str = KEPT):
         super().__init__()
@@ -51,7 +51,7 @@ class DivergenceWatch(keras.callbacks.Callback):
         self._epoch, self._step = epoch, 0
 
     def on_train_batch_end(self, batch, logs=None):
-        # several steps may be one execution; the last of an epoch is shorter than it says
+        # several steps may be one execution; the last of an epoch may have fewer steps
         self._step = min(batch + 1, self.params.get("steps") or batch + 1)
         self._check(logs or {}, "")
 
@@ -59,7 +59,7 @@ class DivergenceWatch(keras.callbacks.Callback):
         self._check(logs or {}, "val_")
 
     def on_train_end(self, logs=None):
-        """The last step leaves weights that no loss has seen."""
+        """Check the weights after the last step, which no loss has covered."""
         for weight in self.model.trainable_weights:
             if not tf.reduce_all(tf.math.is_finite(keras.ops.convert_to_tensor(weight))):
                 raise self._diverged(f"the weight {weight.path!r}")
@@ -79,15 +79,15 @@ class DivergenceWatch(keras.callbacks.Callback):
 def diverged(
     role: str, broken: str, epoch: int, step: int, trainer: keras.Model, advice: str = KEPT
 ) -> Diverged:
-    """The error of a training, for what of it is not finite.
+    """Make the error for a training of which something is not finite.
 
     Args:
-        role: names the training.
-        broken: what is not finite.
+        role: the name of the training.
+        broken: the losses or the weight that are not finite.
         epoch: counted from 0.
         step: of the epoch, counted from 1.
-        trainer: has the optimizer.
-        advice: ends the sentence.
+        trainer: holds the optimizer.
+        advice: the end of the message.
     """
     rate = float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate))
     return Diverged(

@@ -1,1 +1,1 @@
-"""What needs nothing of the rest: checks, files and their records, specs, signals."""
+"""Utilities that import nothing else of the library: checks, files, records, specs, signals."""

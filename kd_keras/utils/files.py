@@ -1,8 +1,8 @@
 """Files that appear whole or not at all, and fingerprints made of content.
 
-What is being written lies beside its target, in a working folder named `.kd_keras.NAME.XXXXXXXX`,
-which stays locked for as long as its process lives. A kill leaves such a folder behind, and the
-next writing under that name removes it. Nothing that is named otherwise is ever removed.
+Files are written beside their target, in a working folder named `.kd_keras.NAME.XXXXXXXX`, which
+stays locked as long as its process lives. A kill leaves such a folder behind, and the next write
+to that target removes it. Nothing with another name is ever removed.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-MARK = ".kd_keras."  # how the name of every working folder begins
+MARK = ".kd_keras."  # prefix of the name of every working folder
 LOCK = ".lock"  # inside it
-REPLACED = "replaced"  # inside it: what had the target's name before
-GONE = ".gone"  # what its name ends with while it is removed
-LONGEST = 200  # bytes of a target's name that its working folder repeats; the system allows 255
+REPLACED = "replaced"  # inside it: the folder that had the target's name before
+GONE = ".gone"  # suffix of its name while it is removed
+LONGEST = 200  # longest target name, in bytes, that its working folder repeats; the limit is 255
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 
@@ -37,22 +37,22 @@ TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 def whole_folder(
     path: str | os.PathLike[str], *, ours: Collection[str] | None = None
 ) -> Iterator[Path]:
-    """A temporary folder that takes the name `path` when the block ends well.
+    """Yield a temporary folder that takes the name `path` when the block succeeds.
 
-    It lies beside `path`, so that the renaming stays on one disk, and is on the disk itself before
-    it is renamed. A folder that stood there before is replaced; if the block raises, it is left as
-    it was. Linux exchanges the two in one step. Where that cannot be had, a kill between two
-    renamings leaves nothing under the name, and the next writing under it, or `clear`, first brings
-    back what was there. Of several that write at once, the last one wins.
+    It lies beside `path`, so that the rename stays on one disk, and is flushed to the disk before
+    it is renamed. A folder that was there before is replaced; if the block raises, it stays as it
+    was. Linux exchanges the two in one step. If that is not possible, a kill between two renames
+    leaves nothing under the name, and the next write to it, or `clear`, first restores the old
+    folder. If several processes write at once, the last one wins.
 
     Args:
-        path: the folder; through a symbolic link, the one it leads to.
-        ours: patterns of the names that belong to what is replaced. Entries of other names, which
-            somebody else has put there, are found in the new folder too. By default all are ours.
+        path: the folder, or a symbolic link to it.
+        ours: patterns of the names that are replaced. Entries with other names, which somebody else
+            has put there, appear in the new folder too. By default all are replaced.
 
     Raises:
-        FileExistsError: `path` is a file.
-        OSError: it cannot be written; the error names `path`.
+        FileExistsError: if `path` is a file.
+        OSError: if it cannot be written; the error names `path`.
 
     Example:
         >>> import tempfile
@@ -80,13 +80,13 @@ def whole_folder(
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path, with the name of `path`, that is moved there when the block ends well.
+    """Yield a temporary path, with the name of `path`, that moves there when the block succeeds.
 
-    The file is on the disk itself before it gets its place, so that a loss of power leaves the
-    old one or the new one too.
+    The file is flushed to the disk before it moves, so that a loss of power, too, leaves either the
+    old file or the new one.
 
     Raises:
-        OSError: it cannot be written; the error names `path`.
+        OSError: if it cannot be written; the error names `path`.
     """
     target = _real(path)
     with naming(target), _working_folder(target) as working:
@@ -98,12 +98,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A block that writes `path`: an error that says the disk is full names it.
+    """Name `path` in errors that the block, which writes it, raises because the disk is full.
 
-    Libraries that write files say this each in their own way, most of them without a name.
+    Every library that writes files reports this in its own way, mostly without a name.
 
     Raises:
-        OSError: with the number of the system's error.
+        OSError: with the system's error number, if it is known.
     """
     try:
         yield
@@ -118,33 +118,33 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def check_room(path: str | os.PathLike[str], size: int) -> None:
-    """Refuse to begin a file that the disk has no room for.
+    """Refuse to begin a file that is too large for the disk.
 
     Args:
-        path: of the file; its folder is there.
-        size: bytes.
+        path: of the file; its folder must exist.
+        size: of the file, in bytes.
 
     Raises:
-        OSError: it has not.
+        OSError: if the disk has not enough room.
     """
     if shutil.disk_usage(Path(path).parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(path))
 
 
 def _full(error: Exception) -> int | None:
-    """The number of the system's error, where one says that no more can be written."""
+    """Return the system's error number if the disk is full, or None."""
     if isinstance(error, OSError) and error.errno in FULL:
         return error.errno
-    # HDF5 and TensorFlow say it in words
+    # HDF5 and TensorFlow report it in the message only
     return next((code for code in sorted(FULL) if os.strerror(code) in str(error)), None)
 
 
 def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
-    """Remove the working folders in `folder` that killed processes have left there.
+    """Remove the working folders that killed processes have left in `folder`.
 
     Args:
-        folder: where they may lie.
-        name: only those of this target.
+        folder: the folder to clear.
+        name: the target whose working folders are removed; None means all.
     """
     begin = MARK if name is None else f"{MARK}{_stem(name)}."
     if not os.path.isdir(folder):
@@ -155,7 +155,7 @@ def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
         if not (named and path.is_dir() and not path.is_symlink() and os.access(path, os.W_OK)):
             continue
         if path.name.endswith(GONE):
-            shutil.rmtree(path, ignore_errors=True)  # others may be at it too
+            shutil.rmtree(path, ignore_errors=True)  # other processes may remove it too
             continue
         with _held(path) as held:
             if held:
@@ -166,11 +166,11 @@ def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
 def _remove(working: Path) -> None:
     """Remove a working folder whose lock is held.
 
-    It loses its name together with the lock in it: nobody can make a new lock in its remains and
-    take them for a folder that is whole.
+    It is renamed together with its lock file, so that no process can make a new lock in its remains
+    and take them for a complete folder.
     """
     gone = working.with_name(working.name + GONE)
-    with contextlib.suppress(FileNotFoundError):  # somebody has removed it by hand
+    with contextlib.suppress(FileNotFoundError):  # removed by hand
         working.rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
 
@@ -178,7 +178,7 @@ def _remove(working: Path) -> None:
 def discard(paths: Iterable[Path]) -> None:
     """Remove files and folders of one folder; they lose their names first, one after the other.
 
-    A kill leaves no half of one under its name, and what it does leave, `clear` removes.
+    A kill leaves nothing half removed under its name, and `clear` removes the remains.
     """
     found = [path for path in paths if path.exists() or path.is_symlink()]
     if found:
@@ -188,14 +188,14 @@ def discard(paths: Iterable[Path]) -> None:
 
 
 def _bring_back(working: Path) -> None:
-    """Give a replaced folder its name again, where a kill came before its successor had it."""
+    """Give a replaced folder its name back, if a kill came before its successor took the name."""
     for path in (working / REPLACED).glob("*"):
         target = working.parent / path.name
         try:
             if not target.exists():
                 path.rename(target)
         except OSError as error:
-            if error.errno not in TAKEN:  # it has come into being meanwhile
+            if error.errno not in TAKEN:  # the target has appeared meanwhile
                 raise
 
 
@@ -207,7 +207,7 @@ def _working_folder(target: Path) -> Iterator[Path]:
         prefix = f"{MARK}{_stem(target.name)}."
         working = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
         with _held(working) as held:
-            if not held:  # another process has found it unlocked, and removes it
+            if not held:  # another process found it unlocked, and is removing it
                 continue
             try:
                 yield working
@@ -218,10 +218,10 @@ def _working_folder(target: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _held(working: Path) -> Iterator[bool]:
-    """Hold the lock of a working folder if that can be had at once; says whether it is held.
+    """Hold the lock of a working folder if it is free; yield whether it is held.
 
-    Nothing is made but the lock file, while `filelock` would make the folder anew that another
-    process has just removed.
+    This creates the lock file only; `filelock` would also create a folder that another process has
+    just removed.
     """
     try:
         descriptor = os.open(working / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -243,7 +243,8 @@ def _locked(descriptor: int) -> bool:
 
 
 def _is(descriptor: int, path: Path) -> bool:
-    """Whether an open file still has this name: whoever had its lock may have removed it."""
+    """Return whether an open file still has this name: a former holder of its lock may have
+    removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
@@ -260,7 +261,7 @@ def _real(path: str | os.PathLike[str]) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Have the system write a file, or a folder's list of names, to the disk itself."""
+    """Flush a file, or a folder's list of names, to the disk itself."""
     if path.is_symlink():
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -271,14 +272,14 @@ def _sync(path: Path) -> None:
 
 
 def is_ours(name: str, patterns: Collection[str]) -> bool:
-    """Whether a name fits one of the patterns."""
+    """Return whether a name matches one of the patterns."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _bring_along(old: Path, new: Path, ours: Collection[str]) -> None:
-    """Let what is not ours in a folder be in its successor too: the files themselves, no copies.
+    """Hard-link foreign entries of a folder into its successor, or copy them if links fail.
 
-    It is in both until the old one is removed: a kill at any moment loses none of it.
+    They are in both until the old folder is removed, so that a kill at any moment loses nothing.
     """
     for path in old.iterdir():
         if is_ours(path.name, ours) or (new / path.name).exists():
@@ -292,12 +293,12 @@ def _bring_along(old: Path, new: Path, ours: Collection[str]) -> None:
 def _link(source: Any, target: Any) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
-    except OSError:  # a disk that knows no links
+    except OSError:  # a disk without hard links
         shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _replace_folder(folder: Path, target: Path) -> None:
-    """Give `folder` the name `target`; what had it before goes into the working folder."""
+    """Give `folder` the name `target`; a folder of that name moves into the working folder."""
     replaced = folder.parent / REPLACED
     while True:
         try:
@@ -310,17 +311,17 @@ def _replace_folder(folder: Path, target: Path) -> None:
         except OSError as error:
             if error.errno not in TAKEN:
                 raise
-        # another process may replace it, or take it away, at the same time: then once more
+        # try again if another process replaces or removes it at the same time
         with contextlib.suppress(FileNotFoundError):
             if _exchange(folder, target):
                 return
-            shutil.rmtree(replaced, ignore_errors=True)  # of a try that another process has undone
+            shutil.rmtree(replaced, ignore_errors=True)  # of an attempt that another process undid
             replaced.mkdir()
             target.rename(replaced / target.name)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders' names in one step; False where the system or the disk cannot."""
+    """Exchange two folders' names in one step; return False if the system or the disk cannot."""
     rename = _renameat2()
     if rename is None:
         return False
@@ -335,20 +336,20 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @functools.cache
 def _renameat2() -> Callable[..., int] | None:
-    """The C library's function of that name; None where there is none."""
+    """Return the C library's function of that name; None if there is none."""
     if sys.platform != "linux":
         return None
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all."""
+    """Write `value` as indented JSON; the file appears whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know: numpy numbers and arrays, and paths."""
+    """Convert values that JSON does not know: numpy numbers and arrays, and paths."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
@@ -359,12 +360,12 @@ def _plain(value: Any) -> Any:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 over settings (JSON) and arrays, in order."""
+    """Return sixteen hexadecimal digits of the SHA-256 of settings (JSON) and arrays, in order."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(f"{part.dtype}{part.shape}".encode())
-            # as bytes: bfloat16, for one, offers no buffer
+            # as bytes: bfloat16, for example, offers no buffer
             digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
             digest.update(json.dumps(part, sort_keys=True, default=_plain).encode())

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM: they end a run whatever Python is doing when they come.
+"""Ctrl-C and SIGTERM: they end a run whatever Python is doing when they arrive.
 
-Python raises `KeyboardInterrupt` wherever it happens to be, and drops what is raised in a
-destructor or in the callback of a weak reference. TensorFlow and Keras run many of these: the run
-would go on to its end. So what was heard is noted as well, and `check`, which trainings call after
+Python raises `KeyboardInterrupt` wherever it happens to be, and drops exceptions in destructors and
+in callbacks of weak references. TensorFlow and Keras run many of these, so that the run would
+continue to its end. The signal is therefore noted as well, and `check`, which trainings call after
 every batch, raises it again.
 """
 
@@ -13,21 +13,21 @@ from collections.abc import Iterator
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a batch system or `kill` sends it. It ends a run as Ctrl-C does."""
+    """SIGTERM, as sent by a batch system or `kill`. It ends a run as Ctrl-C does."""
 
 
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Terminated}
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
-_heard: type[KeyboardInterrupt] | None = None  # a signal is of the whole process
+_heard: type[KeyboardInterrupt] | None = None  # global, since a signal is for the whole process
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """A block in which both signals raise, and are noted. It is for the main thread.
+    """Let both signals raise, and note them, while the block runs in the main thread.
 
-    A signal that something else handles, or that the process was started to ignore, as a shell
-    without job control starts what it runs in the background, stays as it was.
+    A signal that has another handler keeps it. So does one that the process was started to ignore,
+    as background processes of a shell without job control are.
     """
     global _heard
     before = {}
@@ -50,11 +50,11 @@ def _note(number: int, frame: object) -> None:
 
 
 def heard() -> type[KeyboardInterrupt] | None:
-    """What was heard, if anything was."""
+    """Return the noted signal's exception type, or None."""
     return _heard
 
 
 def check() -> None:
-    """Raise what was heard, in case somebody has dropped it."""
+    """Raise the noted signal's exception again, in case it was dropped."""
     if _heard is not None:
         raise _heard

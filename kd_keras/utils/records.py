@@ -1,8 +1,8 @@
-"""Files that the library wrote, read again: whole, of the shape that was written, or named.
+"""Read files that the library wrote, and check that they are complete and of the right shape.
 
-A file that a bad disk or a hand has changed is a `DamagedFile` with the file's name, whatever
-library reads it. Working files of a training are set aside under another name, never deleted, and
-that training begins anew.
+A file that was changed, by a bad disk or by hand, raises `DamagedFile` with its name, whichever
+library reads it. Damaged working files of a training are renamed, never deleted, and that training
+starts anew.
 """
 
 import contextlib
@@ -20,19 +20,20 @@ from kd_keras.utils.files import fingerprint, write_json
 
 log = logging.getLogger(__name__)
 
-DAMAGED = ".damaged"  # ends the name of what is set aside
+DAMAGED = ".damaged"  # suffix of the name of a file or folder that is set aside
 
-# What a value must look like: a type (float takes whole numbers too, None stands for null), a
-# tuple of shapes that will do, a list whose one entry all elements have, a dict of the entries that
-# must be there, or `{str: shape}` for one whose entries all have that shape. `dict` takes any.
+# The shape of a value: a type (float takes whole numbers too, None stands for null), a tuple of
+# alternative shapes, a list with the one shape of all elements, a dict of the required entries, or
+# `{str: shape}` for a dict whose entries all have that shape. `dict` takes any dict.
 Shape = Any
 
 
 class DamagedFile(ValueError):
-    """A file that cannot be what was written.
+    """A file whose content cannot be what was written.
 
     Attributes:
         path: its path.
+        reason: what is wrong.
     """
 
     def __init__(self, path: str | os.PathLike[str], reason: str, advice: str = ""):
@@ -41,7 +42,7 @@ class DamagedFile(ValueError):
 
 
 def misfit(value: Any, shape: Shape, name: str = "the whole") -> str | None:
-    """How a value from JSON differs from its shape; None where it does not.
+    """Describe how a value from JSON differs from its shape; None if it does not.
 
     Example:
         >>> misfit({"epochs": 3, "random": [[1, 2]]}, {"epochs": int, "random": [[int]]})
@@ -93,15 +94,15 @@ def _is(value: Any, kind: type | None) -> bool:
 
 
 def parse(path: str | os.PathLike[str], text: str | bytes, shape: Shape = dict) -> Any:
-    """A value from JSON.
+    """Parse JSON, and check the shape of the value.
 
     Args:
-        path: where the text is from; named in the error.
+        path: the origin of the text; named in the error.
         text: the JSON; bytes are UTF-8.
-        shape: what the value must look like, see the head of this module.
+        shape: the shape of the value, see `Shape`.
 
     Raises:
-        DamagedFile: no JSON, or of another shape.
+        DamagedFile: if it is not JSON, or of another shape.
     """
     try:
         value = json.loads(text)
@@ -114,16 +115,16 @@ def parse(path: str | os.PathLike[str], text: str | bytes, shape: Shape = dict) 
 
 
 def read_json(path: str | os.PathLike[str], shape: Shape = dict, advice: str = "") -> Any:
-    """A value from a JSON file.
+    """Read a value from a JSON file.
 
     Args:
         path: the file.
-        shape: what the value must look like, see the head of this module.
-        advice: a sentence for the error: what to do.
+        shape: the shape of the value, see `Shape`.
+        advice: a sentence for the error, on what to do.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedFile: it is not JSON, or of another shape.
+        FileNotFoundError: if it does not exist.
+        DamagedFile: if it is not JSON, or of another shape.
 
     Example:
         >>> import tempfile
@@ -139,17 +140,17 @@ def read_json(path: str | os.PathLike[str], shape: Shape = dict, advice: str = "
 
 
 def write_signed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object with the digest of itself, whole or not at all."""
+    """Write a JSON object with its own digest; the file appears whole or not at all."""
     plain = json.loads(json.dumps(value))
     write_json(path, {**plain, "digest": fingerprint(plain)})
 
 
 def read_signed(path: Path, shape: Shape = dict) -> dict[str, Any]:
-    """What `write_signed` wrote.
+    """Read what `write_signed` wrote.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedFile: it is not what was written.
+        FileNotFoundError: if the file does not exist.
+        DamagedFile: if it is not what was written.
     """
     value = read_json(path, shape)
     plain = {name: inner for name, inner in value.items() if name != "digest"}
@@ -159,10 +160,10 @@ def read_signed(path: Path, shape: Shape = dict) -> dict[str, Any]:
 
 
 def read_lines(path: Path, shape: Shape = dict, advice: str = "") -> list[dict[str, Any]]:
-    """The values of a file of JSON lines; a last line that a kill has torn is left out.
+    """Read the values of a file of JSON lines; a last line that a kill has torn is left out.
 
     Raises:
-        DamagedFile: another line is not JSON, or of another shape.
+        DamagedFile: if another line is not JSON, or of another shape.
     """
     if not path.exists():
         return []
@@ -177,20 +178,20 @@ def read_lines(path: Path, shape: Shape = dict, advice: str = "") -> list[dict[s
 
 
 def digest_of(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
-    """Compare files with the digests that were taken of them when they were written.
+    """Compare files with the digests that were taken when they were written.
 
     Args:
-        folder: where they lie.
-        digests: by name.
+        folder: the folder of the files.
+        digests: dict from file name to digest.
 
     Raises:
-        DamagedFile: one is gone, or has other bytes.
+        DamagedFile: if a file is gone, or has other bytes.
     """
     for name, digest in digests.items():
         path = folder / name
@@ -201,24 +202,25 @@ def check_digests(folder: Path, digests: Mapping[str, str]) -> None:
 
 
 def read_arrays(path: Path) -> list[np.ndarray]:
-    """The arrays of an `.npz` file, in their order.
+    """Read the arrays of an `.npz` file, in their order.
 
     Raises:
-        DamagedFile: it is not one, or its checksums are wrong.
+        DamagedFile: if it is not one, or its checksums are wrong.
     """
-    # opened here: of a file that it cannot read, numpy leaves it to chance when it is closed
+    # opened here, since numpy does not reliably close a file that it cannot read
     with reading(path), path.open("rb") as file, np.load(file) as stored:
         return [stored[name] for name in stored.files]
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A block in which a library reads `path`: whatever it raises is said of that file.
+    """Turn any error of the block, in which a library reads `path`, into a `DamagedFile`.
 
     Libraries raise nearly anything for damaged bytes.
 
     Raises:
-        DamagedFile: for any error but those of memory and of a file that is not there.
+        DamagedFile: for any error other than a lack of memory, a missing file, or a lack of
+            permission.
     """
     try:
         yield
@@ -229,17 +231,17 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def set_aside(path: Path, reason: object, then: str) -> None:
-    """Give a damaged file or folder another name, beside its own, and say so.
+    """Rename a damaged file or folder, within its folder, and log a warning.
 
     Args:
-        path: what is damaged.
+        path: the damaged file or folder.
         reason: a sentence that names the file.
-        then: what happens now.
+        then: a sentence on what happens now.
     """
     aside, number = path.with_name(path.name + DAMAGED), 1
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}{DAMAGED}{number}")
     path.rename(aside)
-    # as text: a record that somebody keeps would keep an error's frames, and the locks in them
+    # as text: a stored log record would keep the error's frames alive, and the locks in them
     log.warning("%s It is kept as %s. %s", str(reason), aside, then)

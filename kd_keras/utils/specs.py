@@ -1,6 +1,6 @@
-"""Parse compact model and method specs, such as `mlp:hidden=64,64`; write configs for JSON.
+"""Parse compact model and method specs, such as `mlp:hidden=64,64`; convert configs for JSON.
 
-Within another spec the same reads `mlp(hidden=64,64)`.
+Within another spec, the same spec is written `mlp(hidden=64,64)`.
 """
 
 import ast
@@ -12,10 +12,10 @@ BRACKETS = {")": "(", "]": "["}
 
 
 def outside_brackets(text: str, mark: str) -> list[str]:
-    """`text` cut at `mark`, but not within brackets.
+    """Split `text` at `mark`, but not within brackets.
 
     Raises:
-        ValueError: for a bracket without its other half.
+        ValueError: for an unmatched bracket.
 
     Example:
         >>> outside_brackets("cnn(width=0.5,x=(1,2)),lenet5", ",")
@@ -40,7 +40,7 @@ def parts_of(text: str) -> list[str]:
     """Split a spec, written either way, into its name and its options.
 
     Raises:
-        ValueError: for a bracket without its other half.
+        ValueError: for an unmatched bracket.
 
     Example:
         >>> parts_of("mlp:hidden=64,64"), parts_of("mlp(hidden=64,64, dropout=0.5)")
@@ -59,7 +59,7 @@ def parts_of(text: str) -> list[str]:
 
 
 def parse_knobs(argument: str, knobs: tuple[str, ...]) -> dict[str, Any]:
-    """`("width=0.5", "hidden=64,64")` as `{"width": 0.5, "hidden": (64, 64)}`.
+    """Parse `("width=0.5", "hidden=64,64")` as `{"width": 0.5, "hidden": (64, 64)}`.
 
     Raises:
         ValueError: for an entry that is not `name=value`.
@@ -81,7 +81,7 @@ def _literal(text: str) -> Any:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """A config as JSON keeps it."""
+    """Convert a config to a dict that JSON can hold."""
     plain = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -1,1 +1,1 @@
-"""Scripts that load an export without this library; each is run alone, in a new process."""
+"""Scripts that load an export without this library; each runs alone, in a new process."""

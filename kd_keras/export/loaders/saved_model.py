@@ -1,7 +1,6 @@
-"""Load a SavedModel without this library: run by `export` as a script, in a new process.
+"""Load a SavedModel without this library; `export` runs this script in a new process.
 
-Nothing but TensorFlow and NumPy is imported, so an export that leans on Keras or on this
-library fails here.
+It imports only TensorFlow and NumPy, so an export that needs Keras or this library fails here.
 
     python -P saved_model.py <folder> <signature> <images.npy> <logits.npy>
 """
@@ -13,7 +12,7 @@ import tensorflow as tf
 
 
 def main(folder: str, signature: str, images: str, logits: str) -> None:
-    loaded = tf.saved_model.load(folder)  # a name keeps its variables alive
+    loaded = tf.saved_model.load(folder)  # the name keeps its variables alive
     function = loaded.signatures[signature]
     pixels = np.load(images)
     parts = [function(image=tf.constant(pixels[i : i + 64])) for i in range(0, len(pixels), 64)]
