@@ -1,7 +1,7 @@
-"""A steady epoch of `keras.distillation` over one of this library, on the same pair of models.
+"""The time of a steady epoch of `keras.distillation` over one of this library, on the same models.
 
-Both are timed as their documentation shows them, and with the best arguments found for them in a
-short search. The teacher of `keras.distillation` runs at every step, which no argument changes.
+Both are timed as their documentation shows them, and with the best arguments from a short search.
+The teacher of `keras.distillation` runs at every step, which no argument changes.
 """
 
 import dataclasses
@@ -21,27 +21,27 @@ THEIRS, OURS = "keras.distillation", "kd_keras"
 TARGETS = {"mnist": 3.0, "mobilenetv2-224": 2.0}
 
 Arguments = Mapping[str, Any]
-# Of `compile`. XLA is tried for the dense student only: on a CPU it makes a convolution five to
-# twenty times slower, and takes minutes to compile MobileNetV2.
+# Arguments of `compile`. XLA is tried for the dense student only: on a CPU it makes a convolution
+# five to twenty times slower, and takes minutes to compile MobileNetV2.
 LOOP: Arguments = {"steps_per_execution": 8}
 XLA: Arguments = {"jit_compile": True}
 BOTH: Arguments = {**XLA, "steps_per_execution": 32}
 DENSE: tuple[Arguments, ...] = ({}, LOOP, XLA, BOTH)
 CONVOLUTIONS: tuple[Arguments, ...] = ({}, LOOP)
-# not an argument of theirs, but the one thing a user can do about the time of a live teacher
+# not an argument of `compile`, but the only thing a user can do about the time of a live teacher
 HALF_TEACHER: Arguments = {"teacher_policy": "mixed_bfloat16", **LOOP}
 CANDIDATES: dict[str, dict[Name, tuple[Arguments, ...]]] = {
     OURS: dict(zip(PAIRS, (DENSE, CONVOLUTIONS, CONVOLUTIONS), strict=True)),
     THEIRS: dict(
         zip(
             PAIRS,
-            # theirs has the convolutions of the teacher in its step, which XLA slows down
+            # the step includes the teacher's convolutions, which XLA slows down
             ((*CONVOLUTIONS, XLA), *2 * ((*CONVOLUTIONS, HALF_TEACHER),)),
             strict=True,
         )
     ),
 }
-SEARCHED = {THEIRS: 6_750, OURS: 54_000}  # images at the most: XLA's convolutions take minutes
+SEARCHED = {THEIRS: 6_750, OURS: 54_000}  # most images: XLA's convolutions take minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Settings(timing.Settings):
     """Time epochs of both libraries in turn.
 
     Args:
-        cases: which pairs.
-        search: look for the best arguments; without it, only the defaults are compared.
+        cases: the pairs to time.
+        search: search for the best arguments; without it, only the defaults are compared.
     """
 
     cases: tuple[Name, ...] = ("mnist", "mobilenetv2-224")
@@ -58,10 +58,10 @@ class Settings(timing.Settings):
 
 
 def theirs(pair: Pair, teacher_policy: str = "float32", **compiled) -> keras.Model:
-    """Keras' distiller as its documentation shows it, for models that return logits.
+    """Build Keras' distiller as its documentation shows it, for models that return logits.
 
-    With other arguments its loss is mended too (an instance of `KLDivergence`, where the default
-    never applies softmax), as whoever looks for good arguments would do.
+    With other arguments its loss is also corrected, as a user who tunes it would do: the default
+    never applies softmax, an instance of `KLDivergence` does.
     """
     teacher = in_policy(teacher_policy, pair.build_teacher)
     mended = {"loss": keras.losses.KLDivergence()} if compiled else {}
@@ -73,7 +73,7 @@ def theirs(pair: Pair, teacher_policy: str = "float32", **compiled) -> keras.Mod
 
 
 def ours(pair: Pair, teacher_policy: str = "float32", **compiled) -> keras.Model:
-    """This library's distiller."""
+    """Build this library's distiller."""
     teacher = in_policy(teacher_policy, pair.build_teacher)
     distiller = kd.Distiller(student=pair.build_student(), teacher=teacher)
     distiller.compile(optimizer="adam", metrics=["accuracy"], **compiled)
@@ -84,7 +84,7 @@ MAKERS = {THEIRS: theirs, OURS: ours}
 
 
 def search(library: str, name: Name, x, y) -> tuple[Arguments, dict[str, float]]:
-    """The fastest of the candidates, and the seconds an epoch of each."""
+    """Return the fastest of the candidates, and the seconds per epoch of each."""
     seconds, tried = {}, CANDIDATES[library][name]
     x, y = x[: SEARCHED[library]], y[: SEARCHED[library]]
     for arguments in tried:
@@ -97,12 +97,12 @@ def search(library: str, name: Name, x, y) -> tuple[Arguments, dict[str, float]]
 
 
 def spelled(arguments: Arguments) -> str:
-    """Arguments as a user writes them."""
+    """Return arguments as a user writes them."""
     return ", ".join(f"{k}={v!r}" for k, v in arguments.items()) or "defaults"
 
 
 def measure(name: Name, settings: Settings) -> results.Case:
-    """One pair."""
+    """Measure one pair."""
     pair = PAIRS[name]
     x, y = pair.data(settings.quick)
     best: dict[str, Arguments] = {}
@@ -127,7 +127,7 @@ def measure(name: Name, settings: Settings) -> results.Case:
 
 
 def fastest(library: str, times: Mapping[str, list[float]]) -> str:
-    """The faster of a library's sides: what won the search may lose to the defaults here."""
+    """Return the faster of a library's sides: the winner of the search may lose to the defaults."""
     own = {side: statistics.median(seconds) for side, seconds in times.items()
            if side.startswith(library + ",")}  # fmt: skip
     return min(own, key=own.__getitem__)

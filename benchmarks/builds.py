@@ -1,6 +1,6 @@
-"""One cache of drawn images, built or opened in a process of its own: `benchmarks.size` starts it.
+"""Build or open one cache of random images, in a process that `benchmarks.size` starts.
 
-Prints a line of JSON: seconds, and the memory that came on top of what the process held before.
+It prints a line of JSON: the seconds, and the memory on top of what the process used before.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ BATCH, SHAPE = 1024, (4, 4, 1)
 
 
 class Drawn(kd.cache.TransferSet):
-    """Images made of their own number: as many as are wanted, none of them kept."""
+    """Random images, each made from its index, so that none is kept in memory."""
 
     name = "drawn"
 
@@ -32,7 +32,7 @@ class Drawn(kd.cache.TransferSet):
 
 
 def drawn(first: int, last: int) -> np.ndarray:
-    """The images of some numbers: sixteen bytes of SplitMix64 (Steele et al. 2014)."""
+    """Return images `first` to `last` - 1, each 16 bytes of SplitMix64 (Steele et al. 2014)."""
     z = np.arange(2 * first, 2 * last, dtype="uint64") * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -40,7 +40,7 @@ def drawn(first: int, last: int) -> np.ndarray:
 
 
 def teacher(classes: int) -> kd.LiveTeacher:
-    """One dense layer: what is left of the time is the cache's own."""
+    """Build a teacher so small that the time is the cache's own."""
     keras.utils.set_random_seed(0)
     model = kd.models.build("mlp", input_shape=SHAPE, classes=classes, hidden=(16,))
     return kd.LiveTeacher(model)
@@ -48,13 +48,13 @@ def teacher(classes: int) -> kd.LiveTeacher:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Build or open a cache, and say what it took.
+    """Build or open a cache, and report its cost.
 
     Args:
-        folder: of the cache.
-        rows: images.
-        classes: logits.
-        storage: how they are kept.
+        folder: folder of the cache.
+        rows: number of images.
+        classes: number of logits.
+        storage: storage of the logits.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Settings:
 
 
 def memory(field: str) -> int | None:
-    """Bytes that the kernel reports of this process: "VmRSS" now, "VmHWM" at the most so far."""
+    """Return this process's memory in bytes, from the kernel: "VmRSS" now, "VmHWM" at its peak."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
@@ -74,7 +74,7 @@ def memory(field: str) -> int | None:
 
 def main(settings: Settings) -> None:
     source = teacher(settings.classes)
-    # what the first batch loads is the process's and not the cache's
+    # what the first batch loads must not count as the cache's
     kd.cache.Cache().open(source, Drawn(BATCH + 1))
     cache = kd.cache.Cache(settings.folder, storage=settings.storage, memory_share=0.0)
     before = memory("VmRSS")

@@ -1,7 +1,7 @@
-"""What each method costs: a steady epoch in it over one of the same student on labels alone.
+"""The cost of each method: the time of a steady epoch over one of the student on labels alone.
 
-The teacher's answers are stored, as they are by default; methods that are several trainings, or
-train several models, are left out: their step is that of the method within.
+The teacher's predictions are stored, as by default. Methods of several trainings or several
+models are left out: their step is that of the method within.
 """
 
 import dataclasses
@@ -27,14 +27,14 @@ class Settings(timing.Settings):
     """Time a small convolutional student in every method, in turn.
 
     Args:
-        examples: images an epoch.
+        examples: images per epoch.
     """
 
     examples: int = 5_120
 
 
 def timed() -> list[str]:
-    """Names of the methods, each once, that have a loss of their own."""
+    """Return the names of the methods with a loss of their own, each once."""
     kinds = [type(as_plan(name).loss) for name in METHODS]
     return [name for place, name in enumerate(METHODS) if kinds.index(kinds[place]) == place]
 
@@ -46,11 +46,11 @@ def build(width: float, method: Method, seed: int) -> keras.Model:
 
 
 def distilled(name: str) -> kd.Distiller:
-    """A small CNN taught by a larger one."""
+    """Build a Distiller of a small CNN and a larger teacher."""
     method = as_plan(name).loss
     student = build(WIDTH, method, seed=0)
     teacher = build(1.0, method, seed=1) if method.teacher_taps else None
-    # one training: of a plan, the last
+    # one training; of a plan, the last
     distiller = kd.Distiller(student=student, teacher=teacher, method=method, alpha=0.5, before=())
     distiller.compile(optimizer="adam", metrics=["accuracy"])
     return distiller
@@ -63,7 +63,7 @@ def alone() -> Supervised:
 
 
 def measure(settings: Settings) -> results.Case:
-    """All methods, and the student alone."""
+    """Measure all methods, and the student alone."""
     rng = np.random.default_rng(0)
     count = 3 * BATCH if settings.quick else settings.examples
     x = rng.integers(0, 256, (count, *SHAPE), dtype="uint8")

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by operation, from TensorFlow's own profiler."""
+"""The time of a training step by operation, from TensorFlow's own profiler."""
 
 import collections
 import re
@@ -21,10 +21,10 @@ HLO_PLANE, HLO_STAT = "/host:metadata", "hlo_op"
 
 
 def profile(run: Callable[[], Any], steps: int) -> dict[str, float]:
-    """Milliseconds a step of each kind of operation, while `run` takes `steps` steps.
+    """Return milliseconds per step of each kind of operation, while `run` takes `steps` steps.
 
-    Every instant from the first operation to the last is counted once: where several threads run
-    an operation, it is shared among them. What is left over is time in which no operation runs.
+    Every instant from the first operation to the last is counted once: if several threads run an
+    operation, it is shared among them. The remainder is time in which no operation runs.
     """
     spaces = _xplane()
     options = tf.profiler.experimental.ProfilerOptions(host_tracer_level=3, python_tracer_level=0)
@@ -43,7 +43,7 @@ def profile(run: Callable[[], Any], steps: int) -> dict[str, float]:
 
 
 def shares(events: Iterable[tuple[int, int, str]]) -> dict[str, float]:
-    """How long each kind runs, of events `(start, end, kind)` that may overlap.
+    """Return the time of each kind, from events `(start, end, kind)` that may overlap.
 
     Example:
         >>> shares([(0, 4, "a"), (2, 4, "b"), (6, 7, "a")])[IDLE]
@@ -60,7 +60,7 @@ def shares(events: Iterable[tuple[int, int, str]]) -> dict[str, float]:
     last = changes[0][0] if changes else 0
     for now, step, kind in changes:
         busy = {k: n for k, n in running.items() if n and k != INPUT}
-        if not busy:  # the pipeline works beside the step, and counts where it works alone
+        if not busy:  # the pipeline runs beside the step, and counts only when it runs alone
             shared[INPUT if running[INPUT] else IDLE] += now - last
         for k, n in busy.items():
             shared[k] += (now - last) * n / sum(busy.values())
@@ -70,7 +70,7 @@ def shares(events: Iterable[tuple[int, int, str]]) -> dict[str, float]:
 
 
 def _xplane():
-    """The format of the profiler's file, which comes with TensorFlow."""
+    """Import the format of the profiler's file, which comes with TensorFlow."""
     try:
         from tensorflow.tsl.profiler.protobuf import xplane_pb2
     except ImportError as error:
@@ -82,7 +82,7 @@ def _xplane():
 
 
 def _events(space) -> Iterator[tuple[int, int, str]]:
-    """Start, end (picoseconds) and kind of every operation that computes."""
+    """Yield start, end (picoseconds) and kind of every operation that computes."""
     compiled = dict(_hlo_operations(space))
     for plane in space.planes:
         for line in plane.lines:
@@ -106,18 +106,18 @@ def _kind(plane, line, event, name: str, compiled: dict[str, str]) -> str | None
 
 
 def _group(name: str) -> str:
-    """The kind of an operation, from its path and type."""
+    """Return the kind of an operation, from its path and type."""
     low = name.lower()
     if ADAM.search(low):
         return OPTIMIZER
     if "conv" in low.rpartition("/")[2]:
         return CONVOLUTION
-    # the bias and ReLU that a kernel computes with its product cannot be told apart from it
+    # bias and ReLU that a kernel fuses with its product cannot be told apart from it
     return MATMUL if "matmul" in low.rpartition("/")[2] or low.startswith("dot") else OTHER
 
 
 def _hlo_operations(space) -> Iterator[tuple[str, str]]:
-    """What XLA made of which operation: its own name, and the path of TensorFlow's."""
+    """Yield XLA's name of each operation, and the path of TensorFlow's operation."""
     from tensorflow.compiler.xla.service import hlo_pb2
 
     for plane in space.planes:

@@ -1,4 +1,4 @@
-"""The machine's peak: the most that any of the libraries at hand reaches on a large product."""
+"""The machine's peak: the best rate that any available library reaches on a large product."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ SIDE, QUICK_SIDE, TIMES = 2048, 256, 12
 
 
 def gemm_peak(dtype: str, torch: Any, quick: bool = False) -> dict[str, float]:
-    """GFLOP/s by library: the best of several products of square matrices.
+    """Return GFLOP/s by library, the best of several products of square matrices.
 
     Args:
         dtype: "float32" or "bfloat16".
-        torch: the module.
-        quick: small matrices.
+        torch: the `torch` module.
+        quick: use small matrices.
     """
     side = QUICK_SIDE if quick else SIDE
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def gemm_peak(dtype: str, torch: Any, quick: bool = False) -> dict[str, float]:
 def _tensorflow(a, b, dtype: str, *, xla: bool) -> Callable[[], Any]:
     a, b = (tf.cast(x, dtype) for x in (a, b))
     product = tf.function(tf.matmul, jit_compile=xla)
-    # a number of the result waits for it, on a GPU too
+    # reading a number waits for the result, on a GPU too
     return lambda: product(a, b)[0, 0].numpy()
 
 

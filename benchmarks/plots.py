@@ -1,4 +1,4 @@
-"""The plots, all in one style: a bar is a median, a dot a single measurement."""
+"""The plots, all in one style: bars are medians, dots single measurements."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from matplotlib.ticker import NullLocator
 
 from benchmarks import results
 
-# colours that the colour-blind can tell apart (Okabe and Ito), as in the package's reports
-IN_TITLE = 6  # so many findings, and no more
+# a colour-blind safe palette (Okabe and Ito), as in the package's reports
+IN_TITLE = 6  # most findings to show in a title
 OURS, OTHERS, DOT = "#0072b2", ("#d58600", "#009e73", "#cc79a7", "#56b4e9"), "#2b2b2b"
 
 
 def draw(path: Path) -> Path:
-    """The plot of a benchmark's JSON file, beside it: a panel for each case."""
+    """Draw the plot of a benchmark's JSON file beside it, one panel per case."""
     report = results.read(path.stem, path.parent)
     assert report is not None
     cases = report["cases"]
@@ -48,7 +48,7 @@ def _bars(ax: Axes, case: Mapping[str, Any]) -> None:
 
 
 def _at_bars(ax: Axes, case: Mapping[str, Any]) -> None:
-    """Each ratio beside the bar of the side that it is about."""
+    """Write each ratio beside the bar of its side."""
     for finding in case["findings"]:
         side = finding["name"].partition(" / ")[0]
         end = max(case["sides"][side]["raw"])
@@ -73,7 +73,7 @@ def curves(
     panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
     xlabel: str,
 ) -> Path:
-    """Lines over a logarithmic axis: `{ylabel: {line: (x, y)}}`, a panel for each ylabel."""
+    """Draw lines over a logarithmic axis: `{ylabel: {line: (x, y)}}`, one panel per ylabel."""
     report = results.read(path.stem, path.parent)
     assert report is not None
     figure = Figure(figsize=(4.1 * len(panels), 3.4), layout="constrained")

@@ -1,8 +1,8 @@
-"""The student inside distillation against the student alone in a PyTorch loop, on MNIST sizes.
+"""Distillation of a student against the same student alone in a PyTorch loop, on MNIST sizes.
 
-Equal work: 784-784-10, Adam, batches of 256 shuffled anew each epoch, uint8 pixels divided by 255
-in every step. Beside it: the share of the machine's peak that a step reaches, where the rest of
-its time goes, and both sides in bfloat16.
+The work is equal: 784-784-10, Adam, batches of 256, shuffled each epoch, uint8 pixels divided by
+255 in every step. Also measured: the share of the machine's peak that a step reaches, where the
+rest of its time goes, and both sides in bfloat16.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Settings(timing.Settings):
 
 
 class TorchLoop:
-    """A side that has `benchmarks.torch_loop` train an epoch, twice, in a process that waits."""
+    """A side that trains two epochs with `benchmarks.torch_loop`, in a process that stays open."""
 
     def __init__(self, pair: Pair, count: int, dtype: str):
         command = [sys.executable, "-m", "benchmarks.torch_loop", f"--examples={count}"]
@@ -40,7 +40,7 @@ class TorchLoop:
         self._process = subprocess.Popen(
             command, cwd=results.ROOT, stdin=pipe, stdout=pipe, text=True
         )
-        self()  # the first epochs, as on the other side
+        self()  # drop the first epochs, as on the other side
 
     def __call__(self) -> list[float]:
         return [self._epoch(), self._epoch()]
@@ -69,15 +69,17 @@ def our_model(pair: Pair, dtype: str) -> kd.Distiller:
 
 
 def training_flops(student: keras.Model) -> int:
-    """FLOPs an image of a training step's matrix products: forward, dW, and dX but for the first
-    layer, whose input needs no gradient."""
+    """Return the FLOPs per image of a training step's matrix products.
+
+    These are the forward pass, dW, and dX, except for the first layer, whose input needs none.
+    """
     kernels = [layer.kernel.shape for layer in student.layers if hasattr(layer, "kernel")]
     products = [2 * rows * columns for rows, columns in kernels]
     return 3 * sum(products) - products[0]
 
 
 def measure(dtype: str, settings: Settings) -> results.Case:
-    """One precision."""
+    """Measure one precision."""
     pair = PAIRS["mnist"]
     x, y = pair.data(settings.quick)
     distiller = our_model(pair, dtype)

@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: every raw time, what follows from them, and where it was run."""
+"""The results of a benchmark: all raw times, the findings from them, and the machine."""
 
 import dataclasses
 import datetime
@@ -26,14 +26,14 @@ Bound = Literal["at most", "at least"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A number that a benchmark is about, once a round, and what it was to be.
+    """A number that a benchmark measures, one value per round, and its target.
 
     Attributes:
-        name: what it is, in words.
-        values: one a round.
-        unit: "x" for a ratio.
-        target: the number it is held against, or None where there is none.
-        bound: on which side of the target it is to be.
+        name: a description.
+        values: one value per round.
+        unit: the unit; "x" for a ratio.
+        target: the target, or None.
+        bound: the side of the target on which the number should be.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Finding:
 
     @property
     def met(self) -> bool | None:
-        """Whether the median is on the right side of the target."""
+        """True if the median is on the right side of the target; None without a target."""
         if self.target is None:
             return None
         return self.median <= self.target if self.bound == "at most" else self.median >= self.target
@@ -66,14 +66,14 @@ class Finding:
 
 @dataclasses.dataclass
 class Case:
-    """One comparison: its sides, with the raw times of each, and what was found.
+    """One comparison: its sides with their raw times, and its findings.
 
     Attributes:
-        name: short, for `--cases` and for looking it up in the JSON file.
-        title: for people.
-        unit: of the raw times.
-        sides: dict from side to its times, in the order in which they were taken.
-        findings: what follows from them.
+        name: a short name, for `--cases` and look-ups in the JSON file.
+        title: a readable title.
+        unit: the unit of the raw times.
+        sides: dict from side to its times, in the order of measurement.
+        findings: the findings from these times.
         settings: sizes, models, arguments.
         facts: other numbers, such as a profile.
     """
@@ -87,9 +87,9 @@ class Case:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def ratio(self, over: str, under: str, name: str, **target) -> None:
-        """Note the times of `over` divided by those of `under`, round by round.
+        """Add the times of `over` divided by those of `under`, round by round.
 
-        Neighbours in time are divided, so that what slows the machine for a while slows both.
+        Times of the same round are divided, so that a slow phase of the machine affects both.
         """
         pairs = zip(self.sides[over], self.sides[under], strict=True)
         self.findings.append(Finding(name, [a / b for a, b in pairs], **target))
@@ -119,11 +119,11 @@ def at_least(target: float) -> dict[str, Any]:
 
 
 def write(benchmark: str, cases: Sequence[Case], settings: Any) -> Path:
-    """Write `<benchmark>.json`, and print what is in it.
+    """Write `<benchmark>.json`, and print its contents.
 
     Args:
         benchmark: the module's name.
-        cases: what was measured.
+        cases: the measured cases.
         settings: the command's dataclass, with `out` and `quick`.
     """
     folder = settings.out or (QUICK_RESULTS if settings.quick else RESULTS)
@@ -147,13 +147,13 @@ def write(benchmark: str, cases: Sequence[Case], settings: Any) -> Path:
 
 
 def read(benchmark: str, folder: Path | None = None) -> dict[str, Any] | None:
-    """What a benchmark left behind; None where it was not run."""
+    """Read the results of a benchmark; return None if it was not run."""
     path = Path(folder or RESULTS) / f"{benchmark}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def lines(report: Mapping[str, Any]) -> list[str]:
-    """A report as text: medians of the sides, and the findings beside their targets."""
+    """Return a report as lines of text: medians of the sides, and findings with their targets."""
     out = [f"{report['command']}    {report['machine']['processor']}"]
     for case in report["cases"]:
         out += ["", case["title"]]
@@ -167,7 +167,7 @@ def lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def value_of(finding: Mapping[str, Any]) -> str:
-    """The median of a finding with its unit."""
+    """Return the median of a finding with its unit."""
     unit, median = finding["unit"], finding["median"]
     if unit == "x":
         return f"{median:.2f}x"
@@ -179,7 +179,7 @@ def value_of(finding: Mapping[str, Any]) -> str:
 
 
 def target_of(finding: Mapping[str, Any]) -> str:
-    """The spread of a finding and, where there is one, its target and whether it was met."""
+    """Return the spread of a finding and, if it has a target, whether it was met."""
     spread = f"({finding['lowest']:.3g} to {finding['highest']:.3g}"
     if finding["target"] is None:
         return spread + ")"
@@ -188,7 +188,7 @@ def target_of(finding: Mapping[str, Any]) -> str:
 
 
 def _arguments() -> list[str]:
-    """The command's arguments, without the folder it wrote to, which says nothing to others."""
+    """Return the command's arguments without the output folder, which is of no use to others."""
     given, kept = iter(sys.argv[1:]), []
     for argument in given:
         if argument == "--out":
@@ -199,7 +199,7 @@ def _arguments() -> list[str]:
 
 
 def _gpus() -> list[str]:
-    import tensorflow as tf  # here, since making the tables from files does without it
+    import tensorflow as tf  # imported here, since making tables from files does not need it
 
     found = tf.config.list_physical_devices("GPU")
     return [
@@ -208,7 +208,7 @@ def _gpus() -> list[str]:
 
 
 def _uncommitted() -> bool | None:
-    """Whether the code differs from the commit that is named; None outside of a checkout."""
+    """Return True if the code differs from the recorded commit; None outside of a checkout."""
     command = ["git", "status", "--porcelain", "--", ".", ":!benchmarks/results"]
     try:
         answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

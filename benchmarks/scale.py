@@ -1,4 +1,4 @@
-"""The arithmetic of docs/scale.md: what distillation on ImageNet takes, from stated inputs.
+"""The arithmetic of docs/scale.md: the cost of distillation on ImageNet, from stated inputs.
 
 The two throughputs come from `benchmarks/results/steady.json`, or from the command line.
 """
@@ -15,7 +15,7 @@ from benchmarks import results
 IMAGES, CLASSES = 1_281_167, 1000  # ILSVRC 2012, training
 ARCHIVE_BYTES = 147_897_477_120  # ILSVRC2012_img_train.tar: the JPEG files
 EPOCHS = 90
-FINGERPRINT = 8  # bytes, of an image's pixels, beside every row
+FINGERPRINT = 8  # bytes per row, of the image's pixels
 VIEWS = (1, 4, 16, 90)
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BATCH = 256
@@ -27,10 +27,11 @@ CASE, TEACHER, STUDENT = (
 
 @dataclasses.dataclass(frozen=True)
 class Tap:
-    """Something that is kept of an image.
+    """An output that is stored per image.
 
     Attributes:
-        shape: of the numbers.
+        name: a description.
+        shape: the shape of the output.
         storage: "float32", "float16" or "top10".
     """
 
@@ -40,8 +41,8 @@ class Tap:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes an image, with its fingerprint."""
-        if self.storage == "top10":  # log-probabilities and class numbers of two bytes, and a rest
+        """Bytes per image, with its fingerprint."""
+        if self.storage == "top10":  # log-probabilities and class indices of two bytes, and a rest
             return FINGERPRINT + 10 * (2 + 2) + 2
         return FINGERPRINT + math.prod(self.shape) * {"float32": 4, "float16": 2}[self.storage]
 
@@ -59,7 +60,7 @@ Rates = tuple[float, float]
 
 
 def rates(steady: Mapping[str, Any] | None) -> Rates | None:
-    """Images a second of the teacher's forward pass and of the student's training at 224 px."""
+    """Return images per second of the teacher's forward pass and the student's training, 224 px."""
     for case in steady["cases"] if steady else ():
         if case["name"] == CASE:
             found = case["facts"]["images_per_second"]
@@ -68,12 +69,12 @@ def rates(steady: Mapping[str, Any] | None) -> Rates | None:
 
 
 def speed_up(ratio: float, views: float, epochs: float) -> float:
-    """A live run's time over a cached one's; `ratio` is teacher time over student time an image."""
+    """Return live over cached time of a run; `ratio` is teacher over student time per image."""
     return (1 + ratio) / (1 + ratio * views / epochs)
 
 
 def bytes_table(_: Any = None) -> str:
-    """Bytes an image, and of the whole set by number of views."""
+    """Return the table of bytes per image, and of the whole set by number of views."""
     lines = ["| kept of an image | bytes a row | " + " | ".join(f"K = {k}" for k in VIEWS) + " |"]
     lines.append("|---|---:|" + "---:|" * len(VIEWS))
     for tap in (*LOGITS, *FEATURES):
@@ -83,13 +84,13 @@ def bytes_table(_: Any = None) -> str:
 
 
 def hours_table(steady: Mapping[str, Any] | None) -> str:
-    """Hours of the teacher's pass and of the student's epochs, at the measured throughputs."""
+    """Return the hours of the teacher's pass and the student's epochs, at measured throughputs."""
     found = rates(steady)
     return "Not measured." if found is None else hours_of(*found)
 
 
 def hours_of(teacher: float, student: float) -> str:
-    """As `hours_table`, for images a second of both."""
+    """Return `hours_table` for given images per second of both."""
     hour = IMAGES / 3600
     live = EPOCHS * hour * (1 / teacher + 1 / student)
     lines = [
@@ -109,7 +110,7 @@ def hours_of(teacher: float, student: float) -> str:
 
 
 def gain_table(_: Any = None) -> str:
-    """What the cache gains on any machine."""
+    """Return the table of the cache's gain on any machine."""
     shares = {f"{k}/{EPOCHS}": k / EPOCHS for k in VIEWS}
     lines = ["| t / s | " + " | ".join(f"K/E = {name}" for name in shares) + " |"]
     lines.append("|---:|" + "---:|" * len(shares))
@@ -120,7 +121,7 @@ def gain_table(_: Any = None) -> str:
 
 
 def reading_table(steady: Mapping[str, Any] | None) -> str:
-    """What a step reads, and whether reading a row is faster than computing it."""
+    """Return the table of bytes read per step, and the times of reading and computing a row."""
     found = rates(steady)
     heads = [f"bytes a step of {BATCH}", "share of the JPEG files"]
     heads += [f"ms an image at {disk}" for disk in DISKS]
@@ -138,7 +139,7 @@ def reading_table(steady: Mapping[str, Any] | None) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes, in powers of a thousand.
+    """Return bytes as text, in powers of a thousand.
 
     Example:
         >>> size(64_058_350)
@@ -164,8 +165,8 @@ class Settings:
     """Print the tables of docs/scale.md.
 
     Args:
-        teacher: images a second of the teacher's forward pass; None for the measured number.
-        student: images a second of the student's training; None for the measured number.
+        teacher: images per second of the teacher's forward pass; None means as measured.
+        student: images per second of the student's training; None means as measured.
     """
 
     teacher: float | None = None

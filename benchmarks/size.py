@@ -1,7 +1,7 @@
-"""Cost against size: building a cache on disk of 1,000 to 1,000,000 drawn images, and opening it.
+"""Cost against size: build and open a cache on disk of 1,000 to 1,000,000 random images.
 
-Every size is built in a process of its own, opened in another one, and deleted. The teacher is one
-small layer, so that the time is the cache's own.
+Each size is built in a new process, opened in another one, and deleted. The teacher is one small
+layer, so that the time is the cache's own.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from benchmarks import plots, results, timing
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 2_000)
-# storage by classes, with the largest size: 1,000 classes in float32 are 4 GB for a million images
+# largest size by storage and classes: a million rows of 1,000 classes in float32 take 4 GB
 KINDS = {
     ("float32", 10): 1_000_000,
     ("float32", 1000): 100_000,
@@ -32,7 +32,7 @@ class Settings(timing.Settings):
     """Build and open caches of growing size.
 
     Args:
-        folder: where they are built; a temporary folder if not given. 500 MB are enough.
+        folder: the folder to build in; a temporary folder if not given. 500 MB are enough.
     """
 
     folder: Path | None = None
@@ -49,7 +49,7 @@ def one(folder: Path, rows: int, classes: int, storage: str) -> dict:
 
 
 def measure(storage: str, classes: int, sizes, settings: Settings) -> results.Case:
-    """One storage over all sizes."""
+    """Measure one storage over all sizes."""
     built, opened = [], []
     for rows in sizes:
         with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
@@ -83,7 +83,7 @@ def _each(built: dict) -> float:
 
 
 def draw(path: Path, cases) -> None:
-    """Time an image, and memory, against the number of images."""
+    """Plot time per image, and memory, against the number of images."""
     panels: dict = {"microseconds an image": {}, "memory on top, MB": {}}
     for case in cases:
         built = case.facts["built"]

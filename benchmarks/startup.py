@@ -1,4 +1,4 @@
-"""Start-up: what importing this library adds to TensorFlow's own import, and `kd-keras --help`."""
+"""Start-up: the time that importing this library adds to TensorFlow's, and `kd-keras --help`."""
 
 import dataclasses
 import subprocess
@@ -26,7 +26,7 @@ class Settings(timing.Settings):
 
 
 def fresh(before: str, statement: str) -> timing.Side:
-    """A side that times a statement in a new process, after another."""
+    """Return a side that times `statement` in a new process, after the statement `before`."""
     code = f"{before}\nimport time\nstart = time.perf_counter()\n{statement}\n"
     code += "print(time.perf_counter() - start)"
     command = [sys.executable, "-c", code]
@@ -39,7 +39,7 @@ def fresh(before: str, statement: str) -> timing.Side:
 
 
 def show_help() -> float:
-    """The whole command, the start of Python included."""
+    """Time the whole command, the start of Python included."""
     command = [sys.executable, "-m", "kd_keras", "--help"]
     return timing.once(
         lambda: subprocess.run(command, cwd=results.ROOT, check=True, capture_output=True)

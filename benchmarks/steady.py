@@ -1,4 +1,4 @@
-"""A steady epoch of distillation over one of the same student alone."""
+"""The time of a steady epoch of distillation over one of the same student alone."""
 
 import dataclasses
 
@@ -23,35 +23,35 @@ class Settings(timing.Settings):
     """Time epochs of the student alone and of its distillation, in turn.
 
     Args:
-        cases: which pairs.
+        cases: the pairs to time.
     """
 
     cases: tuple[Name, ...] = ("mnist", "mobilenetv2-96", "mobilenetv2-224")
 
 
 def alone(pair: Pair, x, y) -> timing.Side:
-    """The student by itself: what a user of Keras writes."""
+    """Time the student by itself, as a user of Keras writes it."""
     student = pair.build_student()
     student.compile(optimizer="adam", loss=cross_entropy(), metrics=["accuracy"])
     return timing.steady_epochs(student, x, y, batch_size=pair.batch_size)
 
 
 def distilled(pair: Pair, teacher, x, y) -> tuple[timing.Side, kd.Distiller]:
-    """The student with its teacher: what the user of this library writes, and nothing else."""
+    """Time the student with its teacher, exactly as a user of this library writes it."""
     distiller = kd.Distiller(student=pair.build_student(), teacher=teacher)
     distiller.compile(optimizer="adam", metrics=["accuracy"])
     return timing.steady_epochs(distiller, x, y, batch_size=pair.batch_size), distiller
 
 
 def chosen(pair: Pair, x, y) -> timing.Side:
-    """The student by itself, with whatever makes its distillation faster than Keras' own steps."""
+    """Time the student by itself, with the same execution of steps as in its distillation."""
     trainer = Supervised(student=pair.build_student())
     trainer.compile(optimizer="adam", metrics=["accuracy"])
     return timing.steady_epochs(trainer, x, y, batch_size=pair.batch_size)
 
 
 def teacher_pass(pair: Pair, teacher, x) -> timing.Side:
-    """The teacher's answers on all images, with nothing kept."""
+    """Time the teacher's predictions on all images, without storing them."""
     source = kd.LiveTeacher(teacher)
 
     def run() -> list[float]:
@@ -62,7 +62,7 @@ def teacher_pass(pair: Pair, teacher, x) -> timing.Side:
 
 
 def measure(name: Name, settings: Settings) -> results.Case:
-    """One pair."""
+    """Measure one pair."""
     pair = PAIRS[name]
     x, y = pair.data(settings.quick)
     teacher = pair.build_teacher()

@@ -1,7 +1,7 @@
-"""Six temperatures by twelve epochs on MNIST, the teacher's pass included: whole time.
+"""The whole time of six temperatures by twelve epochs on MNIST, including the teacher's pass.
 
-`keras.distillation` holds the temperature as a constant, and its teacher runs at every step: a new
-distiller for each temperature is what its user writes.
+`keras.distillation` holds the temperature as a constant, and its teacher runs at every step: its
+user writes a new distiller for each temperature.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ class Settings(timing.Settings):
     """Time a sweep over temperatures in both libraries, in turn.
 
     Args:
-        examples: images; 54000 is the training split of the MNIST study.
-        epochs: of each temperature.
-        temperatures: one student each.
+        examples: number of images; the training split of the MNIST study has 54000.
+        epochs: epochs per temperature.
+        temperatures: temperatures, one student each.
     """
 
     examples: int = 10_800

@@ -1,6 +1,6 @@
 """The tables of README.md and docs/, made from the JSON files of the benchmarks.
 
-A page holds `<!-- made: NAME -->` and `<!-- end: NAME -->`; what stands between is written here.
+A page holds `<!-- made: NAME -->` and `<!-- end: NAME -->`; the text between them is replaced.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ NOT = "not measured"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the README's table: a finding, and how it is called there."""
+    """A line of the README's table: a finding and its text there."""
 
     text: str
     benchmark: str
@@ -79,7 +79,7 @@ ROWS = (
 
 
 def summary(folder: Path | None = None) -> str:
-    """The README's table: every number that has a target, or says that it was not measured."""
+    """Return the README's table: every number of `ROWS`, or a note that it was not measured."""
     reports = {name: results.read(name, folder) for name in BENCHMARKS}
     lines = ["| | measured | target | `python -m` |", "|---|---:|---:|---|"]
     for row in ROWS:
@@ -90,7 +90,7 @@ def summary(folder: Path | None = None) -> str:
 
 
 def find(report: Mapping[str, Any] | None, case: str, finding: str) -> Mapping[str, Any] | None:
-    """A finding by its names; None where it was not measured."""
+    """Find a finding by its names; return None if it was not measured."""
     for one in report["cases"] if report else ():
         if one["name"] == case:
             return next((f for f in one["findings"] if f["name"] == finding), None)
@@ -98,7 +98,7 @@ def find(report: Mapping[str, Any] | None, case: str, finding: str) -> Mapping[s
 
 
 def measured(finding: Mapping[str, Any]) -> str:
-    """The median, and the lowest and the highest."""
+    """Return the median, and the lowest and the highest value."""
     low, high = (f"{finding[end]:.{3 if finding['unit'] != '%' else 2}g}"
                  for end in ("lowest", "highest"))  # fmt: skip
     text = results.value_of(finding)
@@ -106,7 +106,7 @@ def measured(finding: Mapping[str, Any]) -> str:
 
 
 def target(finding: Mapping[str, Any]) -> str:
-    """The target, and whether it was missed."""
+    """Return the target, and whether it was missed."""
     if finding["target"] is None:
         return ""
     missed = "" if finding["met"] else ": missed"
@@ -114,7 +114,7 @@ def target(finding: Mapping[str, Any]) -> str:
 
 
 def provenance(reports: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
-    """Where the numbers come from, a line for each machine and set of versions."""
+    """Yield where the numbers come from, one line per machine and set of versions."""
     made: dict[str, list[str]] = {}
     for name, report in reports.items():
         if report is not None:
@@ -139,7 +139,7 @@ def _machine(report: Mapping[str, Any]) -> str:
 
 
 def details(benchmark: str, folder: Path | None = None) -> str:
-    """All sides of a benchmark, case by case."""
+    """Return the table of all sides of a benchmark, case by case."""
     report = results.read(benchmark, folder)
     if report is None:
         return f"`{benchmark}`: {NOT}."
@@ -162,7 +162,7 @@ def details(benchmark: str, folder: Path | None = None) -> str:
 
 
 def profile(folder: Path | None = None) -> str:
-    """Where the time of a step goes, by precision."""
+    """Return the table of a step's time by operation and precision."""
     report = results.read("pytorch", folder)
     if report is None:
         return f"The profile was {NOT}."
@@ -178,7 +178,7 @@ def profile(folder: Path | None = None) -> str:
 
 
 def costs(folder: Path | None = None) -> str:
-    """What each method costs, the dearest last."""
+    """Return the table of the methods' costs, the most expensive last."""
     report = results.read("methods", folder)
     if report is None:
         return f"The methods' costs were {NOT}."
@@ -193,7 +193,7 @@ def costs(folder: Path | None = None) -> str:
 
 
 def cost(method: str, report: Mapping[str, Any]) -> str:
-    """What a method costs, in a sentence."""
+    """Return a sentence on the cost of a method."""
     (case,) = report["cases"]
     found = find(report, "methods", f"{method} / student alone")
     assert found is not None
@@ -205,7 +205,7 @@ def cost(method: str, report: Mapping[str, Any]) -> str:
 
 
 def durations(folder: Path | None = None) -> str:
-    """How long each benchmark took as a whole."""
+    """Return the table of each benchmark's total time."""
     reports = {name: results.read(name, folder) for name in BENCHMARKS}
     lines = ["| | minutes |", "|---|---:|"]
     for name, report in reports.items():
@@ -215,7 +215,7 @@ def durations(folder: Path | None = None) -> str:
 
 
 def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
-    """What can stand between markers, by name."""
+    """Return the functions that make the text between markers, by name."""
     of_all: dict[str, Callable[[], str]] = {
         name.replace("_", "-"): lambda name=name: details(name, folder)  # type: ignore[misc]
         for name in BENCHMARKS
@@ -238,10 +238,10 @@ def _costs_of_each(report: Mapping[str, Any] | None) -> dict[str, Callable[[], s
 
 
 def filled(page: str, folder: Path | None = None) -> str:
-    """A page with its tables made anew.
+    """Return a page with new tables.
 
     Raises:
-        ValueError: for a marker of no table.
+        ValueError: a marker names no table.
     """
     known = blocks(folder)
 

@@ -1,4 +1,4 @@
-"""Taking times: whole epochs by a callback, and the sides of a comparison in turn."""
+"""Timing: whole epochs by a callback, and the sides of a comparison in turn."""
 
 import dataclasses
 import gc
@@ -14,12 +14,12 @@ from kd_keras.recipes.benchmark import Clock
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every benchmark can be told.
+    """The settings that all benchmarks share.
 
     Args:
-        rounds: how often each side is timed; None for the benchmark's own number.
-        quick: sizes that end in seconds, to see that everything runs. The numbers mean nothing.
-        out: folder for the JSON file and the plot; `benchmarks/results` if not given, and
+        rounds: number of times that each side is timed; None means the benchmark's own number.
+        quick: sizes that take seconds, to check that everything runs; the numbers mean nothing.
+        out: folder for the JSON file and the plot; if not given, `benchmarks/results`, or
             `runs/benchmarks` with --quick.
     """
 
@@ -28,7 +28,7 @@ class Settings:
     out: Path | None = None
 
     def rounds_or(self, usual: int) -> int:
-        """How many rounds: as asked for, else two if quick, else the usual number."""
+        """Return the number of rounds: as requested, else two if quick, else the usual number."""
         return self.rounds or (2 if self.quick else usual)
 
 
@@ -36,10 +36,10 @@ Side = Callable[[], list[float]]
 
 
 def steady_epochs(model: keras.Model, x, y, *, batch_size: int, epochs: int = 2) -> Side:
-    """A side that times epochs of a compiled model, after a first `fit` that is dropped.
+    """Return a side that times epochs of a compiled model, after a first `fit` that is dropped.
 
-    The first one traces, compiles, and runs what runs once. It is run here, as it is later, so
-    that whatever the model decides by the amount of work is decided.
+    The first `fit` traces, compiles, and does all one-time work. It has the same size as the later
+    ones, so that it also settles choices that the model makes by the amount of work.
     """
 
     def run() -> list[float]:
@@ -52,15 +52,15 @@ def steady_epochs(model: keras.Model, x, y, *, batch_size: int, epochs: int = 2)
 
 
 def once(action: Callable[[], Any]) -> float:
-    """The seconds that an action takes."""
-    gc.collect()  # what the last one left behind is not this one's to clear
+    """Return the seconds that an action takes."""
+    gc.collect()  # so that this action does not pay for the last one's garbage
     start = time.perf_counter()
     action()
     return time.perf_counter() - start
 
 
 def in_turn(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
-    """Run every side once a round; every second round goes backwards, so that none is favoured.
+    """Run every side once per round; every second round runs backwards, so that none is favoured.
 
     Example:
         >>> in_turn({"a": lambda: [1.0], "b": lambda: [2.0]}, rounds=2)
@@ -75,6 +75,6 @@ def in_turn(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
 
 
 def execution_of(model: keras.Model) -> dict[str, Any] | None:
-    """How a Distiller, or the student alone, chose to run its steps."""
+    """Return how a Distiller, or the student alone, chose to run its steps."""
     chosen = getattr(model, "execution", None)
     return None if chosen is None else dataclasses.asdict(chosen)

@@ -1,7 +1,7 @@
-"""The loop that a user of PyTorch writes for the student alone: `benchmarks.pytorch` starts it.
+"""The loop that a user of PyTorch writes for the student alone; `benchmarks.pytorch` starts it.
 
-In a process of its own, since the threads of two libraries in one process get in each other's way.
-Times an epoch for every line that it reads, and prints the seconds.
+It has its own process, since the threads of two libraries in one process slow each other down.
+For every line that it reads, it trains an epoch and prints the seconds.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ class Settings:
     """Train 784-784-10 with Adam, an epoch for every line of the input.
 
     Args:
-        examples: images of 28x28 pixels, drawn.
-        batch_size: images a step.
+        examples: number of random images of 28x28 pixels.
+        batch_size: images per step.
         dtype: float32, or bfloat16 by autocast.
     """
 
@@ -31,7 +31,7 @@ class Settings:
 
 
 def need_torch() -> Any:
-    """PyTorch, which nothing else here needs."""
+    """Import PyTorch, which nothing else here needs."""
     try:
         import torch
     except ImportError as error:
@@ -43,12 +43,12 @@ def need_torch() -> Any:
 
 
 def make_epoch(settings: Settings) -> Callable[[], None]:
-    """A function that trains for an epoch."""
+    """Return a function that trains for an epoch."""
     torch = need_torch()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    # as TensorFlow does: the moments of units that have died decay into numbers that are so small
-    # that a processor takes a hundred times as long for them
+    # as TensorFlow does: the moments of dead units decay into denormal numbers, for which a
+    # processor takes a hundred times as long
     torch.set_flush_denormal(True)
     nn = torch.nn
     model = nn.Sequential(
@@ -71,7 +71,7 @@ def make_epoch(settings: Settings) -> Callable[[], None]:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            # the two numbers that Keras keeps as well
+            # Keras tracks these two numbers as well
             total += loss.detach()
             right += (logits.argmax(1) == labels[rows]).sum()
         # reading them waits for the last step, on a GPU too

@@ -1,7 +1,7 @@
-"""Phase one of transfer learning, a frozen MobileNetV2 with a new head: whole time, both libraries.
+"""The whole time of phase one of transfer learning, a frozen MobileNetV2 with a new head.
 
-From compiled models to the end of `fit`: what is traced, computed once or computed at every step is
-all inside. Every round starts with new models, for which nothing has been computed.
+Both libraries are timed from compiled models to the end of `fit`, including tracing and all that is
+computed once or at every step. Every round starts with new models, without stored results.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ class Settings(timing.Settings):
     """Time phase one of transfer learning in both libraries, in turn.
 
     Args:
-        examples: images; the default is the training split of MHIST.
-        epochs: of the head.
+        examples: number of images; the default is the training split of MHIST.
+        epochs: epochs of the head.
     """
 
     examples: int = 2175

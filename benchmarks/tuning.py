@@ -1,8 +1,8 @@
-"""A search of twenty trials on MNIST: beside its trainings alone, and beside KerasTuner as it is.
+"""A search of twenty trials on MNIST, against its trainings alone and against plain KerasTuner.
 
-All sides train the same settings, drawn by the same oracle. The second is what a user writes who
-knows the settings already: one Distiller, restarted. The third is KerasTuner over
-`keras.distillation`, as their documentations show them: a HyperModel that builds a distiller.
+All sides train the same settings, drawn by the same oracle. The second side is the code of a user
+who knows the settings already: one Distiller, restarted. The third side is KerasTuner over
+`keras.distillation`, as their documentations show it: a HyperModel that builds a distiller.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ OVERHEAD = 1.1
 
 @dataclasses.dataclass(frozen=True)
 class Settings(timing.Settings):
-    """Time a search by random settings of temperature, alpha and learning rate, in turn.
+    """Time a random search for temperature, alpha and learning rate, in turn.
 
     Args:
-        examples: images to learn from; a ninth as many more to be judged on after each epoch.
-        epochs: of each trial.
-        trials: settings, one student each.
+        examples: training images; a ninth as many more are evaluated after each epoch.
+        epochs: epochs per trial.
+        trials: number of settings, one student each.
     """
 
     examples: int = 18_000
@@ -50,7 +50,7 @@ class Settings(timing.Settings):
 
 
 def task_of(pair: Pair, settings: Settings) -> Task:
-    """Drawn images as a task; test is not looked at."""
+    """Return a task of random images; its test split is not used."""
     count = 3 * pair.batch_size if settings.quick else settings.examples
     x, y = pair.data(examples=count + count // 9)
     train = Split(y[:count], pair.shape, x[:count])
@@ -60,7 +60,7 @@ def task_of(pair: Pair, settings: Settings) -> Task:
 
 
 def ours(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[str, Any]]) -> None:
-    """What `kd-keras tune` does between its teacher and its last table."""
+    """Run the search of `kd-keras tune`, from its teacher to its last trial."""
     teacher = pair.build_teacher()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -71,11 +71,11 @@ def ours(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[str
         model = DistillationModel(config, task, teacher)
         Tuner(oracle, model, trainer, trials, config, METRIC).search()
         check(oracle, drawn)
-        (_,) = (folder / "answers").glob("[!.]*/")  # the teacher has answered once
+        (_,) = (folder / "answers").glob("[!.]*/")  # the teacher was run once
 
 
 def alone(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[str, Any]]) -> None:
-    """The trainings of the same settings, written by hand."""
+    """Train the same settings, written by hand."""
     distiller = kd.Distiller(student=pair.build_student(), teacher=pair.build_teacher())
     distiller.compile(optimizer=keras.optimizers.Adam(), metrics=["accuracy"])
     for values in drawn:
@@ -87,7 +87,7 @@ def alone(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[st
 
 
 def theirs(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[str, Any]]) -> None:
-    """The same search in KerasTuner's own tuner."""
+    """Run the same search in KerasTuner's own tuner."""
     teacher = pair.build_teacher()
 
     def build(hp):
@@ -116,7 +116,7 @@ def theirs(pair: Pair, task: Task, config: TuneConfig, drawn: Sequence[Mapping[s
 
 
 def fit(model: Any, task: Task, config: TuneConfig) -> None:
-    """`fit` of a model, or `search` of a tuner, which takes the same arguments."""
+    """Call `fit` of a model, or `search` of a tuner, which takes the same arguments."""
     run = model.search if isinstance(model, keras_tuner.Tuner) else model.fit
     run(
         task.train.images,
@@ -129,7 +129,7 @@ def fit(model: Any, task: Task, config: TuneConfig) -> None:
 
 
 def proposed(config: TuneConfig) -> list[dict[str, Any]]:
-    """What the oracle of both searches is going to draw."""
+    """Return the settings that the oracle of both searches will draw."""
     oracle, hp = oracles.make(config, METRIC), keras_tuner.HyperParameters()
     spaces.kd(hp)
     oracle.update_space(hp)
@@ -137,7 +137,7 @@ def proposed(config: TuneConfig) -> list[dict[str, Any]]:
 
 
 def check(oracle: keras_tuner.Oracle, drawn: Sequence[Mapping[str, Any]]) -> None:
-    """Raise `RuntimeError` where a trial failed, or was of another setting."""
+    """Raise `RuntimeError` if a trial failed, or had another setting."""
     trials = [trial for _, trial in sorted(oracle.trials.items())]
     if [trial.hyperparameters.values for trial in trials] != list(drawn):
         raise RuntimeError("A search has tried other settings than were drawn.")

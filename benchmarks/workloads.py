@@ -1,6 +1,6 @@
-"""The pairs of teacher and student that are timed, and the images they see.
+"""The pairs of teacher and student that are timed, and their images.
 
-Images and weights are drawn from a seed: how long a step takes does not depend on them.
+Images and weights are random, from a seed: the time of a step does not depend on them.
 """
 
 import dataclasses
@@ -18,13 +18,14 @@ class Pair:
     """A teacher, a student, and how they are trained.
 
     Attributes:
-        title: for people.
+        title: a readable title.
         teacher, student: names in `kd.models.MODELS`.
-        shape: of an image.
-        classes: how many.
-        batch_size: images a step.
-        examples: images an epoch.
-        rounds: how often each side is timed, for two epochs, unless the user says otherwise.
+        shape: the shape of an image.
+        classes: the number of classes.
+        batch_size: images per step.
+        examples: images per epoch.
+        rounds: number of times that each side is timed, for two epochs each, unless the user says
+            otherwise.
     """
 
     title: str
@@ -37,7 +38,7 @@ class Pair:
     rounds: int
 
     def data(self, quick: bool = False, examples: int | None = None):
-        """Images (uint8) and labels (int32); quick is three batches."""
+        """Return images (uint8) and labels (int32); three batches if quick."""
         count = 3 * self.batch_size if quick else examples or self.examples
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (count, *self.shape), dtype="uint8")
@@ -54,7 +55,7 @@ class Pair:
         return kd.models.build(name, input_shape=self.shape, classes=self.classes)
 
     def settings(self, count: int) -> dict:
-        """What the JSON file says of it."""
+        """Return the settings for the JSON file."""
         return {
             "teacher": self.teacher,
             "student": self.student,
@@ -83,12 +84,12 @@ PAIRS: dict[Name, Pair] = {
 
 
 def cross_entropy() -> keras.losses.Loss:
-    """The loss on the labels, from logits."""
+    """Return the loss on the labels, from logits."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def in_policy(policy: str, build: Callable[[], keras.Model]) -> keras.Model:
-    """What `build` makes under a policy of precision."""
+    """Call `build` under a dtype policy, then restore the previous policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

@@ -19,7 +19,7 @@ class DataConfig:
     """The data to learn from and to evaluate on."""
 
     task: str = "digits"
-    """Data set; `kd-keras list` shows them."""
+    """Data set by name; `kd-keras list` shows them."""
     task_options: tuple[str, ...] = ()
     """The task's own options, such as channels=1; `kd-keras list` shows them."""
     data_dir: Path | None = None
@@ -46,7 +46,7 @@ class BudgetConfig:
     epochs: int = 12
     """Passes over the training split."""
     batch_size: int = 128
-    """Examples a step."""
+    """Examples per step."""
     learning_rate: float = 1e-3
     """Adam's learning rate; in transfer learning, that of the fine-tuning phase."""
     learning_rate_drop: tuple[float, float] | None = None
@@ -56,7 +56,7 @@ class BudgetConfig:
     head_learning_rate: float = 1e-3
     """Adam's learning rate in `head_epochs`."""
     unfreeze_blocks: int | None = None
-    """Transfer learning: number of blocks to fine-tune, counted from the output; all if not given."""
+    """Transfer learning: number of blocks to fine-tune, from the output; all if not given."""
     class_weights: bool = False
     """Weight the classes of an imbalanced task inversely to their counts."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -67,7 +67,7 @@ class BudgetConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig(BudgetConfig, DataConfig):
-    """Settings that every run of trainings has."""
+    """Settings of every run that trains models."""
 
     out: Path | None = None
     """Run folder; runs/<task>-<model, method or command> if not given."""
@@ -112,8 +112,7 @@ class TeacherConfig:
     teacher_knobs: tuple[str, ...] = ()
     """The teacher's own options, such as width=2."""
     more_teachers: tuple[str, ...] = ()
-    """Further teachers, as specs (cnn:width=2) or files; the student learns from the mean of
-    all."""
+    """Further teachers, as specs (cnn:width=2) or files; the student learns from their mean."""
     teacher_mean: str = "geometric"
     """Mean of several teachers' probabilities: geometric or arithmetic."""
     teacher_weights: str | None = None
@@ -124,7 +123,7 @@ class TeacherConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """The student, and the method by which it learns."""
+    """The student and its distillation method."""
 
     student: str = "mlp"
     """Student model by name."""
@@ -140,13 +139,15 @@ class StudentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """The transfer set of the distilled student, if not the training images: images without labels,
-    for methods and an alpha that need none."""
+    """A transfer set for the distilled student, in place of the training images.
+
+    Its images have no labels, so method and alpha must need none.
+    """
 
     transfer_dir: Path | None = None
-    """A folder of images without labels, on which the distilled student learns."""
+    """Folder of images without labels, on which the distilled student learns."""
     munge: int | None = None
-    """Learn on this many made-up images per training image (MUNGE)."""
+    """Learn on this many synthetic images per training image (MUNGE)."""
     munge_swap: float = 0.5
     """MUNGE: the probability of exchanging a pixel with the nearest image's."""
     munge_sharpness: float = 5.0
@@ -155,11 +156,11 @@ class TransferConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CacheConfig(DataConfig):
-    """Where a teacher's predictions are stored, and on which versions of the images."""
+    """The storage of a teacher's predictions."""
 
     cache_dir: Path | None = None
-    """Store the teacher's predictions here, across runs; in memory or ~/.cache/kd_keras if not
-    given."""
+    """Store the teacher's predictions here, for all runs; if not given, in memory or in
+    ~/.cache/kd_keras."""
     cache_storage: str = "float32"
     """Storage: float32, float16, or top10 (the ten largest classes; any number)."""
     cache_limit_gb: float | None = None
@@ -168,13 +169,12 @@ class CacheConfig(DataConfig):
     """Precision of the teacher's pass: float32, bfloat16, or auto (bfloat16 for long passes that
     gain from it)."""
     views: int | None = None
-    """Augmented versions of each image, their predictions stored; new ones each epoch if not
-    given."""
+    """Augmented versions per image, with stored predictions; new ones each epoch if not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TeachingConfig(CacheConfig, TeacherConfig, RunConfig):
-    """Settings that every run has in which students learn from a teacher."""
+    """Settings of every run in which students learn from a teacher."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -313,7 +313,7 @@ def _different(argument: str, values: tuple) -> tuple:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """Which models are timed, on drawn images: speed does not depend on the pixels."""
+    """The models to time, on random images, since speed does not depend on the pixels."""
 
     teacher: str = "cnn"
     """Teacher model by name; `kd-keras list` shows them."""
@@ -328,13 +328,13 @@ class BenchmarkConfig:
     channels: int = 1
     """Channels of the images: 1 or 3."""
     classes: int = 10
-    """Classes."""
+    """Number of classes."""
     batch_size: int = 256
-    """Examples a step."""
+    """Examples per step."""
     steps: int = 64
-    """Steps an epoch."""
+    """Steps per epoch."""
     epochs: int = 5
-    """Timed epochs of each way; one more before them, which traces, is not counted."""
+    """Timed epochs of each way; one more runs before them, which traces and is not counted."""
 
     def __post_init__(self) -> None:
         for name in ("image_size", "channels", "classes", "batch_size", "steps", "epochs"):

@@ -31,7 +31,7 @@ _memory: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """A choice of where and how the teacher's predictions are stored.
+    """Settings of where and how the teacher's predictions are stored.
 
     Args:
         directory: a folder, which may hold the predictions of many teachers and data sets. Rows

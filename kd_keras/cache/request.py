@@ -1,4 +1,4 @@
-"""A request: which teacher's predictions, on which images, stored how. Its key is made of these."""
+"""Requests for a teacher's predictions on some images, stored in some way, and their keys."""
 
 import dataclasses
 import functools
@@ -127,7 +127,7 @@ def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> R
 
     Raises:
         ValueError: for a teacher that only looks up rows, a tap without a fixed shape, and a
-            storage that cannot keep a tap.
+            storage that cannot hold a tap.
     """
     if isinstance(source, CachedTeacher):
         raise ValueError(
@@ -147,7 +147,7 @@ def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> R
         for tap, shape in source.shapes.items()
     )
     request = Request(source, transfer_set, columns)
-    _ = request.parts  # refuses a storage that cannot keep a tap, before anything else is done
+    _ = request.parts  # refuses a storage that cannot hold a tap, before anything else is done
     return request
 
 

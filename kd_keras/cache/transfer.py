@@ -1,4 +1,4 @@
-"""Transfer sets, on which a teacher runs: arrays, a split in views, or a stream; fingerprints."""
+"""Transfer sets, the images that a teacher runs on: arrays, a split in views, or a stream."""
 
 import dataclasses
 import functools

@@ -46,8 +46,8 @@ def mean_squared_difference(student, teacher):
 
 
 def attention_map(features):
-    """Return where a network is active: the channel mean of its squared features, as a unit vector
-    over all places.
+    """The attention map of a network: the mean over the channels of its squared features, as a unit
+    vector over all places.
 
     Args:
         features: maps, shape `(batch, height, width, channels)`.

@@ -57,8 +57,8 @@ def class_gram_difference(student_logits, teacher_logits, *, temperature, presen
 
 
 def unsure_shares(teacher_logits, *, present=None):
-    """Return the share of examples of which the teacher is no surer than of the median example, and
-    the share of classes that are no more probable in the batch than the median class.
+    """Return the share of examples whose largest probability is at most the median of the batch,
+    and the share of classes whose summed probability is at most the median of the classes.
 
     Each is about one half, and more if the number is odd. In the authors' code they are the means
     of masks that were meant to select examples and classes, but do not.

@@ -203,7 +203,7 @@ class LogitStandardisation(MethodWrapper):
 
     The labels keep the weight that they have with the inner method: the authors multiply the
     weights of DKD by 9 and leave the labels at 1. Around soft targets, and around a method without
-    a default balance of its own, the labels weigh 0.1 against 1, as the authors'.
+    a default balance of its own, the labels have the authors' weight of 0.1, against 1 for this.
 
     The inner method sees the standardised logits under `logits`, and the original ones under
     `raw_logits`, for terms that the authors compute on those.

@@ -72,7 +72,7 @@ class SimKD(Method):
     weight = knob_property("weight")
 
     def adopt(self, behind: Callable[[str], keras.Model | None]) -> None:
-        """Copy the teacher's layers behind its tap, or only their current weights if copied before."""
+        """Copy the teacher's layers behind its tap; later calls copy their current weights."""
         (tap,) = self.teacher_taps
         theirs = behind(tap)
         if theirs is None and self.head is None:
@@ -128,7 +128,7 @@ class SimKD(Method):
             )
 
     def _sized(self, head: keras.Model) -> keras.Model:
-        """Return the teacher's layers for maps of the compared size, or raise if they do not fit."""
+        """Fit the teacher's layers to maps of the compared size, or raise `ValueError`."""
         wanted = (*self.size, head.input_shape[-1])
         if tuple(head.input_shape[1:]) == wanted:
             return head

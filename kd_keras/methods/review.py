@@ -114,7 +114,7 @@ class ReviewKD(Method):
 
 
 class Fusion(layers.Layer):
-    """One level: fuse the student's map with that of the deeper levels, and adapt it to the teacher.
+    """One level: fuse the student's map with the deeper levels', and adapt it to the teacher's.
 
     Args:
         student, teacher: shapes of their maps at this level, `(height, width, channels)`.

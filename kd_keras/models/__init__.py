@@ -3,8 +3,8 @@
     from kd_keras import models
     student = models.build("mobilenetv2", input_shape=(96, 96, 3), classes=2, width=0.5)
 
-A new model is a function `f(input_shape, classes, *, name=..., **knobs)` and a line in `MODELS`;
-a backbone of `keras.applications` also a row in `backbones.BACKBONES`.
+A new model is a function `f(input_shape, classes, *, name=..., **knobs)` and a line in `MODELS`.
+A backbone of `keras.applications` also needs a row in `backbones.BACKBONES`.
 """
 
 import inspect
@@ -37,15 +37,15 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The names that `build` knows."""
+    """Return the names that `build` accepts."""
     return tuple(MODELS)
 
 
 def knobs(name: str) -> dict[str, Any]:
-    """The knobs of a model with their defaults.
+    """Return the knobs of a model with their defaults.
 
     Raises:
-        ValueError: unknown name; the message lists the known ones and the nearest.
+        ValueError: if the name is unknown; the message lists the known ones and the nearest.
 
     Example:
         >>> knobs("cnn")
@@ -68,13 +68,13 @@ def build(
     weights: str | os.PathLike[str] | None = None,
     **settings: Any,
 ) -> keras.Model:
-    """A new model from its name.
+    """Build a new model by name.
 
     Args:
         name: one of `names()`; it becomes the model's name.
         input_shape: `(height, width, channels)`, three positive integers.
         classes: number of logits, at least 2.
-        weights: for pretrained models None, "imagenet" or a weights file.
+        weights: for pretrained models, None, "imagenet" or a weights file.
         **settings: knobs of that model, see `knobs(name)`.
 
     Returns:
@@ -82,9 +82,9 @@ def build(
         to logits, shape `(batch, classes)`, float32, with layers `embedding` and `logits`.
 
     Raises:
-        ValueError: unknown name or knob, weights for a model that has none, or an argument
-            outside its range; the message says what is known.
-        FileNotFoundError, ConnectionError: the weights are not to be had.
+        ValueError: if the name or a knob is unknown, if weights are given for a model that has
+            none, or if an argument is out of range; the message says what is accepted.
+        FileNotFoundError, ConnectionError: if the weights cannot be found or downloaded.
 
     Example:
         >>> build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,)).count_params()

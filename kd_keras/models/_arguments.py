@@ -9,7 +9,7 @@ Shape = tuple[int, int, int]
 
 
 def image_shape(value: Sequence[int]) -> Shape:
-    """`(height, width, channels)` as a tuple of three positive integers."""
+    """Return `(height, width, channels)` as a tuple of three positive integers."""
     if not (_is_sequence(value) and len(value) == 3 and all(map(_is_count, value))):
         raise ValueError(
             "`input_shape` must be (height, width, channels), three positive integers. "
@@ -20,14 +20,14 @@ def image_shape(value: Sequence[int]) -> Shape:
 
 
 def class_count(value: int) -> int:
-    """The number of logits: an integer of at least 2."""
+    """Return the number of logits, an integer of at least 2."""
     if not (_is_count(value) and value >= 2):
         raise ValueError(f"`classes` must be an integer of at least 2. Received: classes={value!r}")
     return int(value)
 
 
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
-    """A non-empty tuple of positive integers; a single one counts as one layer."""
+    """Return a non-empty tuple of positive integers; a single integer counts as one layer."""
     sizes = (value,) if _is_count(value) else value
     if not (_is_sequence(sizes) and len(sizes) > 0 and all(map(_is_count, sizes))):
         raise ValueError(
@@ -38,7 +38,7 @@ def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
 
 
 def dropout_rate(value: float) -> float:
-    """A share in [0, 1): with 1 nothing would be left."""
+    """Return a dropout rate in [0, 1); a rate of 1 would leave nothing."""
     rate = checks.within("dropout", value, 0.0, 1.0)
     if rate == 1.0:
         raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={value!r}")
@@ -50,5 +50,5 @@ def _is_sequence(value: object) -> bool:
 
 
 def _is_count(value: object) -> bool:
-    # numpy integers have __index__ too; True and False are no counts
+    # numpy integers have __index__ too; True and False are not counts
     return hasattr(value, "__index__") and not isinstance(value, bool) and int(value) > 0  # type: ignore[call-overload]

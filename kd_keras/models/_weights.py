@@ -1,4 +1,4 @@
-"""Weights of pretrained backbones: fetched once, checked when loaded, explained when missing."""
+"""Download, check and load the weights of pretrained backbones."""
 
 import hashlib
 import http.client
@@ -13,10 +13,10 @@ import keras
 
 from kd_keras.utils import files
 
-# seconds without an answer before the network counts as absent
+# seconds without a response before the network counts as unavailable
 TIMEOUT = 10
-# The MD5 of the published files without top, as `keras.applications` knows them. Of MobileNetV2 it
-# knows none.
+# MD5 hashes of the published files without top, as listed in `keras.applications`, which has none
+# for MobileNetV2
 PUBLISHED = {
     "resnet50v2_weights_tf_dim_ordering_tf_kernels_notop.h5": "fac2f116257151a9d068a22e544a4917",
     "resnet101v2_weights_tf_dim_ordering_tf_kernels_notop.h5": "c0ed64b8031c3730f411d2eb4eea35b5",
@@ -30,15 +30,15 @@ _NO_ANSWER = (urllib.error.URLError, http.client.HTTPException, ConnectionError,
 
 
 def imagenet_file(model: str, url: str) -> Path:
-    """Path of the file behind `url` in the Keras cache; it is downloaded if it is not there.
+    """Return the path of a file in the Keras cache, downloading it if it is not there.
 
     Args:
-        model: the model the weights are for, named in the error.
-        url: where the file is published; its last part is the file's name.
+        model: the model that the weights are for, named in the error.
+        url: the URL of the file; its last part is the file's name.
 
     Raises:
-        ConnectionError: the file is not in the cache and cannot be fetched. The message says
-            which file to put where.
+        ConnectionError: if the file is not in the cache and cannot be downloaded. The message
+            says which file to put where.
     """
     name = url.rsplit("/", 1)[1]
     path = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models" / name
@@ -47,7 +47,7 @@ def imagenet_file(model: str, url: str) -> Path:
             _download(url, path)
         except _NO_ANSWER as e:
             if isinstance(e, urllib.error.HTTPError):
-                e.close()  # it holds the connection
+                e.close()  # it holds the connection open
             raise ConnectionError(
                 f"The ImageNet weights of {model} are not in the Keras cache and could not be "
                 f"fetched ({e}). Download {url} on a machine with a network and place it as "
@@ -72,7 +72,7 @@ def _download(url: str, path: Path) -> None:
 
 
 def _as_published(path: Path) -> bool:
-    """Whether a file has the bytes that Keras publishes under its name, where these are known."""
+    """Return True if a file has the bytes published under its name, or if these are unknown."""
     if path.name not in PUBLISHED:
         return True
     with path.open("rb") as file:
@@ -88,9 +88,9 @@ def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> 
         model: the model's name, for the errors.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not an HDF5 weights file, or holds another model's weights; or it
-            has the name of a file that Keras publishes, and other bytes.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not an HDF5 weights file, holds another model's weights, or has
+            the name but not the bytes of a file that Keras publishes.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,7 +110,7 @@ def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> 
         )
     try:
         with warnings.catch_warnings():
-            # Keras only warns of layers for which the file has nothing
+            # Keras only warns about layers for which the file has no weights
             warnings.simplefilter("error", UserWarning)
             backbone.load_weights(path)
     except (ValueError, KeyError, OSError, UserWarning) as e:

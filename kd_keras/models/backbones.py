@@ -1,4 +1,4 @@
-"""What is known of each backbone of `keras.applications`: one row each.
+"""The table of `keras.applications` backbones, one row each.
 
 A new backbone is a row here, a function in `pretrained` and a line in `kd_keras.models.MODELS`.
 """
@@ -10,7 +10,7 @@ import keras
 
 _PUBLISHED = "https://storage.googleapis.com/tensorflow/keras-applications"
 _UNIT = (1 / 127.5, -1.0)
-# mean and deviation of ImageNet's red, green and blue
+# from the mean and standard deviation of ImageNet's red, green and blue
 _STANDARD = (
     [1 / (255 * deviation) for deviation in (0.229, 0.224, 0.225)],
     [-mean / dev for mean, dev in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)],
@@ -19,20 +19,21 @@ _STANDARD = (
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """What is known of one backbone.
+    """The description of one backbone.
 
     Attributes:
         constructor: the function in `keras.applications`.
-        rescaling: scale and offset from 0..255 to what the backbone expects; None where
-            it rescales by itself.
+        rescaling: scale and offset from 0..255 to what the backbone expects; None if it rescales
+            by itself.
         stages: the layers whose outputs are `stage1` to `stage4`: the end of the last block at
-            1/4, 1/8, 1/16 and 1/32 of the input's size; `stage4` is what gets pooled.
-        rectified: whether each of them has passed a ReLU. The others are sums before an activation,
-            about half of them negative, or come from one that lets negative numbers through.
-        blocks: pattern of the block's name at the start of a layer's name.
-        url: where the ImageNet weights are published, with `{width}` and `{size}` to fill in.
-        smallest: least height and width.
-        widths: width factors with ImageNet weights; empty where the width is fixed.
+            1/4, 1/8, 1/16 and 1/32 of the input's size. `stage4` is the one that is pooled.
+        rectified: whether each of these outputs has passed a ReLU. The others are sums before an
+            activation, with about half of their values negative, or come from an activation that
+            lets negative numbers through.
+        blocks: regular expression for the block's name at the start of a layer's name.
+        url: the URL of the ImageNet weights, with `{width}` and `{size}` to fill in.
+        smallest: minimum height and width.
+        widths: width factors with ImageNet weights; empty if the width is fixed.
     """
 
     constructor: Callable[..., keras.Model]
@@ -105,7 +106,7 @@ BACKBONES: dict[str, Backbone] = {
     "xception": Backbone(
         keras.applications.Xception,
         _UNIT,
-        # the sums that end its blocks have no names of their own, the ReLUs that follow them have
+        # the sums that end its blocks have no fixed names, but the ReLUs after them do
         stages=(
             "block3_sepconv1_act",
             "block4_sepconv1_act",
@@ -127,13 +128,13 @@ TAPS: dict[str, dict[str, str]] = {
     }
     for name, backbone in BACKBONES.items()
 }
-"""Meaning to layer name, for each model name: `TAPS[model.name]["stage3"]`."""
+"""Layer names by model name and meaning: `TAPS[model.name]["stage3"]`."""
 
 RECTIFIED: dict[str, dict[str, bool]] = {
     name: {
         **dict(zip(row.stages, row.rectified, strict=True)),
-        "embedding": row.rectified[-1],  # which is the mean of the last stage
+        "embedding": row.rectified[-1],  # the embedding is the mean of the last stage
     }
     for name, row in BACKBONES.items()
 }
-"""Whether a layer that is a tap has passed a ReLU: `RECTIFIED[model.name][layer.name]`."""
+"""True for layers at a tap that have passed a ReLU: `RECTIFIED[model.name][layer.name]`."""

@@ -1,4 +1,4 @@
-"""New models of an old one's architecture."""
+"""New models with the architecture of an existing one."""
 
 from typing import Any
 
@@ -10,16 +10,17 @@ from kd_keras.models.heads import head
 
 
 def untrained(model: keras.Model, logits: int | None = None) -> keras.Model:
-    """A new, untrained model of the architecture of another.
+    """Return a new, untrained model with the architecture of another.
 
     Args:
-        model: of any kind; it is left as it is. A subclassed one has a `get_config`, or a `call`
-            made of Keras' layers and operations: then the copy is a functional model.
-        logits: how many the new one has; None takes as many.
+        model: a model of any kind; it is not changed. A subclassed one needs a `get_config`, or a
+            `call` made of Keras layers and operations; with the latter, the copy is a functional
+            model.
+        logits: the number of logits of the new model; None keeps the number of `model`.
 
     Raises:
-        ValueError: for a model that cannot be made anew; for another number of logits, where the
-            model's last layer with weights is not a dense one of its own.
+        ValueError: if the model cannot be rebuilt; or, for another number of logits, if its last
+            layer with weights is not a dense layer of its own.
 
     Example:
         >>> import kd_keras as kd
@@ -35,7 +36,7 @@ def untrained(model: keras.Model, logits: int | None = None) -> keras.Model:
 
 
 def _by_config(model: keras.Model) -> keras.Model | None:
-    """A copy of a subclassed model; None where its configuration does not say all that it is."""
+    """Copy a subclassed model; return None if its configuration does not describe it fully."""
     try:
         copy = type(model).from_config(model.get_config())
     except (NotImplementedError, TypeError):
@@ -44,7 +45,7 @@ def _by_config(model: keras.Model) -> keras.Model | None:
         lambda spec: np.zeros([side or 1 for side in spec.shape], spec.dtype.name),
         graphs.input_spec(model),
     )
-    copy(images)  # makes its weights
+    copy(images)  # creates its weights
     alike = [v.shape for v in copy.weights] == [v.shape for v in model.weights]
     return copy if alike else None
 
@@ -76,10 +77,10 @@ def _graph_of(model: keras.Model) -> keras.Model:
 
 
 def copy_variables(source: keras.Model, target: keras.Model) -> None:
-    """Give a model the weights of another of its architecture, and what decides on its dropout.
+    """Copy the weights, and the random state of dropout, to a model of the same architecture.
 
     Raises:
-        ValueError: for another architecture.
+        ValueError: if the architectures differ.
     """
     ours, theirs = ([*m.weights, *_seeds(m)] for m in (target, source))
     if [v.shape for v in ours] != [v.shape for v in theirs]:

@@ -1,4 +1,4 @@
-"""How a model ends: the layer that decides whether it returns logits, and how softmax is undone."""
+"""The end of a model: the layer that decides if it returns logits, and code to undo softmax."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from keras import layers
 
 from kd_keras.models.graphs import answer_spec, input_spec, logits_in, own_graph
 
-# of Keras and TensorFlow, known by identity: what they are called proves nothing
+# Keras and TensorFlow functions, compared by identity, since a name proves nothing
 LINEAR = (None, keras.activations.linear, keras.activations.log_softmax)
 PROBABILITIES = (
     *(keras.activations.softmax, keras.activations.sigmoid),
@@ -17,14 +17,14 @@ PROBABILITIES = (
     *(keras.ops.softmax, keras.ops.sigmoid, keras.ops.hard_sigmoid, keras.ops.sparsemax),
     *(tf.nn.softmax, tf.nn.sigmoid),
 )
-# names of Keras' own layers and operations
+# class names of Keras' own layers and operations
 PROBABILITY_STEPS = {"Softmax", "Sigmoid", "HardSigmoid", "Sparsemax"}
-# whose output may be any number where their activation is linear
+# layers whose output may be any number if their activation is linear
 MATRIX_LAYERS = (
     *(layers.Dense, layers.EinsumDense, layers.BatchNormalization),
     *(layers.Conv1D, layers.Conv2D, layers.Conv3D, layers.SeparableConv2D, layers.DepthwiseConv2D),
 )
-# that hand on what enters them, logits or probabilities
+# layers that pass on what they receive, be it logits or probabilities
 PASSING = (
     *(layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity),
     *(layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D),
@@ -32,8 +32,12 @@ PASSING = (
 
 
 def deciding(model: keras.Model) -> list[Any]:
-    """The layer or operation that says what kind of numbers a model returns, after the models it is
-    nested in; none where that is code of one's own."""
+    """Find the layer or operation that decides what kind of numbers a model returns.
+
+    Returns:
+        The models that it is nested in, then the layer or operation itself; an empty list if
+        custom code decides.
+    """
     graph = own_graph(model)
     return [] if graph is None else _deciding_for(logits_in(graph.output, model))
 
@@ -79,20 +83,20 @@ def kind_of(step: Any) -> str:
 
 
 def mend(model: keras.Model, path: list[Any], kind: str, *, certain: bool) -> str:
-    """What to do about a model that ends in softmax or sigmoid, as code that can be run.
+    """Return the way to fix a model that ends in softmax or sigmoid, as code that can be run.
 
     Args:
-        model: returns probabilities.
-        path: its last layer or operation, after the models it is nested in.
+        model: a model that returns probabilities.
+        path: the models that its last layer or operation is nested in, then that layer itself.
         kind: `"softmax"` or `"sigmoid"`.
-        certain: whether it is known that this layer is the last that runs.
+        certain: whether it is known that this layer runs last.
     """
     *outer, step = path
     reached = "model" + "".join(f".get_layer({nested.name!r})" for nested in outer)
     activation = getattr(step, "activation", None)
     foreign = not getattr(activation, "__module__", "").startswith("keras.")
     known = certain and not _is_one_of(activation, LINEAR)
-    # of the last layer that a subclassed model made it is not known that it is the last that runs
+    # the last layer that a subclassed model created need not be the last that runs
     if known or (activation and (foreign or gives_probabilities(step))):
         return (
             f"set `{reached}.get_layer({step.name!r}).activation = keras.activations.linear`, "
@@ -109,7 +113,7 @@ def mend(model: keras.Model, path: list[Any], kind: str, *, certain: bool) -> st
 
 
 def _is_all_that_makes_probabilities(step: Any) -> bool:
-    """Whether logits enter a last step, as far as is known, so that it can be left out."""
+    """Return True if logits enter the last step, as far as is known, so that it can be removed."""
     if getattr(step, "weights", None) or len(step._inbound_nodes) != 1:
         return False
     entering = step._inbound_nodes[0].input_tensors
@@ -119,7 +123,7 @@ def _is_all_that_makes_probabilities(step: Any) -> bool:
 
 
 def _is_last(model: keras.Model, step: Any) -> bool:
-    """Whether this is the very last step of a functional model."""
+    """Return True if this is the very last step of a functional model."""
     last = logits_in(answer_spec(model), model)._keras_history.operation
     return own_graph(model) is model and last is step
 
@@ -130,7 +134,7 @@ def _before(step: Any) -> str:
 
 
 def _undone(model: keras.Model, kind: str) -> str:
-    """Code for a model around another, of which softmax, or sigmoid, makes the same as before."""
+    """Return code that wraps a model to return logits; softmax or sigmoid of them is its output."""
     spec = input_spec(model)
     if isinstance(spec, Mapping):
         named = [f"{name!r}: {_input_code(each, name)}" for name, each in spec.items()]

@@ -1,6 +1,7 @@
-"""Freezing and unfreezing by block, for transfer learning in two phases.
+"""Freeze and unfreeze models by block, for transfer learning in two phases.
 
-The first phase trains a new head on a frozen backbone, the second the last blocks at a lower rate:
+The first phase trains a new head on a frozen backbone. The second trains the last blocks at a
+lower learning rate:
 
     freeze(model)
     model.compile(...); model.fit(...)
@@ -10,7 +11,7 @@ The first phase trains a new head on a frozen backbone, the second the last bloc
 Compile after every change: an optimizer keeps the list of weights it started with.
 
 Batch normalization stays frozen in both phases. A frozen `BatchNormalization` normalises with its
-stored statistics and leaves them as they are, even in `fit`, so that a small batch of new images
+stored statistics and does not update them, even in `fit`, so that a small batch of new images
 cannot spoil what the backbone has learned. To train it as well, set `trainable = True` on those
 layers after `unfreeze`. The flags are saved with the model.
 """
@@ -26,10 +27,11 @@ HEAD = "logits"
 
 
 def blocks(model: keras.Model) -> tuple[str, ...]:
-    """Names of the model's blocks from input to output, without the head `logits`.
+    """Return the names of the model's blocks from input to output, without the head `logits`.
 
-    In a backbone of `pretrained` (known by the model's name) a block is what its paper calls so,
-    `conv4_block5` or `block_12`, after a `stem`. In other models each layer with weights is one.
+    In a backbone of `pretrained` (recognised by the model's name) the blocks are those of its
+    paper, such as `conv4_block5` or `block_12`, after a `stem`. In other models each layer with
+    weights is a block.
 
     Example:
         >>> from kd_keras.models import small
@@ -40,12 +42,12 @@ def blocks(model: keras.Model) -> tuple[str, ...]:
 
 
 def freeze(model: keras.Model, until: str | None = None) -> None:
-    """Stop training the blocks from the input up to and including `until`; None: all of them.
+    """Freeze the blocks from the input up to and including `until`; None freezes all of them.
 
-    The head is left as it is. Changes the layers' `trainable` in place; compile afterwards.
+    The head is not changed. This sets the layers' `trainable` in place; compile afterwards.
 
     Raises:
-        ValueError: the model has no block of that name; the message lists them.
+        ValueError: if the model has no block of that name; the message lists them.
 
     Example:
         >>> from kd_keras.models import small
@@ -63,17 +65,17 @@ def freeze(model: keras.Model, until: str | None = None) -> None:
 
 
 def unfreeze(model: keras.Model, last: int | str | None = None) -> None:
-    """Train the last blocks (and the head) again, all but their batch normalization.
+    """Unfreeze the last blocks and the head, except for their batch normalization.
 
-    Blocks before them are left as they are. Changes `trainable` in place; compile afterwards.
+    Earlier blocks are not changed. This sets `trainable` in place; compile afterwards.
 
     Args:
         model: a model whose blocks were frozen by `freeze`.
-        last: how many blocks, counted from the output; or the name of the first block to train;
-            or None for all.
+        last: the number of blocks, counted from the output; or the name of the first block to
+            train; or None for all.
 
     Raises:
-        ValueError: no such block, or a number outside 1..`len(blocks(model))`.
+        ValueError: if there is no such block, or the number is outside 1..`len(blocks(model))`.
 
     Example:
         >>> from kd_keras.models import small
@@ -92,7 +94,7 @@ def unfreeze(model: keras.Model, last: int | str | None = None) -> None:
 
 
 def _start(names: list[str], last: int | str | None) -> int:
-    """Position of the first block to train."""
+    """Return the position of the first block to train."""
     if last is None:
         return 0
     if isinstance(last, str):
@@ -116,7 +118,7 @@ def _thaw(layer: keras.Layer) -> None:
 
 
 def _layers_by_block(model: keras.Model) -> dict[str, list[keras.Layer]]:
-    """The layers with weights by block, in the order of the model; the head is left out."""
+    """Return the layers with weights by block, in the model's order, without the head."""
     backbone = BACKBONES.get(model.name)
     table: dict[str, list[keras.Layer]] = {}
     block = "stem"
@@ -125,7 +127,7 @@ def _layers_by_block(model: keras.Model) -> dict[str, list[keras.Layer]]:
             block = layer.name
         elif start := re.match(backbone.blocks, layer.name):
             block = start.group()
-        # else: a layer without a block in its name, such as a shortcut, belongs where it stands
+        # else: a layer without a block in its name, such as a shortcut, joins the current block
         if layer.weights and layer.name != HEAD:
             table.setdefault(block, []).append(layer)
     return table

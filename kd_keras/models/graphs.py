@@ -1,8 +1,8 @@
-"""Keras models of any kind as graphs: what goes in, what comes out, and a functional twin.
+"""Keras models of any kind as graphs: their inputs, their outputs, and a functional twin.
 
-A functional or sequential model is its graph. A model of one's own code (`call` overridden) has
-none; where that code is made of Keras' layers and operations, calling it on a symbolic input
-gives one.
+A functional or sequential model is its own graph. A model of custom code (an overridden `call`)
+has none. If that code is made of Keras layers and operations, calling it on a symbolic input gives
+one.
 """
 
 import inspect
@@ -14,16 +14,16 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# the twins of models of one's own code, each made once: making one adds to its layers' graph
+# functional twins of subclassed models, each made once: making one adds nodes to its layers
 _twins: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class NoGraph(ValueError):
-    """No functional twin can be made of a model."""
+    """The error raised if no functional twin can be made of a model."""
 
 
 def own_graph(model: keras.Model) -> Any:
-    """The functional graph that runs when a model is called; None where code of one's own runs."""
+    """Return the functional graph that runs when a model is called; None if custom code runs."""
     if not type(model).call.__module__.startswith("keras."):
         return None
     graph = getattr(model, "_functional", model)
@@ -31,10 +31,10 @@ def own_graph(model: keras.Model) -> Any:
 
 
 def input_spec(model: keras.Model):
-    """The `tf.TensorSpec`s of a model's input, with a free batch size.
+    """Return the `tf.TensorSpec`s of a model's input, with a free batch size.
 
     Raises:
-        ValueError: for a subclassed model that has not been called yet.
+        ValueError: if a subclassed model has not been called yet.
     """
     if getattr(model, "inputs", None):
         inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
@@ -51,7 +51,7 @@ def input_spec(model: keras.Model):
 
 
 def new_inputs(model: keras.Model):
-    """New symbolic inputs such as a model takes."""
+    """Create new symbolic inputs like those of a model."""
 
     def new(spec, name=None):
         return keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
@@ -63,7 +63,7 @@ def new_inputs(model: keras.Model):
 
 
 def answer_spec(model: keras.Model):
-    """What a model returns: a symbolic tensor, or a dict, tuple or list of them."""
+    """Return a model's symbolic output: a tensor, or a dict, tuple or list of tensors."""
     if getattr(model, "outputs", None):
         return getattr(model, "_functional", model).output
     symbols = keras.tree.map_structure(
@@ -73,19 +73,20 @@ def answer_spec(model: keras.Model):
 
 
 def output_shape(model: keras.Model) -> tuple[int | None, ...]:
-    """The shape of a model's logits, with None for the batch.
+    """Return the shape of a model's logits, with None for the batch.
 
     Raises:
-        ValueError: as `logits_in`.
+        ValueError: as in `logits_in`.
     """
     return (None, *logits_in(answer_spec(model), model).shape[1:])
 
 
 def logits_in(answer: Any, model: keras.Model) -> Any:
-    """The logits in what a model returns: the tensor itself, or what a dict holds as `logits`.
+    """Return the logits in a model's output: the tensor itself, or the entry `logits` of a dict.
 
     Raises:
-        ValueError: for several tensors of which none is called `logits`; lists them.
+        ValueError: if there are several tensors, none of them called `logits`; the message lists
+            them.
     """
     if isinstance(answer, (list, tuple)) and len(answer) == 1:
         (answer,) = answer
@@ -110,14 +111,14 @@ def _shapes(answer: Any):
 
 
 def output(model: keras.Model, which: str | int) -> keras.Model:
-    """A model that returns one of several outputs of another, with the same layers and weights.
+    """Build a model that returns one of several outputs of another and shares its weights.
 
     Args:
         model: a built model that returns a dict, a tuple or a list.
-        which: the key of the dict, or the place in the tuple or list, counted from 0.
+        which: the key in the dict, or the position in the tuple or list, counted from 0.
 
     Raises:
-        ValueError: the model has no such output.
+        ValueError: if the model has no such output.
 
     Example:
         >>> images = keras.Input((8,))
@@ -141,7 +142,7 @@ def output(model: keras.Model, which: str | int) -> keras.Model:
 
 
 def of_logits(model: keras.Model) -> keras.Model:
-    """A model that returns its logits alone: `model` itself, if it does."""
+    """Return a model that returns logits alone: `model` itself, if it already does."""
     answer = answer_spec(model)
     if hasattr(answer, "shape"):
         return model
@@ -149,21 +150,22 @@ def of_logits(model: keras.Model) -> keras.Model:
 
 
 def entries(twin: keras.Model):
-    """The symbolic inputs of a functional model, in the structure that it is called with."""
+    """Return the symbolic inputs of a functional model, in the structure that it is called with."""
     return twin.inputs[0] if len(twin.inputs) == 1 else twin.input
 
 
 def functional(model: keras.Model, inside: Iterable[keras.layers.Layer] = ()) -> keras.Model:
-    """A functional model of the same layers and weights that computes the same; `model` itself
-    where it is one.
+    """Return a functional model with the same layers, weights and output.
+
+    It is `model` itself if that is functional and holds the layers `inside`.
 
     Args:
-        model: of any kind, built.
-        inside: layers that must be of the twin's own, and not of a model nested in it.
+        model: a built model of any kind.
+        inside: layers that must belong to the twin itself, not to a model nested in it.
 
     Raises:
-        NoGraph: a `call` of one's own that is made of more than Keras' layers and operations, or
-            acts otherwise in training; two layers of the same name.
+        NoGraph: if a custom `call` is made of more than Keras layers and operations or differs in
+            training, or if two layers have the same name.
     """
     graph = own_graph(model)
     if graph is None:
@@ -178,10 +180,10 @@ def functional(model: keras.Model, inside: Iterable[keras.layers.Layer] = ()) ->
 
 
 def tensors_at(twin: keras.Model, layer: keras.layers.Layer) -> tuple[Any, Any]:
-    """The symbolic tensors that enter and leave a layer in a functional model.
+    """Return the symbolic tensors that enter and leave a layer in a functional model.
 
     Raises:
-        NoGraph: the layer is used more than once, or is not there.
+        NoGraph: if the layer is used more than once, or not at all.
     """
     nodes = [
         node
@@ -199,7 +201,7 @@ def tensors_at(twin: keras.Model, layer: keras.layers.Layer) -> tuple[Any, Any]:
 
 
 def _flat(model: keras.Model, graph: Any, wanted: set[int]) -> keras.Model:
-    """A functional model in which the models nested around some layers are taken apart."""
+    """Build a functional model that inlines the nested models around the wanted layers."""
 
     def holds(operations: Any) -> bool:
         return any(
@@ -226,14 +228,14 @@ def _is_graph(op: Any) -> bool:
 
 
 def _by_its_code(model: keras.Model) -> keras.Model:
-    """A functional model from calling code of one's own on symbolic inputs."""
+    """Build a functional model by running a custom `call` on symbolic inputs."""
     asks = "training" in inspect.signature(model.call).parameters
     twins = []
     for how in ({"training": True}, {"training": False}) if asks else ({},):
         inputs = new_inputs(model)
         try:
             answers = model.call(inputs, **how)
-        except Exception as error:  # code of one's own may raise anything on a symbolic tensor
+        except Exception as error:  # custom code may raise anything on a symbolic tensor
             raise NoGraph(
                 f"`call` of model {model.name!r} must be made of Keras' layers and `keras.ops` "
                 f"for a graph to be made of it. Received: code that raised {error!r:.200}"
@@ -262,7 +264,7 @@ def _nodes(twin: keras.Model) -> list[Any]:
 
 
 def _constants(node: Any) -> list[Any]:
-    """What an operation is called with, beside symbolic tensors."""
+    """Return the arguments of an operation that are not symbolic tensors."""
     given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
     return [x for x in given if not isinstance(x, keras.KerasTensor)]
 
@@ -273,7 +275,7 @@ def _model(model: keras.Model, inputs: Any, answers: Any) -> keras.Model:
         raise NoGraph(f"Model {model.name!r} returns what it is given.")
     try:
         twin = keras.Model(inputs, answers, name=model.name)
-    except ValueError as error:  # two layers of a name, or answers that are no symbolic tensors
+    except ValueError as error:  # two layers of the same name, or outputs that are not symbolic
         raise NoGraph(f"No graph can be made of model {model.name!r}: {error}") from error
     twice = [name for name, n in Counter(op.name for op in twin.operations).items() if n > 1]
     if twice:
@@ -282,6 +284,6 @@ def _model(model: keras.Model, inputs: Any, answers: Any) -> keras.Model:
 
 
 def _called(model: keras.Model) -> keras.Model:
-    """A functional model that calls another as a single layer: possible for every model."""
+    """Build a functional model that calls another as a single layer, possible for every model."""
     inputs = new_inputs(model)
     return keras.Model(inputs, model(inputs), name=f"{model.name}_called")

@@ -194,7 +194,7 @@ one image, on the machine of the run."
 
 
 def _history(run: Run) -> History:
-    """Return the epochs of the models in the results; of a study's settings, only the chosen one's."""
+    """Return the epochs of the models in the results; of a study's settings, the chosen one's."""
     found = run["results"].get("sweep")
     if found is None or found["command"] != "study":
         return run["history"]
@@ -228,7 +228,7 @@ def _repeats(results: dict[str, Any]) -> list[str]:
     """Return the results' sentences on duplicate images."""
     found = (results.get("task") or {}).get(
         "repeats", []
-    )  # older runs did not check for duplicates
+    )  # older runs did not check
     return [repeat["sentence"] for repeat in found]
 
 

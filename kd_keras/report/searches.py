@@ -157,7 +157,7 @@ def _places(search: Search, x_axis: Axis, y_axis: Axis) -> dict[tuple[float, flo
 
 
 def _numeric(axis: Axis) -> Axis:
-    """Return a choice among numbers as their range, on a log scale if that spaces them more evenly."""
+    """Return a choice among numbers as a range, on a log scale if that spaces them more evenly."""
     if axis.levels is None:
         return axis
     values = sorted(map(float, axis.levels))
@@ -196,7 +196,7 @@ def _colours(figure: Figure, axes: list[Axes], search: Search, scale: Axis) -> N
 
 
 def parallel(search: Search) -> Figure:
-    """Plot a line per trial through its hyper-parameters to its score, in rows if there are many."""
+    """Plot a line per trial through its hyper-parameters to its score, in rows if needed."""
     axes, scale = axes_of(search), _scores(search)
     count = math.ceil(len(axes) / AXES)
     each = math.ceil(len(axes) / count)

@@ -1,7 +1,7 @@
-"""What is frozen is computed once: a model's frozen part, and the rest that is trained.
+"""Split a model into its frozen part, computed once per image, and the rest, which is trained.
 
-In the first phase of transfer learning the backbone stays as it is, so that its pooled features of
-an image never change. They are kept like a teacher's answers, and only what comes after them runs.
+In the first phase of transfer learning the backbone is frozen, so its pooled features of an image
+never change. They are stored like a teacher's predictions, and only the layers after them run.
 """
 
 import dataclasses
@@ -16,14 +16,14 @@ from kd_keras.models.shared import moves_though_frozen
 from kd_keras.teachers import LiveTeacher
 from kd_keras.training.batches import FEATURES
 
-# layers of Keras' own that run code from elsewhere
+# Keras' own layers that run code from elsewhere
 FOREIGN = tuple(
     getattr(keras.layers, name)
     for name in ("Lambda", "TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer")
 )
 FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
-# by model, and by the tensor where it is cut: building a half again would add to the layers' graph
+# by model and by the tensor at the cut: building a half again would add to the layers' graph
 _halves: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -32,8 +32,8 @@ class FrozenPart:
     """A model cut in two where its frozen part ends. Both halves are made of its own layers.
 
     Attributes:
-        trunk: from images to features, shape `(batch, ...)`: what training leaves as it is.
-        head: from features to logits: what is trained.
+        trunk: the frozen part, from images to features, shape `(batch, ...)`.
+        head: the trained part, from features to logits.
     """
 
     trunk: keras.Model
@@ -41,12 +41,12 @@ class FrozenPart:
 
     @functools.cached_property
     def source(self) -> "FeatureSource":
-        """The trunk as a source of stored answers; traced once, whatever its weights become."""
+        """The trunk as a source of stored features; traced once, even if its weights change."""
         return FeatureSource(self.trunk)
 
 
 class FeatureSource(LiveTeacher):
-    """A trunk as a source of stored answers, under one tap, `FEATURES`."""
+    """A trunk as a source of stored features, under one tap, `FEATURES`."""
 
     def __init__(self, trunk: keras.Model):
         def view(images, training):
@@ -56,11 +56,11 @@ class FeatureSource(LiveTeacher):
 
 
 def cut(model: keras.Model) -> FrozenPart | None:
-    """The model in two parts, where its frozen part ends in a single tensor; else None.
+    """Cut a model in two if its frozen part ends in a single tensor; else return None.
 
-    A layer is of the frozen part where training neither changes it nor makes it act otherwise: it
-    is one of Keras' own, its `trainable` is off or it has no weights, it draws no random numbers,
-    and all that enters it is frozen. A layer of one's own is not: nobody can see what it does.
+    A layer belongs to the frozen part if training neither changes it nor its behaviour: it is one
+    of Keras' own, its `trainable` is off or it has no weights, it draws no random numbers, and all
+    its inputs are frozen. A custom layer never belongs to it, since its behaviour is unknown.
 
     Args:
         model: functional or sequential, each layer used once; others are not cut.
@@ -91,9 +91,9 @@ def cut(model: keras.Model) -> FrozenPart | None:
 
 
 def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None:
-    """A student's frozen part as a source of features, and the view of what is trained.
+    """Return a student's frozen part as a source of features, and a `TapView` of the trained rest.
 
-    None where there is no frozen part, or where a tap that is asked for lies in it.
+    None if there is no frozen part, or if a requested tap lies in it.
     """
     frozen = cut(student.model)
     if frozen is None:
@@ -103,7 +103,7 @@ def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None
 
 
 def _edge(graph) -> keras.KerasTensor | None:
-    """The one tensor that leaves the frozen part, if that has weights."""
+    """Return the only tensor that leaves the frozen part, if that part has weights."""
     frozen = {id(tensor) for tensor in graph.inputs}
     weighted, leaving = False, {}
     for depth in sorted(graph._nodes_by_depth, reverse=True):  # from input to output
@@ -117,13 +117,14 @@ def _edge(graph) -> keras.KerasTensor | None:
             else:
                 leaving.update({id(x): x for x in inputs if id(x) in frozen})
     if any(id(x) in frozen for x in graph.outputs):
-        return None  # it leaves the model too
+        return None  # a frozen tensor is an output of the model too
     return next(iter(leaving.values())) if weighted and len(leaving) == 1 else None
 
 
 def is_frozen(layer) -> bool:
-    """Whether training neither changes a layer nor makes it act otherwise, as far as is known: code
-    of one's own, in a layer, a model or an activation, may hold any randomness and does not count.
+    """Return whether training is known to change neither a layer nor its behaviour.
+
+    Custom code, in a layer, a model or an activation, may be random and never counts as frozen.
     """
     if not all(map(_is_known, [layer, *_inside(layer)])):
         return False
@@ -146,10 +147,10 @@ def _inside(layer) -> list[keras.layers.Layer]:
 
 
 def _is_known(step) -> bool:
-    """Whether a layer or operation runs Keras' own code alone."""
+    """Return whether a layer or operation runs only Keras' own code."""
     if isinstance(step, FOREIGN) or not type(step).__module__.startswith("keras."):
         return False
-    # such as an activation, or what `ops.map` runs
+    # such as an activation, or the function of `ops.map`
     functions = [value for value in vars(step).values() if isinstance(value, FUNCTIONS)]
     return all(_module(function).startswith(("keras.", "tensorflow.")) for function in functions)
 

@@ -1,6 +1,6 @@
-"""Arrays as an endless pipeline of batches: begun once, not at every epoch.
+"""Feed arrays as an endless pipeline of batches, started once instead of in every epoch.
 
-Keras makes the iterator of an array, with all its threads and functions, twice an epoch. For a
+Keras makes the iterator of an array, with all its threads and functions, twice per epoch. For a
 small student on a few thousand images that is a third of the time. Here the epochs follow each
 other inside one pipeline, and `fit` counts the steps.
 """
@@ -17,10 +17,10 @@ from kd_keras.data.pipeline import untuned
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """Batches of arrays, epoch after epoch, the last batch of an epoch as small as it comes out.
+    """Batches of arrays, epoch after epoch; the last batch of an epoch may be smaller.
 
     Attributes:
-        dataset: yields what `fit` takes: `x`, `(x, y)` or `(x, y, sample_weight)`. It has no end.
+        dataset: yields elements for `fit`: `x`, `(x, y)` or `(x, y, sample_weight)`. It is endless.
         steps: batches per epoch.
     """
 
@@ -29,14 +29,14 @@ class Feed:
 
     @classmethod
     def of(cls, x: dict, y: Any, weight: Any, *, batch_size: int, shuffle: bool) -> "Feed":
-        """A feed of arrays of equal length.
+        """Make a feed of arrays of equal length.
 
         Args:
             x: dict of arrays, or of such dicts.
             y, weight: an array, or None.
             batch_size: examples per batch.
-            shuffle: whether the order is drawn, as Keras draws it: anew every epoch, or, where
-                TensorFlow's global seed is set, once for all epochs.
+            shuffle: whether to shuffle as Keras does: anew in every epoch, or, if TensorFlow's
+                global seed is set, once for all epochs.
 
         Raises:
             ValueError: for lengths that differ.
@@ -64,10 +64,10 @@ class Feed:
 
         drawn = tf.data.Dataset.range(1).map(order)
         once, again = next(iter(drawn)), next(iter(drawn))
-        if tf.reduce_all(once == again):  # under a seed, what Keras begins anew is the same again
+        if tf.reduce_all(once == again):  # with a seed, Keras' order repeats too
             drawn = tf.data.Dataset.from_tensors(once)
 
-        # one order ahead: it is drawn while the epoch before it is trained on
+        # one order ahead: it is drawn during the epoch before
         orders = drawn.repeat().prefetch(1)
         dataset = orders.flat_map(batches).map(gathered)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
@@ -88,5 +88,5 @@ def _tensor(array):
         return None
     if isinstance(array, np.ndarray) and array.dtype == np.float64:
         array = array.astype(keras.backend.floatx())  # as Keras does
-    with tf.device("CPU"):  # where the pipeline runs; a GPU's memory is for the models
+    with tf.device("CPU"):  # the pipeline runs there; a GPU's memory is for the models
         return tf.convert_to_tensor(array)

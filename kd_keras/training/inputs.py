@@ -22,7 +22,7 @@ class Examples:
         x: arrays, or a pipeline.
         y: labels as an array; None in a pipeline, or without labels.
         batch_size: examples per batch.
-        own: whether `x` is a pipeline of the library's own, whose labels were checked before.
+        own: whether `x` is the library's own pipeline, whose labels were checked before.
         options: further arguments of `keras.Model.fit`, such as `sample_weight`.
     """
 
@@ -39,7 +39,7 @@ class Examples:
         """Check the arguments of `fit`.
 
         Raises:
-            ValueError: for what is no image, label or weight.
+            ValueError: for invalid images, labels or weights.
         """
         own = isinstance(x, Pipeline)
         x = x.dataset if own else x
@@ -52,10 +52,10 @@ class Examples:
         return cls(x, y, batch_size or 32, own, options)
 
     def labels(self, names: Any) -> np.ndarray | None:
-        """The labels of the examples that are trained on, by their index; None if not known.
+        """Return the labels of the training examples, by their index; None if not known.
 
         Args:
-            names: of the inputs of the student, where it takes several.
+            names: of the inputs of the student, if it takes several.
         """
         if self.y is None or not is_examples(self.x) or batches.is_batch(self.x, names):
             return None
@@ -71,11 +71,11 @@ class FitInputs:
     Attributes:
         x, y: as Keras' `fit` takes them.
         options: further arguments of Keras' `fit`.
-        joined: what is stored of the examples.
+        joined: the stored predictions and features of the examples.
         steps: batches per epoch; None if not known.
         counted: whether the epochs follow each other in one endless pipeline, so that the steps of
             each have to be counted.
-        one_by_one: whether Keras must be given single steps, since it counts them itself.
+        one_by_one: whether Keras must run single steps, since it counts them itself.
     """
 
     x: Any
@@ -90,13 +90,13 @@ class FitInputs:
 def prepare(
     examples: Examples, checker: InputChecker, joiner: Joiner, names: Any, *, single: bool
 ) -> FitInputs:
-    """Join examples with what is stored of them, and make a pipeline of arrays.
+    """Join examples with their stored predictions and features, and make a pipeline of arrays.
 
     Args:
         examples: as given to `fit`.
-        checker: looks at the batches of a pipeline.
-        joiner: knows what is stored.
-        names: of the inputs of the student, where it takes several.
+        checker: checks the batches of a pipeline.
+        joiner: joins the stored rows.
+        names: of the inputs of the student, if it takes several.
         single: whether a single device trains.
     """
     x, y, options = examples.x, examples.y, dict(examples.options)
@@ -118,7 +118,7 @@ def prepare(
     asked = options.get("steps_per_epoch")
     counted = bool(asked and endless and single)
     if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
-        options.setdefault("shuffle", False)  # Keras cannot, and warns of it
+        options.setdefault("shuffle", False)  # Keras cannot shuffle these, and warns
     return FitInputs(
         x=x,
         y=y,

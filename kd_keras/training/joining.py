@@ -1,4 +1,4 @@
-"""Arrays given to `fit`, joined with what is stored of them: the teacher's answers, features."""
+"""Join arrays given to `fit` with their stored rows: the teacher's predictions, and features."""
 
 import dataclasses
 import logging
@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """Images, and what is known of each.
+    """Images, joined with their stored predictions and features.
 
     Attributes:
-        batch: `index`, by name of the source its rows in memory, each a dict by tap, and `image`
-            where anything has to see it.
-        on_disk: rows that memory does not hold, by name of the source: found at each step by
-            `PLACE`, which the batch then holds too.
-        head: what is trained, looking at features; None where the whole student sees the images.
+        batch: holds `index`; under the name of each source its rows in memory, a dict by tap; and
+            `image`, if a model still has to see it.
+        on_disk: rows that memory does not hold, by name of the source. They are looked up at each
+            step by `PLACE`, which the batch then holds too.
+        head: the trained part of the student, which takes features; None if the whole student sees
+            the images.
     """
 
     batch: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -34,18 +35,19 @@ class Joined:
     head: TapView | None = None
 
     def predictions(self, name: str) -> Any:
-        """What is stored of a teacher: a dict by tap, rows on disk, or None."""
+        """Return the stored predictions of a teacher: a dict by tap, rows on disk, or None."""
         return self.batch.get(name, self.on_disk.get(name))
 
 
 class Joiner:
-    """Joins images with stored answers, each computed at most once.
+    """Joins images with stored predictions, each computed at most once.
 
     Args:
-        student: the view of the student that training takes.
-        sources: whose answers are joined, by the name that they get in a batch.
-        kept: where they are kept; None keeps none but those that are stored already.
-        batch_size: images a forward pass.
+        student: the student with the taps that training uses.
+        sources: the teachers, by the name that their predictions get in a batch.
+        kept: the cache that stores the predictions; None means that none are stored, except those
+            of a `CachedTeacher`.
+        batch_size: images per forward pass.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Joiner:
         batch_size: int,
     ):
         self._student, self._batch_size = student, max(batch_size, 128)
-        self._kept = cache.Cache() if kept is None else kept  # then nothing is asked of it
+        self._kept = cache.Cache() if kept is None else kept  # if None, it stays unused
         self._sources = {
             name: source
             for name, source in sources.items()
@@ -66,13 +68,13 @@ class Joiner:
         found = None if kept is None else features.parts_of(student)
         self._features = None if found is None else found[0]
         self._head = None if found is None else found[1]
-        # a teacher that runs at every step has to see the images
+        # True if a teacher runs at every step and has to see the images
         self._sees = set(sources) != set(self._sources)
 
     def __call__(self, x) -> Joined:
-        """What `fit` is given instead of the images `x`, an array of shape `(n, ...)`.
+        """Return the input for `fit` that replaces the images `x`, an array of shape `(n, ...)`.
 
-        Where the models take several inputs, `x` is a dict or a tuple of arrays; then nothing is
+        If the models take several inputs, `x` is a dict or a tuple of arrays; then nothing is
         computed beforehand.
         """
         count = len(keras.tree.flatten(x)[0])
@@ -93,7 +95,7 @@ class Joiner:
         return Joined(batch, on_disk, self._head if with_features else None)
 
     def _opened(self, name: str, source: TeacherSource, images: cache.Arrays):
-        """What is stored of a source; None for one that has to run at every step."""
+        """Open the stored rows of a source; None for one that has to run at every step."""
         try:
             return self._kept.open(source, images)
         except cache.ChangingTeacher as reason:
@@ -102,10 +104,10 @@ class Joiner:
             return None
 
     def of_features(self) -> Joined:
-        """For a pipeline that yields the features of the student's frozen part.
+        """Return a `Joined` for a pipeline that yields the features of the student's frozen part.
 
         Raises:
-            ValueError: the student has none.
+            ValueError: if the student has no frozen part.
         """
         found = features.parts_of(self._student)
         if found is None:
@@ -116,7 +118,7 @@ class Joiner:
         return Joined(head=found[1])
 
     def with_validation(self, joined: Joined, options: dict[str, Any]) -> dict[str, Any]:
-        """Options of `fit` whose validation sees the features too, where it is given as arrays."""
+        """Return the options of `fit`, with features joined to validation data given as arrays."""
         held_out = options.get("validation_data")
         if joined.head is None or not isinstance(held_out, tuple):
             return options
@@ -132,11 +134,11 @@ class Joiner:
         """Add the features of the frozen part to a batch, if memory holds them."""
         if self._features is None or not cache.fits(self._features, len(batch["index"])):
             return False
-        # always in memory and exact: how the teacher's answers are kept is said for them alone
+        # always in memory and exact: the user's cache settings are for the teacher's predictions
         stored = cache.Cache().open(self._features, images)
         batch[FEATURES] = dict(stored.arrays())
         if not self._sees:
-            del batch["image"]  # nothing looks at it any more
+            del batch["image"]  # no model sees it any more
         return True
 
 

@@ -1,7 +1,7 @@
-"""What each compiled metric is given: probabilities, logits or a class, and labels to match.
+"""Give each compiled metric the inputs that it needs: probabilities, logits or classes, and labels.
 
-A student answers with logits. Keras' metrics want different things of a classifier, and say so only
-in their documentation: here each is told what it compares.
+A student returns logits. Keras' metrics need different forms of labels and predictions, and only
+their documentation says which: here each metric gets its own.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from kd_keras.losses import are_class_numbers, class_numbers, distributions
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Labels and logits of a batch, in every form that a metric may ask for.
+    """Labels and logits of a batch, in every form that a metric may need.
 
     Attributes:
         labels: class numbers, shape `(batch,)` or `(batch, 1)`, or distributions, shape
@@ -34,7 +34,7 @@ class Answers:
 
     @property
     def classes(self):
-        """The class of every label, shape `(batch,)`: of a distribution the likeliest."""
+        """The class of every label, shape `(batch,)`; for a distribution, the most likely one."""
         return class_numbers(ops.cast(self.labels, "float32"), self.logits)
 
     @property
@@ -49,25 +49,25 @@ class Answers:
 
     @property
     def scores(self):
-        """Probabilities, or logits for a metric that asks for them, shape `(batch, classes)`."""
-        # not Keras' softmax: it leaves the logits on its answer, and Keras' binary cross-entropy
-        # takes those for logits of a sigmoid
+        """Probabilities, or logits for a metric that takes them, shape `(batch, classes)`."""
+        # not Keras' softmax: it attaches the logits to its output, and Keras' binary cross-entropy
+        # takes them for logits of a sigmoid
         return self.logits if self.from_logits else tf.nn.softmax(self.logits)
 
     @property
     def second(self):
-        """Of two classes the score of class 1, shape `(batch, 1)`."""
+        """The score of class 1 of two classes, shape `(batch, 1)`."""
         if self.from_logits:  # the logit whose sigmoid is the probability
             return self.logits[:, 1:] - self.logits[:, :1]
         return self.scores[:, 1:]
 
     @property
     def binary(self) -> bool:
-        """Whether there are two classes."""
+        """True if there are two classes."""
         return self.logits.shape[-1] == 2
 
 
-# A form takes the metric and the answers, and gives what the metric compares: labels and answers.
+# A form takes the metric and the `Answers`, and returns the labels and predictions to compare.
 
 
 def _number_and_ranks(metric, answers):
@@ -95,9 +95,9 @@ def _one_hot_and_scores(metric, answers):
 
 
 def _class_1(metric, answers):
-    """Of two classes whether it is class 1, as in scikit-learn; of more, each against the rest."""
+    """Compare class 1 of two classes, as in scikit-learn; of more, each class against the rest."""
     chosen = [getattr(metric, name, None) for name in ("class_id", "top_k")]
-    each = chosen != [None, None] or getattr(metric, "multi_label", False)  # a column a class
+    each = chosen != [None, None] or getattr(metric, "multi_label", False)  # one column per class
     if answers.binary and not each:
         return answers.one_hot[:, 1:], answers.second
     return answers.one_hot, answers.scores
@@ -115,7 +115,7 @@ def _margin(metric, answers):
 
 
 def _margin_to_the_next(metric, answers):
-    # Keras takes a largest other score below 0 for 0; only the differences count
+    # Keras replaces the largest other score by 0 if it is negative; only the differences count
     lowest = ops.min(answers.logits, axis=-1, keepdims=True)
     return answers.one_hot, answers.logits - lowest
 
@@ -171,7 +171,7 @@ FORMS: dict[type, Form] = {
     keras.metrics.R2Score: _shares_and_scores,
     keras.metrics.ConcordanceCorrelation: _shares_and_scores,
     keras.metrics.PearsonCorrelation: _shares_and_scores,
-    # how far the right class lies above the others, which logits say
+    # the margin of the right class over the others, in logits
     keras.metrics.Hinge: _margin,
     keras.metrics.SquaredHinge: _margin,
     keras.metrics.CategoricalHinge: _margin_to_the_next,
@@ -209,22 +209,22 @@ FUNCTIONS: dict[str, Form] = {
 
 
 def told(metrics: Any) -> Any:
-    """What was given to `compile` as `metrics` or `weighted_metrics`, made for logits.
+    """Adapt the `metrics` or `weighted_metrics` given to `compile` to logits.
 
-    A metric of Keras' own, by name, as an object, a class or a function, is given what it compares,
-    whichever form the labels of a batch have. `"accuracy"` is the share of right classes. Any other
-    metric or function is given the labels, in the kind of the first batch, and logits; but
+    Keras' own metrics, given by name, as an object, a class or a function, get the form that they
+    compare, whichever form the labels of a batch have. `"accuracy"` is the share of right classes.
+    Any other metric or function gets the labels, in the form of the first batch, and logits, or
     probabilities if its `from_logits` is, or defaults to, False.
 
     Args:
         metrics: None, or a list, tuple or dict of metrics, nested or not.
 
     Raises:
-        ValueError: an unknown name; a metric that compares nothing; a threshold of 0, which every
-            probability exceeds.
+        ValueError: for an unknown name, a metric that compares nothing, or a threshold of 0, which
+            every probability exceeds.
     """
     if not isinstance(metrics, (list, tuple, dict)):
-        return metrics  # Keras says what it takes
+        return metrics  # Keras reports invalid types
     return keras.tree.map_structure(_told, metrics)
 
 
@@ -233,7 +233,7 @@ def _told(given: Any) -> Any:
         return Told(keras.metrics.SparseCategoricalAccuracy(name=given), _number_and_ranks)
     metric = given if given is None else keras.metrics.get(given)
     if metric is None:
-        return None  # Keras says what it takes
+        return None  # Keras reports invalid types
     form, from_logits = form_of(metric), _from_logits(metric)
     if isinstance(given, str):
         metric.name = given
@@ -247,7 +247,7 @@ def _told(given: Any) -> Any:
 
 
 def _own(metric: Any, from_logits: bool | None) -> Any:
-    """A metric or function of the user's, who is shown labels of one kind."""
+    """Wrap a custom metric or function, so that it gets labels of one form."""
     kind = _Kind()
 
     def seen(_, answers):
@@ -268,7 +268,7 @@ def _own(metric: Any, from_logits: bool | None) -> Any:
 
 
 class _Kind:
-    """Whether the first labels are class numbers, which later ones are turned into, or not."""
+    """The form of the first labels, class numbers or distributions; later ones are converted."""
 
     def __init__(self):
         self.numbers: bool | None = None
@@ -283,13 +283,13 @@ class _Kind:
 
 
 def form_of(metric: Any) -> Form | None:
-    """What a metric compares; None for one that is not Keras' own.
+    """Return the form that a metric compares; None for one that is not Keras' own.
 
     Args:
         metric: a Keras metric or loss, or a function.
 
     Raises:
-        ValueError: for a metric that does not compare labels with answers.
+        ValueError: for a metric that does not compare labels with predictions.
     """
     function = metric
     if isinstance(metric, keras.metrics.Metric):
@@ -315,7 +315,7 @@ def form_of(metric: Any) -> Form | None:
 
 
 def _from_logits(metric: Any) -> bool | None:
-    """Whether a metric takes logits, as far as it says so."""
+    """Return whether a metric takes logits; None if it does not specify this."""
     for name in ("from_logits", "_from_logits"):
         if hasattr(metric, name):
             return bool(getattr(metric, name))
@@ -344,11 +344,11 @@ def _check_threshold(metric: keras.metrics.Metric) -> None:
 
 
 class Told(keras.metrics.Metric):
-    """A metric that is given what it compares, instead of labels and logits.
+    """A metric that gets its own form of labels and predictions, instead of labels and logits.
 
     Args:
-        metric: counts; it stays the user's, with its state.
-        form: what it compares.
+        metric: the user's metric, which holds the state.
+        form: the form that it compares.
         from_logits: whether it turns logits into probabilities itself.
         raw: whether logits and weights are passed in the dtype and shape that they have.
     """
@@ -356,7 +356,7 @@ class Told(keras.metrics.Metric):
     def __init__(self, metric: keras.metrics.Metric, form: Form, from_logits=False, raw=False):
         super().__init__(name=metric.name)
         self.metric, self._form, self._logits, self._raw = metric, form, from_logits, raw
-        if hasattr(metric, "_direction"):  # by which callbacks know the better of two values
+        if hasattr(metric, "_direction"):  # tells callbacks which of two values is better
             self._direction = metric._direction
 
     def update_state(self, y_true, y_pred, sample_weight=None):

@@ -1,4 +1,4 @@
-"""What objectives share that mix labels and methods, by alpha."""
+"""The shared part of objectives that mix labels and methods, by alpha."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from kd_keras.methods import Method
 from kd_keras.training.objective import Objective
 from kd_keras.utils.checks import within
 
-# what of a batch a method is shown
+# the keys of a batch that a method gets
 KNOWN = ("image", "label", "index", "view", "weight")
 
 
 class MixedObjective(Objective):
-    """Base of objectives on labels and by methods: it owns alpha and the schedules of both.
+    """Base of objectives with labels and methods: it owns alpha and applies the schedules.
 
     Args:
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs.
@@ -29,12 +29,12 @@ class MixedObjective(Objective):
 
     @property
     def methods(self) -> Sequence[Method]:
-        """The methods of which the loss is made."""
+        """The methods that make up the loss."""
         raise TypeError(f"{type(self).__name__} must override `methods`.")
 
     @property
     def alpha(self) -> float:
-        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
+        """The current weight of the labels. Assigning a number or a schedule retraces nothing."""
         return float(ops.convert_to_numpy(self.label_weight))  # plain float() fails on replicas
 
     @alpha.setter
@@ -58,8 +58,7 @@ class MixedObjective(Objective):
             method.check_batch(size)
 
     def check_index(self, batch: Mapping[str, Any]) -> None:
-        """Raise `ValueError` for a batch that does not say which example is which, if a method
-        needs to know."""
+        """Raise `ValueError` for a batch without `index`, if a method needs it."""
         for method in self.methods:
             if method.needs_index and "index" not in batch:
                 raise ValueError(
@@ -69,12 +68,12 @@ class MixedObjective(Objective):
 
 
 def known_of(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a batch that a method is shown beside the views of student and teacher."""
+    """Return the part of a batch that a method gets beside the student's and teacher's features."""
     return {name: batch[name] for name in KNOWN if name in batch}
 
 
 def check_unlabelled(method: Method, alpha: Any) -> None:
-    """Raise `ValueError` where the method or alpha, a number or a schedule, asks for labels."""
+    """Raise `ValueError` if the method or alpha, a number or a schedule, needs labels."""
     if method.needs_labels:
         raise ValueError(f"{type(method).__name__} needs labels. Received: none")
     if callable(alpha) or alpha > 0:

@@ -1,4 +1,4 @@
-"""Objectives: what a training step minimises."""
+"""Objectives, which a training step minimises."""
 
 import inspect
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from kd_keras.teachers import TeacherSource
 
 
 class Objective(keras.layers.Layer):
-    """Turns a batch, and what the student makes of it, into named losses of each example.
+    """Computes named losses of each example from a batch and the student's features on it.
 
-    It is a layer, so that Keras trains and saves what belongs to it. It runs no student: a trainer
-    shows it the student's `views`, a dict from tap to tensor.
+    It is a layer, so that Keras trains and saves its weights. It does not run the student: the
+    trainer passes it the student's features, a dict from tap to tensor.
 
     Attributes:
         parts: names of the losses that are logged beside `loss`.
-        student_taps: the taps of the student that it wants to see in training, beside its logits.
+        student_taps: the taps of the student that it needs in training, beside its logits.
         idle: ids of weights that need not have a gradient.
         label_loss: the loss on the labels, `(labels, logits) -> (batch,)`; `compile` sets it.
     """
@@ -35,20 +35,20 @@ class Objective(keras.layers.Layer):
         self.built = True
 
     def losses_of(self, batch: Mapping[str, Any], student: Any) -> dict[str, Any]:
-        """`loss`, which is minimised, and its parts, each of shape `(batch,)`.
+        """Return `loss`, which is minimised, and its parts, each of shape `(batch,)`.
 
         Args:
-            batch: what is known of the examples, such as `image`, `label` and `index`.
-            student: the views of the student in training mode, a dict from tap to tensor.
+            batch: all that is known of the examples, such as `image`, `label` and `index`.
+            student: the features of the student in training mode, a dict from tap to tensor.
         """
         raise TypeError(f"{type(self).__name__} must override `losses_of`.")
 
     def logits(self, student: Any) -> Any:
-        """The logits of the model to deploy, shape `(batch, classes)`, from the student's views."""
+        """Return the deployed model's logits, shape `(batch, classes)`, from the student's taps."""
         return student["logits"]
 
     def teachers(self) -> dict[str, TeacherSource]:
-        """Whose predictions are stored beside the examples, by the name they get in a batch."""
+        """Return the teachers whose predictions are joined to batches, by their name in a batch."""
         return {}
 
     # --- before training ---
@@ -57,10 +57,10 @@ class Objective(keras.layers.Layer):
         """Raise `ValueError` for examples that cannot be learned from."""
 
     def check_batch_size(self, size: int | None) -> None:
-        """Raise `ValueError` for batches of too few examples per device; None is not known."""
+        """Raise `ValueError` for batches of too few examples per device; None means unknown."""
 
     def check_batch(self, batch: Mapping[str, Any]) -> None:
-        """Raise `ValueError` for a batch that lacks what has to be known of it."""
+        """Raise `ValueError` for a batch that lacks an entry it needs, such as labels."""
         if "label" not in batch:
             raise ValueError("Training on labels takes labels. Received: y=None")
 
@@ -71,7 +71,7 @@ class Objective(keras.layers.Layer):
         """Look at stored predictions of the teachers, by name and tap, before training."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set what follows a schedule; epochs are counted from 0."""
+        """Set the values that follow a schedule; epochs are counted from 0."""
 
 
 class LabelObjective(Objective):
@@ -82,7 +82,7 @@ class LabelObjective(Objective):
 
 
 def label_loss(loss):
-    """A function `(labels, logits) -> (batch,)` from what was given to `compile`.
+    """Return a function `(labels, logits) -> (batch,)` for the loss given to `compile`.
 
     Args:
         loss: None for cross-entropy on logits; or a Keras loss, its name, or a function.
@@ -121,7 +121,7 @@ def label_loss(loss):
 
 
 def _expects_probabilities(loss) -> bool:
-    """Whether `from_logits` is, or defaults to, false; or a Keras loss knows no logits at all."""
+    """Return whether `from_logits` is, or defaults to, False, or the loss is the KL divergence."""
     function = getattr(loss, "fn", loss)
     if function is keras.losses.kl_divergence:
         return True
@@ -132,7 +132,7 @@ def _expects_probabilities(loss) -> bool:
 
 
 def _takes(loss) -> tuple[bool, bool]:
-    """Whether this is a loss of Keras' own that takes distributions; or one that takes numbers."""
+    """Return whether this is Keras' own loss on distributions, and whether on class numbers."""
     function = getattr(loss, "fn", loss)
     name = getattr(function, "__name__", type(function).__name__)
     ours = getattr(function, "__module__", "").startswith("keras.")

@@ -1,11 +1,11 @@
-"""Keras' progress bar, where several steps are one call."""
+"""Keras' progress bar, corrected for calls of several steps."""
 
 import keras
 
 
 class Bar(keras.callbacks.ProgbarLogger):
-    """Keras' bar, which ends at the last step: Keras' own counts the steps of a call that the epoch
-    no longer has, and says 16/12."""
+    """Keras' bar, which ends at the last step: Keras' own also counts steps of a call beyond the
+    end of the epoch, and shows 16/12."""
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(self._within(batch), logs)
@@ -21,7 +21,7 @@ class Bar(keras.callbacks.ProgbarLogger):
 
 
 def with_bar(callbacks, verbose):
-    """Callbacks as given to Keras, with a `Bar` where it would draw its own."""
+    """Return the callbacks with a `Bar` added, if Keras would add its own."""
     if verbose == 0 or isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
     given = keras.tree.flatten(callbacks or [])

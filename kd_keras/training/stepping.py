@@ -1,6 +1,6 @@
-"""Run traced steps: the execution, the stored rows they look up, and how many run per call.
+"""Run traced steps: the execution, the stored rows they look up, and the steps per call.
 
-Keras runs a call of several steps to its end, into the next epoch. Where the steps of an epoch are
+Keras runs a call of several steps to its end, into the next epoch. If the steps of an epoch are
 counted, a call stops at the epoch's end.
 """
 
@@ -17,14 +17,14 @@ from kd_keras.runtime import execution as running
 
 @dataclasses.dataclass(frozen=True)
 class Stepping:
-    """All that a traced training step holds beside the models; another one is traced anew.
+    """All that a traced training step holds beside the models; if it changes, the step is retraced.
 
     Attributes:
-        execution: how a step is run.
+        execution: the way to run a step.
         on_disk: rows that memory does not hold, by source; looked up at each step.
-        head: the view of what is trained, where the features of the student's frozen part are
-            stored; None where the whole student sees the images.
-        left: the steps of the epoch that are still to be run; None where they are not counted.
+        head: the trained part of the student, if the features of its frozen part are stored; None
+            if the whole student sees the images.
+        left: the remaining steps of the epoch; None if they are not counted.
     """
 
     execution: running.Execution = running.KERAS
@@ -33,29 +33,29 @@ class Stepping:
     left: tf.Variable | None = None
 
     def looks_like(self, other: "Stepping") -> bool:
-        """Whether what a step looks at is the same: its stored rows, and what is trained."""
+        """Return whether a step has the same inputs: no rows on disk, and the same trained part."""
         heads = [None if one.head is None else one.head.model for one in (self, other)]
         return not (self.on_disk or other.on_disk) and heads[0] is heads[1]
 
     def runs_like(self, other: "Stepping") -> bool:
-        """Whether a training step is run in the same way."""
+        """Return whether a training step is run in the same way."""
         return self.execution == other.execution and self.left is other.left
 
 
 def counter(before: tf.Variable | None, *, counted: bool) -> tf.Variable | None:
-    """A variable for the steps that are left; the one from before, which a traced step holds."""
+    """Return a variable for the remaining steps: `before`, if given, as a traced step holds it."""
     if not counted:
         return None
     return tf.Variable(0, trainable=False) if before is None else before
 
 
 def counted(trainer: Any, left: tf.Variable, function: Callable) -> Callable:
-    """A training function that runs several steps per call, and stops where `left` is 0.
+    """Return a training function that runs several steps per call, and stops when `left` is 0.
 
     Args:
         trainer: a Keras model.
-        left: is set when an epoch begins.
-        function: for a batch by itself, as `train_on_batch` gives one.
+        left: the remaining steps; set when an epoch begins.
+        function: the training function for a single batch, as `train_on_batch` uses it.
     """
     several = (_eagerly if trainer.run_eagerly else _compiled)(trainer, left)
 
@@ -79,7 +79,7 @@ def _compiled(trainer: Any, left: tf.Variable) -> Callable:
 
     @tf.function(reduce_retracing=True)
     def several(iterator):
-        # traced before the loop, which has to know what a step logs
+        # traced before the loop, which has to know the structure of a step's logs
         logs = step.get_concrete_function(iterator.element_spec).structured_outputs
         logs = tf.nest.map_structure(lambda spec: tf.zeros(spec.shape, spec.dtype), logs)
         count = tf.minimum(left, trainer.steps_per_execution)

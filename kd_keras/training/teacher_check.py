@@ -1,7 +1,7 @@
-"""Whether a teacher can teach: how good its answers are on labelled images, and if not, why.
+"""Check whether a teacher can teach: its accuracy on labelled images, and the cause if it is low.
 
-A teacher with its classes in another order, or that sees pixels on another scale than it was
-trained with, has answers like any other: a student learns them, and nothing fails.
+A teacher whose classes are in another order, or that sees pixels on another scale than in its
+training, still makes predictions: a student learns them, and nothing fails.
 """
 
 import dataclasses
@@ -17,16 +17,16 @@ from kd_keras.models.graphs import logits_in
 
 log = logging.getLogger(__name__)
 
-SMALL = 30  # examples, below which no test decides, but the accuracy alone
-DOUBT = 0.05  # of the sign test against the commonest class
-RANKS = 0.7  # AUC, from which on a teacher of a rare class has something to say
-SURE = 1e-3  # of the sign tests that name a cause
-PROBED = 64  # images that are answered again with their pixels on other scales
-FROM_DISK = 4096  # answers that are read of those on disk
-GAIN = 0.1  # in accuracy, that other pixels have to bring
-NAMED = 3  # pairs of classes in a sentence
+SMALL = 30  # examples; with fewer, the accuracy alone decides, without a test
+DOUBT = 0.05  # p-value of the sign test against the commonest class
+RANKS = 0.7  # AUC from which on a teacher of a rare class can teach
+SURE = 1e-3  # p-value of the sign tests that name a cause
+PROBED = 64  # images on which the teacher is run again with other pixel scales
+FROM_DISK = 4096  # predictions that are read if they are on disk
+GAIN = 0.1  # gain in accuracy that another pixel scale must bring
+NAMED = 3  # pairs of classes in a message
 
-# what may have been done to the pixels, or left undone
+# changes of scale that may be missing, or applied once too often
 SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "multiplied by 255": lambda pixels: pixels * 255.0,
     "divided by 255": lambda pixels: pixels / 255.0,
@@ -37,16 +37,16 @@ SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Teaching:
-    """How a teacher answers labelled images.
+    """The quality of a teacher on labelled images.
 
     Attributes:
-        accuracy: its own.
+        accuracy: the teacher's accuracy.
         commonest: the accuracy of always naming the commonest class.
-        examples: how many images.
-        order: the teacher's number for each class, where its answers fit the labels in this other
-            order; None where they fit as they are, or not at all.
-        scale: what, done to the pixels, makes it far better; None where nothing that was tried.
-        warning: a sentence on what is wrong, and how it is mended; None where nothing is.
+        examples: the number of images.
+        order: the teacher's number for each class, if its predictions fit the labels in this other
+            order; None if they fit in the given order, or not at all.
+        scale: the change of the pixels that makes the teacher far better; None if none was found.
+        warning: a sentence on the problem and its remedy; None if there is no problem.
     """
 
     accuracy: float
@@ -65,10 +65,10 @@ class Teaching:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A few images that a teacher can be asked again about, with other pixels.
+    """A few images on which a teacher can be run again, with other pixels.
 
     Attributes:
-        images: as the teacher has got them, shape `(n, height, width, channels)`.
+        images: as the teacher gets them, shape `(n, height, width, channels)`.
         labels: class numbers, shape `(n,)`.
         teacher: the model.
     """
@@ -85,25 +85,25 @@ def examine(
     names: Sequence[str] | None = None,
     sample: Callable[[], Sample] | None = None,
 ) -> Teaching:
-    """Look whether a teacher can teach, and for the likely cause if it cannot.
+    """Check whether a teacher can teach, and find the likely cause if it cannot.
 
-    It cannot where a one-sided sign test at 0.05 does not find it better than always naming the
-    commonest class; of fewer than 30 images, where it is right on no more of them. But where more
-    than half of the images are of one class, it may never name another and rank them well all the
-    same: with an AUC of 0.7 nothing is said.
+    It cannot if a one-sided sign test at 0.05 does not find it better than always naming the
+    commonest class; with fewer than 30 images, if its accuracy is no higher. If more than half of
+    the images are of one class, a teacher may name only that class and still rank the images well:
+    with an AUC of 0.7 or more there is no warning.
 
-    The classes are in another order where an assignment of its classes to the labels', found on
-    half of the images, is right on the other half for most images of the classes it moves, and far
-    more often than the order as it is (p < 0.001).
+    The classes are in another order if an assignment of its classes to those of the labels, found
+    on half of the images, is right on the other half for most images of the classes it moves, and
+    far more often than the given order (p < 0.001).
 
     Args:
         logits: the teacher's, shape `(n, classes)`.
         labels: class numbers, shape `(n,)`.
         names: of the classes; their numbers if not given.
-        sample: gives some of the images, to find out whether the teacher wants other pixels; called
-            where its accuracy leaves room for that.
+        sample: returns some of the images, to find out whether the teacher needs other pixels;
+            called if its accuracy leaves room for a gain.
 
-    Source: Kuhn (1955) for the assignment, as `scipy.optimize.linear_sum_assignment` solves it.
+    Source: Kuhn (1955) for the assignment, as solved by `scipy.optimize.linear_sum_assignment`.
 
     Example:
         >>> labels = np.arange(90) % 3
@@ -138,14 +138,14 @@ it was trained with.
 def log_stored(
     stored: Any, images: Any, labels: np.ndarray, classes: int, model: keras.Model | None
 ) -> None:
-    """Log how good a teacher's stored answers are, and warn where it cannot teach.
+    """Log the accuracy of a teacher's stored predictions, and warn if it cannot teach.
 
     Args:
-        stored: all rows by tap, as arrays; or a `cache.Stored`, of which some are read.
-        images: an array, of one image per row.
-        labels: of each image, a class number or a distribution.
-        classes: how many there are. Answers that tell other ones apart are not judged.
-        model: the teacher, to ask it again with other pixels; None where it is not at hand.
+        stored: all rows by tap, as arrays; or a `cache.Stored`, of which some rows are read.
+        images: an array, one image per row.
+        labels: a class number or a distribution per image.
+        classes: the number of classes. Predictions of another number are not evaluated.
+        model: the teacher, to run it again with other pixels; None if it is not available.
     """
     if not losses.are_class_numbers(labels, np.empty((1, classes))):
         labels = labels.argmax(axis=-1)
@@ -169,19 +169,20 @@ def log_stored(
 
 
 def _evenly(count: int, most: int) -> np.ndarray:
-    """Rows that are spread over `count`, at most so many."""
+    """Return at most `most` row numbers, spread evenly over `count`."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
 def _better(won: np.ndarray, lost: np.ndarray, found: Teaching) -> bool:
-    """Whether the teacher beats the commonest class, by those that only one of them has right."""
+    """Return whether the teacher beats always naming the commonest class, by the images that only
+    one of the two has right."""
     if found.examples < SMALL:
         return found.accuracy > found.commonest
     return _sign_test(won, lost) < DOUBT
 
 
 def _sign_test(won: np.ndarray, lost: np.ndarray) -> float:
-    """The probability of so many wins, were both as good."""
+    """Return the probability of at least this many wins if both were equally good."""
     from scipy.stats import binomtest
 
     wins, all_ = int(won.sum()), int(won.sum() + lost.sum())
@@ -189,7 +190,7 @@ def _sign_test(won: np.ndarray, lost: np.ndarray) -> float:
 
 
 def _ranks(logits: np.ndarray, labels: np.ndarray, found: Teaching) -> bool:
-    """Whether it ranks images by class, though it names the commonest class alone."""
+    """Return whether the teacher ranks images by class, even if it names only the commonest."""
     from sklearn.metrics import roc_auc_score
 
     present = np.unique(labels)
@@ -205,8 +206,8 @@ def _log_sum_exp(logits: np.ndarray) -> np.ndarray:
 
 
 def _order(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray | None:
-    """The teacher's number for each class, if its answers fit in an order that moves some."""
-    half = np.arange(len(labels)) // 2 % 2 == 0  # not every other: classes may take turns
+    """Return the teacher's number for each class, if its predictions fit in another order."""
+    half = np.arange(len(labels)) // 2 % 2 == 0  # not every second image: classes may alternate
     order = _assigned(predicted[half], labels[half], classes)
     theirs, ours = predicted[~half], labels[~half]
     moved = order[ours] != ours
@@ -223,12 +224,12 @@ def _assigned(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.nda
 
     pairs = np.bincount(labels * classes + predicted, minlength=classes**2)
     confusion = pairs.reshape(classes, classes).astype(float)
-    confusion += 0.5 * np.eye(classes)  # a class that nothing speaks for stays where it is
+    confusion += 0.5 * np.eye(classes)  # a class without evidence keeps its number
     return linear_sum_assignment(confusion, maximize=True)[1]
 
 
 def _scale(sample: Sample) -> str | None:
-    """What makes the teacher far better, done to the pixels."""
+    """Return the name of the pixel scaling that makes the teacher far better, or None."""
     pixels = np.asarray(sample.images[:PROBED], "float32")
     labels = sample.labels[: len(pixels)]
 

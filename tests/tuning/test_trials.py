@@ -13,7 +13,7 @@ from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.training import WEIGHTS, folder_of
 from tuning import space as spaces
 from tuning.oracle_log import Calls
-from tuning.trials import BENCHES, ROLE, Trainer, Trials
+from tuning.trials import POOLS, ROLE, Trainer, Trials
 
 
 def journal(folder):
@@ -120,11 +120,11 @@ def test_a_training_that_is_taken_further_does_not_begin_anew(tiny, taught, tmp_
 def test_no_more_distillers_are_kept_than_is_said(tiny, taught, tmp_path):
     config = tiny(epochs=1)
     trainer = Trainer(config, *taught(config), Progress(show=False))
-    for units in range(4, 4 + BENCHES + 2):
+    for units in range(4, 4 + POOLS + 2):
         setting = spaces.setting(config, {"student_knobs": {"hidden": (units,)}})
         trainer.taught(setting, 0, journal(tmp_path / str(units)))
-    assert len(trainer._benches) == BENCHES
-    assert trainer._benches.popitem()[0][0] == f"mlp:hidden=({units},)"
+    assert len(trainer._pools) == POOLS
+    assert trainer._pools.popitem()[0][0] == f"mlp:hidden=({units},)"
 
 
 # --- files ---

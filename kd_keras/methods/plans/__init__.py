@@ -1,1 +1,1 @@
-"""Plans: several trainings in a row, each with its loss, that together make a student."""
+"""Plans: sequences of trainings, each with its own loss, that together make a student."""

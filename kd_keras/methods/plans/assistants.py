@@ -1,4 +1,4 @@
-"""`TAKD`: assistants, each taught by the one before, stand between the teacher and the student."""
+"""`TAKD`: a chain of assistants from the teacher to the student, each taught by the one before."""
 
 import dataclasses
 import math
@@ -20,16 +20,16 @@ class TAKD(PlanAround):
     """Teacher assistants: the teacher teaches an assistant, which teaches the student.
 
     Args:
-        method: what is matched on each hop; in `methods.get`, its name. Soft targets if None.
-        assistants: from the teacher's end of the chain to the student's: untrained Keras models, or
-            models by words such as `"cnn(width=0.5)"`, as a sequence or joined by commas.
-        choose: `"all"` puts all of them into the chain; `"size"` the one whose number of weights
-            lies midway, by ratio, between the teacher's and the student's; `"accuracy"` teaches all
-            and takes the one whose score on validation lies midway between the teacher's and that
-            of the student alone.
+        method: the method of each hop; in `methods.get`, its name. Soft targets if None.
+        assistants: untrained Keras models, or specs such as `"cnn(width=0.5)"`, in order from the
+            teacher to the student; a sequence, or specs joined by commas.
+        choose: `"all"` puts all assistants into the chain; `"size"` only the one whose number of
+            weights is nearest to midway, by ratio, between the teacher's and the student's;
+            `"accuracy"` teaches all and takes the one whose validation score is nearest to midway
+            between the teacher's and that of the student alone.
 
     Raises:
-        ValueError: for an unknown way to choose, no assistants, or one that is named twice.
+        ValueError: for an unknown `choose`, no assistants, or one that is named twice.
 
     Source: Mirzadeh et al., *Improved Knowledge Distillation via Teacher Assistant* (2020).
 
@@ -66,7 +66,7 @@ class TAKD(PlanAround):
         return [*stages, *self.inner.stages(roles)]
 
     def _by_accuracy(self, roles: Roles) -> list[Stage]:
-        """All assistants learn, and the student alone; then one of them teaches."""
+        """Train all assistants, and the student alone; then let one of the assistants teach."""
         stages = [Stage("alone", roles.another(), None, None)]
         models = {}
         for words, assistant in self._models(roles).items():
@@ -81,7 +81,7 @@ class TAKD(PlanAround):
         return [*stages, *self.inner.stages(chosen)]
 
     def _models(self, roles: Roles) -> dict[str, keras.Model]:
-        """The assistants by what they are called, in the order of the chain."""
+        """Return the assistants by name, in the order of the chain."""
         return {
             each if isinstance(each, str) else each.name: (
                 roles.another(each) if isinstance(each, str) else each
@@ -90,7 +90,7 @@ class TAKD(PlanAround):
         }
 
     def _hop(self, words: str, roles: Roles) -> list[Stage]:
-        """From a teacher to an assistant, by a method of its own."""
+        """Return the trainings of an assistant by its teacher, with a copy of the method."""
         inner, name = self.inner.clone(), f"assistant {words}"
         *before, last = inner.stages(roles)
         before = [dataclasses.replace(stage, name=f"{name} {stage.name}") for stage in before]
@@ -98,10 +98,10 @@ class TAKD(PlanAround):
 
 
 def assistants_of(given: str | Sequence[Any]) -> tuple[str | keras.Model, ...]:
-    """All assistants, words or models: commas within brackets are a model's own.
+    """Return all assistants, specs or models; commas within brackets belong to a spec.
 
     Raises:
-        ValueError: for none, or one that is named twice.
+        ValueError: for no assistants, or one that is named twice.
 
     Example:
         >>> assistants_of("cnn(width=0.5), mlp(hidden=64,64)")
@@ -124,7 +124,8 @@ def assistants_of(given: str | Sequence[Any]) -> tuple[str | keras.Model, ...]:
 
 
 def _midway(teacher: Any, models: Mapping[str, keras.Model], student: keras.Model) -> str:
-    """The model whose number of weights is nearest to the geometric mean of two."""
+    """Return the name of the model whose number of weights is nearest to the geometric mean of the
+    teacher's and the student's."""
     if not isinstance(teacher, keras.Model):
         raise ValueError(
             "`choose='size'` counts the weights of the teacher, which must be a Keras model. "

@@ -1,4 +1,4 @@
-"""`Plan`: the trainings that make a student; a loss by itself is a plan of one training."""
+"""`Plan`: the trainings that make a student; a loss alone is a plan of one training."""
 
 import abc
 import dataclasses
@@ -13,10 +13,10 @@ from kd_keras.methods.response import KD
 
 
 class Plan(abc.ABC):
-    """Base of all plans: trainings in a row, of which the last is the student's own.
+    """Base of all plans: a sequence of trainings, the last of which is the student's own.
 
-    Its fields are its settings, and those that are knobs of its loss have their names. It says
-    which `stages` there are, and the `loss` of the last; `training.stages` and recipes run them.
+    Its fields are its settings; a field for a knob of its loss has that knob's name. It defines the
+    `stages` and the `loss` of the last one; `training.stages` and recipes run them.
 
     Attributes:
         loss: what the student matches in its own training.
@@ -26,18 +26,18 @@ class Plan(abc.ABC):
 
     @abc.abstractmethod
     def stages(self, roles: Roles) -> list[Stage]:
-        """The trainings, in order.
+        """Return the trainings, in order.
 
         Args:
             roles: the models that take part.
 
         Raises:
-            ValueError: for models that do not suit the plan, or that nobody said how to make.
+            ValueError: for models that do not suit the plan, or that `roles` cannot make.
         """
 
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """The name of the plan in error messages."""
         return type(self).__name__
 
     @property
@@ -47,29 +47,29 @@ class Plan(abc.ABC):
 
     @property
     def changes_answer(self) -> bool:
-        """Whether something else than the student is deployed."""
+        """True if something other than the student is deployed."""
         return self.loss.changes_answer
 
     def logits(self, classes: int) -> int:
-        """How many logits student and teacher have, for so many classes."""
+        """Return how many logits student and teacher have for this number of classes."""
         return self.loss.logits(classes)
 
     def settings(self) -> dict[str, Any]:
-        """The settings of which a traced step may depend: all but the knobs of the loss."""
+        """Return the settings on which a traced step may depend: all but the knobs of the loss."""
         own = {name: value for name, value in vars(self).items() if name not in self.loss.knobs}
         return {**own, "class": self.name, "loss": self.loss.fixed_settings()}
 
     def clone(self) -> Self:
-        """A plan of the same settings, for which nothing is built yet."""
+        """Return an unbuilt plan with the same settings."""
         return dataclasses.replace(self)  # type: ignore[type-var]  # subclasses are dataclasses
 
 
 @dataclasses.dataclass(eq=False)
 class OneTraining(Plan):
-    """The plan of a loss by itself: the student learns from the teacher.
+    """The plan of a loss alone: the student learns from the teacher.
 
     Args:
-        method: what is matched.
+        method: the loss.
 
     Example:
         >>> import kd_keras as kd
@@ -98,7 +98,7 @@ class OneTraining(Plan):
 
 
 def plan_of(method: Any) -> Plan:
-    """A plan as it is; of a loss, or a distillation loss of Keras, the plan of one training.
+    """Return a plan as is; for a loss, or a distillation loss of Keras, the plan of one training.
 
     Raises:
         ValueError: for anything else.
@@ -116,14 +116,14 @@ def plan_of(method: Any) -> Plan:
 
 @dataclasses.dataclass(eq=False)
 class PlanAround(Plan):
-    """Base of plans that take any method within them.
+    """Base of plans that take any method as their inner one.
 
     Args:
-        method: what is matched: a `Method`, or another plan; in `methods.get`, its name. If None,
-            what `default` makes.
+        method: a `Method` or another plan; in `methods.get`, its name. If None, the result of
+            `default()`.
 
     Attributes:
-        inner: the plan of `method`: of a loss, that of one training.
+        inner: the plan of `method`; for a loss, that of one training.
     """
 
     method: Any = None

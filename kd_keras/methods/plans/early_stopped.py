@@ -1,4 +1,4 @@
-"""`ESKD`: the student's distillation, and perhaps its teacher's training, is stopped early."""
+"""`ESKD`: stop the student's distillation early, and optionally its teacher's training."""
 
 import dataclasses
 import logging
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(eq=False)
 class ESKD(Plan):
-    """Soft targets, stopped early: from `stop_epoch` on the student learns from labels alone.
+    """Soft targets, stopped early: from `stop_epoch` on, the student learns from labels alone.
 
-    With `teacher_epochs`, the teacher is stopped early too: another one is trained for so many
-    epochs, in a schedule that is shorter as a whole. Of several such teachers, and the run's own,
-    the one counts whose student is best on validation.
+    With `teacher_epochs`, the teacher is stopped early too: another one is trained for that many
+    epochs, with its whole schedule shortened. With several numbers of epochs, a student learns from
+    each of these teachers and from the run's own, and the best student on validation is taken.
 
     Args:
         temperature: positive number, or a schedule over epochs.
-        stop_epoch: the first epoch, counted from 0, without the teacher; None never stops. To be
-            chosen on validation: the default suits some tens of epochs.
+        stop_epoch: the first epoch, counted from 0, without the teacher; None never stops. Choose
+            it on validation: the default suits some tens of epochs.
         teacher_epochs: a positive whole number, or several; None takes the run's teacher.
 
     Raises:
@@ -61,7 +61,7 @@ class ESKD(Plan):
         stages, students = [], {}
         for epochs in (*self.teacher_epochs, None):
             student = roles.another()
-            student.set_weights(roles.student.get_weights())  # all begin alike
+            student.set_weights(roles.student.get_weights())  # all begin equal
             name = f"student-{epochs or 'full'}"
             own = dataclasses.replace(roles, student=student)
             stages += _with_teacher(epochs, own, name, self.loss.clone())
@@ -80,7 +80,8 @@ class ESKD(Plan):
 
 
 def _with_teacher(epochs: int | None, roles: Roles, name: str, loss: Method) -> list[Stage]:
-    """A teacher that is trained for so long, and its student; None takes the run's."""
+    """Return the trainings of a teacher, for `epochs`, and of its student; None takes the run's
+    teacher."""
     if epochs is None:
         return [Stage(name, roles.student, roles.teacher, loss)]
     own = f"teacher-{epochs}"

@@ -1,4 +1,4 @@
-"""`FitNets`: first the lower part of the student by a hint, then all of it by soft targets."""
+"""`FitNets`: train the lower part of the student by a hint, then all of it by soft targets."""
 
 import dataclasses
 from typing import Any
@@ -16,17 +16,17 @@ class FitNets(Plan):
     """Hints, then soft targets: two trainings.
 
     The first trains the student up to its guided layer, and a regressor, to predict the teacher's
-    hint, without labels; the regressor is thrown away. The second trains the whole student by
-    `FitNetsKD`, beside the labels.
+    hint, without labels; the regressor is discarded. The second trains the whole student by
+    `FitNetsKD` and the labels.
 
     Args:
-        student_tap, teacher_tap: the guided layer and the hint, by meaning or by layer path:
-            middle to middle.
+        student_tap, teacher_tap: the guided layer and the hint, by meaning or by layer path; both
+            from the middle of their networks.
         temperature: of the second stage; positive number, or a schedule over epochs.
         weight: of the second stage; a number of at least 0, or a schedule. The default is the
             authors' on CIFAR: it falls from 4 as the student learns.
-        hint_epochs: of the first stage; None takes as many as the second has.
-        activation: what follows the regressor, as a name, None or `"auto"`, as in `Hint`.
+        hint_epochs: the epochs of the first stage; None takes as many as the second stage has.
+        activation: of the regressor, as in `Hint`.
 
     Raises:
         ValueError: for knobs out of range.
@@ -48,7 +48,7 @@ class FitNets(Plan):
     activation: str | None = AUTO
 
     def __post_init__(self) -> None:
-        self._hint()  # refuses what it cannot be made of
+        self._hint()  # raises for bad settings
         if self.hint_epochs is not None:
             positive_int("hint_epochs", self.hint_epochs)
         self.loss = FitNetsKD(self.temperature, self.weight)

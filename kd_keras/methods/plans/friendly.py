@@ -1,4 +1,4 @@
-"""`SFTN`: first a teacher that the student can follow, then the student."""
+"""`SFTN`: train a teacher that the student can follow, then the student."""
 
 import dataclasses
 from typing import Any
@@ -12,25 +12,26 @@ from kd_keras.utils.checks import at_least_zero, positive
 
 @dataclasses.dataclass(eq=False)
 class SFTN(PlanAround):
-    """A student-friendly teacher: trained with branches of the student, then learned from.
+    """A student-friendly teacher, trained with branches of the student; then its student.
 
-    The first training is a new teacher's: branches made of the student's layers hang on its
-    blocks and must be able to go on from its features. The second, which throws the branches away,
-    is any method with that teacher.
+    The first training is that of a new teacher: branches made of the student's layers are attached
+    to its blocks and must be able to continue from its features. The second discards the branches,
+    and trains the student by any method with that teacher.
 
     Args:
         method: of the second training; in `methods.get`, its name. Soft targets if None.
-        student_tap, teacher_tap: where the teacher's features go on as the student's: several pairs
-            joined by commas, from image to logits.
+        student_tap, teacher_tap: the pairs of taps at which branches leave the teacher and continue
+            as the student; several are joined by commas, from image to logits.
         branch_temperature, divergence_weight, branch_weight, reverse, summed, activation: of the
             first training, as in `StudentBranches`.
-        teacher_weight: there, of the teacher's own cross-entropy; positive.
+        teacher_weight: the weight of the teacher's own cross-entropy in the first training;
+            positive.
 
     Raises:
-        ValueError: for knobs out of range; a method with other logits than those of the classes.
+        ValueError: for knobs out of range, or a method whose logits are not one per class.
 
     Source: Park et al., *Learning Student-Friendly Teacher Networks* (2021), for the idea; weights
-    and directions are choices of this library, see `losses.branch_loss`.
+    and directions are choices of this library; see `losses.branch_loss`.
 
     Example:
         >>> import kd_keras as kd

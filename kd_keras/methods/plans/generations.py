@@ -14,23 +14,23 @@ from kd_keras.utils.checks import positive_int
 class BornAgain(PlanAround):
     """Generations of students: each starts anew and learns from the one before.
 
-    They are trained one after the other; the first learns from the run's teacher, which in
-    born-again networks proper is of the student's own architecture.
+    They are trained one after the other. The first learns from the run's teacher, which in
+    born-again networks proper has the student's own architecture.
 
-    The paper's networks, BAN, learn from the teacher alone: so does the default, with `alpha=0`.
-    `BornAgainLabels`, the paper's BAN+L, adds the labels. Around another method the labels have the
-    weight that they have beside that method.
+    The paper's networks, BAN, learn from the teacher alone; so does the default, with `alpha=0`.
+    `BornAgainLabels`, the paper's BAN+L, adds the labels. With another method, the labels have that
+    method's default weight.
 
     Args:
-        method: what a generation matches of the one before: a `Method`, or in `methods.get` its
-            name; if not given, its probabilities, by cross-entropy.
-        generations: how many learn, beside the teacher; a positive whole number.
-        ensemble: deploy all generations together, by the mean of their probabilities, and not the
-            last one alone.
+        method: the method by which a generation learns from the one before: a `Method`, or in
+            `methods.get` its name; if not given, cross-entropy against its probabilities.
+        generations: how many generations learn, not counting the teacher; a positive whole number.
+        ensemble: deploy all generations together, by the mean of their probabilities, instead of
+            only the last one.
 
     Raises:
-        ValueError: for generations that are not whole and positive; an ensemble of a method that
-            deploys something else than the student.
+        ValueError: for a number of generations that is not whole and positive, or an ensemble of a
+            method that deploys something other than the student.
 
     Source: Furlanello et al., *Born-Again Neural Networks* (2018).
 
@@ -67,7 +67,7 @@ class BornAgain(PlanAround):
         students: list[keras.Model] = []
         for number in range(1, self.generations + 1):
             last = number == self.generations
-            # the last is the one that is deployed; all are drawn by themselves
+            # the last one is the run's student; each generation has its own initial weights
             student = roles.student if last else roles.another()
             inner = self.inner if last else self.inner.clone()
             teacher = students[-1] if students else roles.teacher
@@ -79,7 +79,7 @@ class BornAgain(PlanAround):
         return stages
 
     def _generation(self, number: int, inner: Plan, roles: Roles) -> list[Stage]:
-        """The trainings of one generation; the plan within may have several."""
+        """Return the trainings of one generation; the inner plan may have several."""
         *before, last = inner.stages(roles)
         if last.peers or last.student is not roles.student:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`DML`: peers that learn at once, each from the others."""
+"""`DML`: peers that learn at the same time, each from the others."""
 
 import dataclasses
 import functools
@@ -13,17 +13,17 @@ from kd_keras.methods.response import KD
 class DML(PlanAround):
     """Deep mutual learning: students that learn at the same time, from labels and each other.
 
-    The student has peers, and no teacher; `MutualDistiller` trains them. A Distiller takes it for
-    what it holds: there the teacher does not learn.
+    The student has peers and no teacher; `MutualDistiller` trains them. A Distiller uses only the
+    inner method: its teacher does not learn.
 
     Args:
-        method: what each matches of each other: a `Method`, or in `methods.get` its name; soft
-            targets at temperature 1 if not given.
-        peers: with whom the student learns: how many of its own architecture, each with weights of
-            its own; or models by name, several joined by commas or in a tuple.
+        method: the method by which each learns from every other: a `Method`, or in `methods.get`
+            its name; soft targets at temperature 1 if not given.
+        peers: the number of peers of the student's architecture, each with its own weights; or
+            models by name, several joined by commas or in a tuple.
 
     Raises:
-        ValueError: for anything else as peers; when planned, for a method of several trainings.
+        ValueError: for any other `peers`; in `stages`, for a method of several trainings.
 
     Source: Zhang, Xiang, Hospedales and Lu, *Deep Mutual Learning* (2018).
 

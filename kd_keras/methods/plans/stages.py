@@ -1,4 +1,4 @@
-"""The parts of a plan: `Roles`, who takes part; `Stage`, one training; `Choice`, of models."""
+"""The parts of a plan: `Roles`, the models of a run; `Stage`, one training; `Choice`, of models."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ class Roles:
     Attributes:
         student: the model that is deployed in the end.
         teacher: a Keras model or a teacher source.
-        build: makes a new, untrained model: as the student was made for None, or by words such as
-            `"mlp:hidden=64,64"`.
-        build_teacher: makes a new, untrained model of the teacher's architecture, with so many
-            logits.
-        tail: makes a new, untrained model of the student's layers behind a tap: from its features
+        build: makes a new, untrained model for a spec such as `"mlp:hidden=64,64"`, or for None one
+            made like the student.
+        build_teacher: makes a new, untrained model of the teacher's architecture, with the given
+            number of logits.
+        tail: makes a new, untrained model of the student's layers behind a tap, from its features
             to logits.
-        join: makes one model of several, which answers by the mean of their probabilities.
-        epochs: how long the run trains a student; None where that is not known.
-        teacher_epochs: how long it trains a teacher; None takes what students take.
+        join: makes one model of several, which predicts the mean of their probabilities.
+        epochs: how long the run trains a student; None if unknown.
+        teacher_epochs: how long it trains a teacher; None means as long as students.
     """
 
     student: keras.Model
@@ -37,10 +37,10 @@ class Roles:
     teacher_epochs: int | None = None
 
     def another(self, words: str | None = None) -> keras.Model:
-        """A new, untrained model: of the student's architecture, or by words that name one.
+        """Make a new, untrained model: of the student's architecture, or by a spec.
 
         Raises:
-            ValueError: for words where nobody said how to `build`.
+            ValueError: for a spec without `build`.
         """
         if self.build is not None:
             return self.build(words)
@@ -52,11 +52,11 @@ class Roles:
         return keras.models.clone_model(self.student)
 
     def another_teacher(self, logits: int | None = None) -> keras.Model:
-        """A new, untrained model of the teacher's architecture, with as many logits as the student,
-        or so many.
+        """Make a new, untrained model of the teacher's architecture, with as many logits as the
+        student, or the given number.
 
         Raises:
-            ValueError: where nobody said how to make one.
+            ValueError: without `build_teacher`.
         """
         if self.build_teacher is None:
             raise ValueError(
@@ -66,10 +66,10 @@ class Roles:
         return self.build_teacher(logits or logits_of(self.student))
 
     def student_tail(self, tap: str) -> keras.Model:
-        """A new, untrained model of the student's layers behind a tap.
+        """Make a new, untrained model of the student's layers behind a tap.
 
         Raises:
-            ValueError: where nobody said how to make one, or none can be made.
+            ValueError: without `tail`, or if no such model can be made.
         """
         if self.tail is None:
             raise ValueError(
@@ -78,10 +78,10 @@ class Roles:
         return self.tail(tap)
 
     def together(self, models: Sequence[keras.Model]) -> keras.Model:
-        """One model of several, which answers by the mean of their probabilities.
+        """Make one model of several, which predicts the mean of their probabilities.
 
         Raises:
-            ValueError: where nobody said how to make one.
+            ValueError: without `join`.
         """
         if self.join is None:
             raise ValueError(
@@ -93,11 +93,11 @@ class Roles:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A model that is chosen once the stages before have been trained.
+    """A model that is chosen once the stages before it have been trained.
 
     Attributes:
-        models: by the name of the stage that speaks for it.
-        pick: from the scores on validation so far, by stage (`"teacher"` is the run's), to a name.
+        models: the models, each by the name of the stage whose score counts for it.
+        pick: returns a name for the validation scores so far, by stage (`"teacher"` is the run's).
 
     Example:
         >>> best = Choice({"small": "a model", "large": "another"}, lambda s: max(s, key=s.get))
@@ -109,26 +109,27 @@ class Choice:
     pick: Callable[[Mapping[str, float]], str]
 
     def __call__(self, scores: Mapping[str, float] | None) -> Any:
-        """The chosen model; without scores, any of them."""
+        """Return the chosen model; without scores, any of them."""
         name = next(iter(self.models)) if scores is None else self.pick(scores)
         return self.models[name]
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One training of a plan: who learns from whom, by which method.
+    """One training of a plan: who learns from whom, and by which method.
 
     Attributes:
         name: shown in the logs.
-        student: the model that learns; it may be a `Choice`, as the teacher may.
-        teacher: a Keras model or a teacher source; None where there is none.
-        method: a `Method`: what is matched; None where the student learns from labels alone.
+        student: the model that learns; it may be a `Choice`, and so may the teacher.
+        teacher: a Keras model or a teacher source; None if there is none.
+        method: a `Method`; None if the student learns from labels alone.
         alpha: the weight of the labels, a number or a schedule; None takes the run's own.
-        epochs: how long; None takes the run's own, and with 0 the student is judged as it is.
-        keep: which weights the training leaves: `"best"`, of the best epoch on validation, or
-            `"last"`, where the student's answers are not yet what is trained.
-        shared: what is trained, in words, where it does not depend on the student: stages of the
-            same words are trained once in a run, for each seed.
+        epochs: the number of epochs; None takes the run's own, and with 0 the student is evaluated
+            without training.
+        keep: the weights after the training: `"best"` for those of the best epoch on validation, or
+            `"last"` if the training does not yet train the student's predictions.
+        shared: a description of the training if it does not depend on the student; stages with the
+            same description are trained once in a run, for each seed.
         peers: models that learn at the same time; then all learn from each other, and there is no
             teacher.
     """
@@ -144,7 +145,7 @@ class Stage:
     peers: tuple[keras.Model, ...] = ()
 
     def chosen(self, scores: Mapping[str, float] | None = None) -> "Stage":
-        """The stage with its models chosen by the scores so far; without scores, with any."""
+        """Return the stage with its models chosen by the scores so far, or any without scores."""
         student, teacher = (
             model(scores) if isinstance(model, Choice) else model
             for model in (self.student, self.teacher)
@@ -153,7 +154,7 @@ class Stage:
 
 
 def logits_of(model: Any) -> int:
-    """How many logits a model, a teacher source or a `Choice` has."""
+    """Return how many logits a model, a teacher source or a `Choice` has."""
     model = model(None) if isinstance(model, Choice) else model
     shape = output_shape(model) if isinstance(model, keras.Model) else model.shapes["logits"]
     return int(shape[-1] or 0)

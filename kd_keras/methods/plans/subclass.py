@@ -1,4 +1,4 @@
-"""`Subclass`: a teacher that finds subclasses, then its student; and the baseline of that."""
+"""`Subclass`: a teacher that finds subclasses, then its student; and the baseline for it."""
 
 import dataclasses
 from typing import Any
@@ -14,13 +14,14 @@ from kd_keras.utils.checks import positive
 
 @dataclasses.dataclass(eq=False)
 class Subclass(Plan):
-    """Soft targets over subclasses; labels, and what is deployed, are over the classes.
+    """Soft targets over subclasses; the labels and the deployed model's logits are of the classes.
 
-    Teacher and student have `classes * subclasses` logits, a class's own together. If the run's
-    teacher has a logit per class, another one is trained first, which finds the subclasses.
+    Teacher and student have `classes * subclasses` logits; those of a class are adjacent. If the
+    run's teacher has one logit per class, another teacher is trained first, which finds the
+    subclasses.
 
     Args:
-        subclasses: how many each class has; with 1 it is plain soft targets.
+        subclasses: how many each class has; with 1, these are plain soft targets.
         temperature: positive number, or a schedule over epochs.
         spread_temperature, spread_weight: of the auxiliary loss in the teacher's training, as in
             `SubclassTeacher`; positive numbers.
@@ -65,16 +66,16 @@ class Subclass(Plan):
 
 @dataclasses.dataclass(eq=False)
 class SubclassBaseline(Subclass):
-    """What `Subclass` is compared with: soft targets over the classes, from the same teacher.
+    """The baseline for `Subclass`: soft targets over the classes, from the same teacher.
 
-    The teacher has subclasses, and is trained as for `Subclass`; the student has a logit per class,
-    and learns what the teacher says of the classes.
+    The teacher has subclasses, and is trained as for `Subclass`. The student has one logit per
+    class, and learns the teacher's predictions for the classes.
 
     Args:
         subclasses, temperature, spread_temperature, spread_weight: as in `Subclass`.
 
     Raises:
-        ValueError: as `Subclass`.
+        ValueError: as in `Subclass`.
 
     Source: the baseline of Mueller, Kornblith and Hinton, *Subclass Distillation* (2020).
 
@@ -100,7 +101,7 @@ class SubclassBaseline(Subclass):
 
 
 def _teacher_stage(teaching: SubclassTeacher, roles: Roles, logits: int) -> Stage:
-    """The training of a new teacher with so many logits, once for all who ask for the same."""
+    """Return the training of a new teacher with this number of logits, shared by equal requests."""
     spread = f"spread {teaching.weight:g}, tau {teaching.temperature:g}"
     return Stage(
         "teacher",
