@@ -14,6 +14,7 @@ from kd_keras.recipes import grid, results
 from kd_keras.recipes.learners import deployed
 from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.results import SeedEntry, Verdict
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import WEIGHTS, Outcome, folder_of
@@ -92,7 +93,7 @@ class Final:
         theirs = Predictor(self._teacher)(self._task.test)
         test = quality.evaluate(theirs, self._task.test.labels)
         self.kept.keep("teacher", self._config.seed, theirs)
-        entry = {**_seed_entry(self._config.seed, teacher_outcome), "test": test}
+        entry = _seed_entry(self._config.seed, teacher_outcome, test)
         costs = cost.describe(self._teacher)
         name = grid.name_of_teacher(self._config)
         models = {"teacher": results.model_entry(name, costs, [entry])}
@@ -121,20 +122,20 @@ class Final:
 
     def _seeds(
         self, role: str, trained: Trained, model: keras.Model, predict: Predictor, theirs: Any
-    ) -> list[dict[str, Any]]:
+    ) -> list[SeedEntry]:
         seeds = []
         for seed, outcome in trained.outcomes.items():
             model.load_weights(folder_of(self._folder, _name(role), seed) / WEIGHTS)
             logits = predict(self._task.test)
             self.kept.keep(role, seed, logits)
             test = quality.evaluate(logits, self._task.test.labels, teacher_logits=theirs)
-            seeds.append({**_seed_entry(seed, outcome), "test": test})
+            seeds.append(_seed_entry(seed, outcome, test))
             if role == "tuned" and seed == self._config.seeds[0]:
                 save(model, self._folder.path / "student.keras")
         return seeds
 
 
-def verdict(difference: dict[str, Any], best: Mapping[str, Any], trials: int) -> dict[str, Any]:
+def verdict(difference: dict[str, Any], best: Mapping[str, Any], trials: int) -> Verdict:
     """Return the verdict on tuning: the tuned setting against the default one, on test.
 
     Args:
@@ -152,10 +153,11 @@ def _name(role: str) -> str:
     return f"{role}, all data"
 
 
-def _seed_entry(seed: int, outcome: Outcome) -> dict[str, Any]:
+def _seed_entry(seed: int, outcome: Outcome, test: dict[str, Any]) -> SeedEntry:
     return {
         "seed": seed,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "train_seconds": outcome.seconds,
+        "test": test,
     }

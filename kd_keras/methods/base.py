@@ -122,7 +122,7 @@ class Method(keras.layers.Layer):
         raise TypeError(f"{type(self).__name__} must override `call`.")
 
     def label_weight(self, alpha: float, epoch: int) -> float:
-        """Return the weight of the labels at an epoch, counted from 0, if the run gives `alpha`."""
+        """Return the weight of the labels at an epoch, counted from 0, for a run with `alpha`."""
         return alpha
 
     def logits(self, classes: int) -> int:
@@ -240,8 +240,8 @@ class Method(keras.layers.Layer):
 
 
 def knob_property(name: str) -> property:
-    """Return a property for a knob: it reads the current number, and takes a number or a schedule,
-    which retraces nothing."""
+    """Return a property that reads a knob's current number; assigning a number or a schedule sets
+    the knob and retraces nothing."""
     return property(
         lambda method: method.knob_now(name), lambda method, value: method.set_knob(name, value)
     )

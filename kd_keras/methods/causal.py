@@ -13,7 +13,7 @@ from kd_keras.utils.checks import positive, within
 
 @keras.saving.register_keras_serializable("kd_keras")
 class CID(Method):
-    """Features and classes of the teacher, and a second head that sees the context of the classes.
+    """Match the teacher's features and classes; train a head that sees the context of the classes.
 
     The context of a class is the weighted mean of the student's own features of that class over an
     epoch. The second head predicts from an image's features and from the contexts of its likely

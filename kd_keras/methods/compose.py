@@ -18,7 +18,7 @@ _OF_PLANS = (
 
 
 class Composed(Method):
-    """Base of methods that hold other methods: it requests their taps and forwards all calls.
+    """Base of methods that hold other methods: it requests their taps and forwards its hooks.
 
     Args:
         methods: dict from a name to a `Method`, a distillation loss of Keras, or a method's
@@ -228,7 +228,7 @@ class LogitStandardisation(MethodWrapper):
         super().__init__(KD(2.0) if method is None else method, **kwargs)
         self.add_knob("weight", weight, positive)
         if self.inner.default_alpha == Method.default_alpha:
-            self.default_alpha = 1 / 11  # the authors weight the labels by 0.1, and this by 1
+            self.default_alpha = 1 / 11  # the authors' weights: 0.1 for the labels, 1 for this
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
                 "`method` must see the logits of student and teacher. Received: "

@@ -12,7 +12,7 @@ from kd_keras.utils.checks import at_least_zero, positive, positive_int
 log = logging.getLogger(__name__)
 
 _WARM_UP = schedules.Linear(0.05, 1.0, epochs=20)
-FADING = schedules.Ramp(4.0, 1.0, first=5, last=400)  # the FitNets authors' on CIFAR
+FADING = schedules.Ramp(4.0, 1.0, first=5, last=400)  # the schedule of FitNets on CIFAR
 
 
 @keras.saving.register_keras_serializable("kd_keras")

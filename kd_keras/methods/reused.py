@@ -240,7 +240,7 @@ def _projection(teacher, reduction: int, activation, policy) -> list[layers.Laye
 
 
 def _copied(model: keras.Model, shape) -> keras.Model:
-    """Return a new, untrainable model with the layers of another, for features of a shape."""
+    """Return a new, non-trainable copy of a model's layers, for features of a shape."""
     inputs = keras.Input(tuple(shape), dtype=model.inputs[0].dtype)
     copy = keras.models.clone_model(model, input_tensors=inputs)
     copy.trainable = False

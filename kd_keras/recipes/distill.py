@@ -16,6 +16,7 @@ from kd_keras.methods import Stage
 from kd_keras.recipes import grid, learners, results, setup, transfer
 from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.results import ModelEntry, Results
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, length, train
@@ -27,7 +28,7 @@ ROLES = ("teacher", "alone", "distilled")
 EXPORT_SAMPLE = 64
 
 
-def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, Any]:
+def run(config: DistillConfig, progress: Progress | None = None) -> Results:
     """Run a comparison from its config to its results, and export the best student.
 
     All students start from the same weights by seed, see the same batches and have the same
@@ -69,9 +70,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> dict[str, An
     return outcome
 
 
-def _run(
-    config: DistillConfig, task: Task, folder: RunFolder, progress: Progress
-) -> dict[str, Any]:
+def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progress) -> Results:
     students = transfer.task_of_students(config, task, folder.work)
     trials = [_Trial(config, task, seed, folder, progress, students) for seed in config.seeds]
     for trial in trials:
@@ -100,10 +99,12 @@ def _run(
     }
 
 
-def _with_export(found: dict, config: DistillConfig, task: Task, folder, progress) -> dict:
+def _with_export(
+    found: Results, config: DistillConfig, task: Task, folder: RunFolder, progress: Progress
+) -> Results:
     """A finished run's results, its student exported to where, and as, it is wanted now."""
-    there = found["export"]
-    same = (there["path"], there["format"]) == (str(config.export_folder), config.format)
+    there = found["export"] or {}
+    same = (there.get("path"), there.get("format")) == (str(config.export_folder), config.format)
     if same and config.export_folder.is_dir():
         return found
     student = setup.load_model(folder.path / "student.keras", task)
@@ -205,7 +206,7 @@ class _Trial:
 
 def _judge(
     config: DistillConfig, task: Task, role: str, trials: list[_Trial], kept: Predictions
-) -> dict[str, Any]:
+) -> ModelEntry:
     """A role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
     for trial in trials:

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import keras
 import numpy as np
@@ -20,6 +20,58 @@ from kd_keras.training.teacher_check import Teaching
 log = logging.getLogger(__name__)
 
 TRAIN_IMAGES = 1000  # of the training split: a large teacher's pass over all would take long
+
+
+class Spread(TypedDict):
+    """Mean and sample standard deviation over seeds (None for a single one)."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+class SeedEntry(TypedDict):
+    """One training's part of the results; of a model that was trained elsewhere, its test alone."""
+
+    seed: int | None
+    test: dict[str, Any]  # as `evaluation.quality.evaluate` gives it
+    epochs: NotRequired[int]
+    best_epoch: NotRequired[int]
+    train_seconds: NotRequired[float]
+    validation: NotRequired[dict[str, float]]
+
+
+class ModelEntry(TypedDict):
+    """One model's part of the results: its seeds, their mean and spread, its cost."""
+
+    name: str
+    cost: dict[str, Any]  # as `evaluation.cost.describe` gives it
+    seeds: list[SeedEntry]
+    summary: dict[str, Spread]
+
+
+class Verdict(TypedDict):
+    """What a difference on test lets a run claim; see `verdict`."""
+
+    metric: str
+    gain: float
+    by_seed: list[float]
+    interval: list[float] | None
+    confidence: float
+    beats: bool
+    text: str
+
+
+class Results(TypedDict):
+    """The contents of `results.json`, as JSON stores them: dicts, so that a page reads them too."""
+
+    task: dict[str, Any]
+    models: dict[str, ModelEntry]
+    export: dict[str, Any] | None
+    verdict: Verdict | None
+    teacher_check: NotRequired[list[dict[str, Any]]]
+    sweep: NotRequired[dict[str, Any]]
+    search: NotRequired[dict[str, Any]]
 
 
 def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
@@ -41,7 +93,7 @@ def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
     }
 
 
-def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) -> dict[str, Any]:
+def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) -> SeedEntry:
     """One training's part of the results."""
     return {
         "seed": seed,
@@ -53,7 +105,7 @@ def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) ->
     }
 
 
-def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[SeedEntry]) -> ModelEntry:
     """One model's part of the results: its seeds, and their mean and spread."""
     summary = {}
     for metric in METRICS:
@@ -64,7 +116,7 @@ def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[dict[str, Any]]
     return {"name": name, "cost": cost, "seeds": list(seeds), "summary": summary}
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> Spread:
     """Mean and sample standard deviation (None for a single value)."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "std": deviation, "n": len(values)}
@@ -78,7 +130,7 @@ class Words:
     against: str = "the same student trained alone"
 
 
-def verdict(difference: dict[str, Any], words: Words = Words()) -> dict[str, Any]:
+def verdict(difference: dict[str, Any], words: Words = Words()) -> Verdict:
     """What a difference on test lets a run say: better, worse, or nothing that can be told.
 
     Args:
@@ -108,7 +160,7 @@ def verdict(difference: dict[str, Any], words: Words = Words()) -> dict[str, Any
     }
 
 
-def noted(verdict: dict[str, Any], *notes: str) -> dict[str, Any]:
+def noted(verdict: Verdict, *notes: str) -> Verdict:
     """A verdict with what its numbers may not be shown without, such as a method's note."""
     return {**verdict, "text": " ".join([verdict["text"], *filter(None, notes)])}
 

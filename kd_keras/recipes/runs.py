@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ class RunFolder(Journal):
     ):
         super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
-        self.results: dict[str, Any] | None = None
+        self.results: Any = None
         self.earlier: dict[str, Any] | None = None
         self._refuse_foreign()
         self._lock = self._locked()
@@ -253,7 +253,7 @@ class RunFolder(Journal):
             if not any(report.iterdir()):
                 report.rmdir()
 
-    def finish(self, results: dict[str, Any]) -> None:
+    def finish(self, results: Mapping[str, Any]) -> None:
         """Write `results.json`, clear the working files and let others in."""
         files.write_json(self._results, results)
         self._let_go()

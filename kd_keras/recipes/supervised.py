@@ -1,7 +1,6 @@
 """Train one model on labels alone, over seeds; judge a model that was saved."""
 
 from pathlib import Path
-from typing import Any
 
 from kd_keras.config import TrainConfig
 from kd_keras.data.task import Task
@@ -10,12 +9,13 @@ from kd_keras.recipes import results, setup
 from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.results import Results, SeedEntry
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import train
 
 
-def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]:
+def run(config: TrainConfig, progress: Progress | None = None) -> Results:
     """Train the model for every seed, keep the one best on validation, judge all on test.
 
     Args:
@@ -40,7 +40,7 @@ def run(config: TrainConfig, progress: Progress | None = None) -> dict[str, Any]
     return found
 
 
-def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress) -> dict[str, Any]:
+def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress) -> Results:
     trained = []
     for seed in config.seeds:
         model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
@@ -48,7 +48,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
             learner = TrainerPool(config, task).alone("model", seed, model)
             trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
-    seeds = []
+    seeds: list[SeedEntry] = []
     for seed, model, outcome in trained:
         test = quality.evaluate(Predictor(model)(task.test), task.test.labels)
         seeds.append(results.seed_entry(seed, outcome, task, test))
@@ -59,7 +59,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
     return {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
 
 
-def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> dict[str, Any]:
+def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> Results:
     """A saved model's quality on the task's test split, and its cost.
 
     Args:

@@ -27,6 +27,7 @@ from kd_keras.recipes.grid import Setting, Spec, Sweep
 from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
+from kd_keras.recipes.results import ModelEntry, Results, SeedEntry, Verdict
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import (
@@ -117,11 +118,12 @@ def _to_evaluate(config: Sweep, found: Mapping[str, Any]) -> dict[str, tuple[str
 
 def _assembled(
     config: Sweep,
-    task: Mapping[str, Any],
+    task: dict[str, Any],
     found: dict[str, Any],
-    models: dict[str, Any],
+    models: dict[str, ModelEntry],
     difference: Callable[[str, str], dict[str, Any]],
-) -> dict[str, Any]:
+    warning: str,
+) -> Results:
     """All of `results.json`: each judged row beside its student alone, and the verdict.
 
     Args:
@@ -130,11 +132,12 @@ def _assembled(
         found: as `_on_validation` gives it.
         models: entries of the results.
         difference: of two models on test, by their names in `models`: see `paired.difference`.
+        warning: of the teacher, or empty.
     """
     metric, study = found["metric"], isinstance(config, StudyConfig)
     notes = {setting.label: grid.plan_of(setting).loss.note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
-    sentence = ""
+    chosen: Verdict
     for row in found["settings"]:
         name = "distilled" if study else row["label"]
         if study and row["label"] != found["chosen"]:
@@ -143,15 +146,21 @@ def _assembled(
         verdict = results.verdict(difference(name, of_student[row["student"]]))
         row["verdict"] = results.noted(verdict, notes[row["label"]])
         if row["label"] == found["chosen"]:
-            sentence = row["verdict"]["text"]
             chosen = row["verdict"]
     count = len(found["settings"])
     among = f", of {count} settings" if count > 1 else ""
-    verdict = {**chosen, "text": f"Best on validation{among}: {found['chosen']}. {sentence}"}
-    return {"task": task, "sweep": found, "models": models, "export": None, "verdict": verdict}
+    text = f"Best on validation{among}: {found['chosen']}. {chosen['text']}"
+    told: Verdict = {**chosen, "text": text}
+    return {
+        "task": task,
+        "sweep": found,
+        "models": models,
+        "export": None,
+        "verdict": results.noted(told, warning),
+    }
 
 
-def run(config: Sweep, progress: Progress | None = None) -> dict[str, Any]:
+def run(config: Sweep, progress: Progress | None = None) -> Results:
     """Train every setting for every seed, and each student alone, on the answers of one teacher.
 
     A `StudyConfig` looks for the temperature and the alpha of a method: the best setting is chosen
@@ -201,7 +210,7 @@ class _Sweep:
         self.outcomes: dict[tuple[str, int], Outcome] = {}
         self.kept = Predictions(task)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Results:
         seed = self.config.seeds[0]
         self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
@@ -269,7 +278,7 @@ class _Sweep:
         self.outcomes[role, seed] = outcome
         log.info("seed %d: %s, %s", seed, role, outcome.text(self.task.metric))
 
-    def _judged(self) -> dict[str, Any]:
+    def _judged(self) -> Results:
         """Choose on validation; look at test, once; measure costs."""
         self.progress.say("judging on the test split, measuring costs")
         teachers = self._own_teachers()
@@ -282,11 +291,11 @@ class _Sweep:
         self._save_best(found["chosen"])
         self.kept.write(self.folder.path)
         facts = results.task_facts(self.task, self.students_task)
-        made = _assembled(self.config, facts, found, models, self.kept.difference)
-        told = results.noted(made["verdict"], results.teacher_warning(self.checked))
-        return {**made, "verdict": told, "teacher_check": self.checked}
+        warning = results.teacher_warning(self.checked)
+        made = _assembled(self.config, facts, found, models, self.kept.difference, warning)
+        return {**made, "teacher_check": self.checked}
 
-    def _teacher_entry(self) -> dict[str, Any]:
+    def _teacher_entry(self) -> ModelEntry:
         seed = self.config.seeds[0]
         self.theirs = Predictor(self.teacher)(self.task.test)
         test = quality.evaluate(self.theirs, self.task.test.labels)
@@ -308,14 +317,14 @@ class _Sweep:
                 self._known(label, seed)
         return found
 
-    def _own_entry(self, label: str, model: keras.Model) -> dict[str, Any]:
+    def _own_entry(self, label: str, model: keras.Model) -> ModelEntry:
         return results.model_entry(
             self.config.teacher,
             cost.describe(model),
             self._seeds(label, label, model, Predictor(model)),
         )
 
-    def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, Any]:
+    def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, ModelEntry]:
         """The entries of a student's trainings in the results, by the names they have there."""
         model, entries = self._new(student, self.config.seeds[0]), {}
         judges: dict[Spec | None, tuple] = {}  # by method
@@ -335,7 +344,7 @@ class _Sweep:
 
     def _seeds(
         self, name: str, role: str, model: keras.Model, predict: Predictor
-    ) -> list[dict[str, Any]]:
+    ) -> list[SeedEntry]:
         """A role's trainings, judged on test one after the other in one model.
 
         Args:

@@ -226,9 +226,7 @@ def _title(run: Run) -> str:
 
 def _repeats(results: dict[str, Any]) -> list[str]:
     """Return the results' sentences on duplicate images."""
-    found = (results.get("task") or {}).get(
-        "repeats", []
-    )  # older runs did not check
+    found = (results.get("task") or {}).get("repeats", [])  # older runs did not check
     return [repeat["sentence"] for repeat in found]
 
 

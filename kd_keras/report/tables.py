@@ -1,13 +1,13 @@
 """The comparison as a table: each model's quality and cost, and the verdict."""
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from kd_keras.evaluation import metrics
 from kd_keras.evaluation.metrics import METRICS
 
-Results = dict[str, Any]
+Results = Mapping[str, Any]
 Row = dict[str, Any]
 
 CHOSEN = "Test was looked at once: for the setting that is best on validation, and the baselines."
@@ -195,7 +195,7 @@ def byte_count(number: float) -> str:
     return text + ("B" if text[-1].isalpha() else " B")
 
 
-def spread(value: dict[str, Any] | None) -> str:
+def spread(value: Mapping[str, Any] | None) -> str:
     """Return mean and standard deviation over seeds as text.
 
     Example:

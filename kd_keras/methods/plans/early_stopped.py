@@ -61,7 +61,7 @@ class ESKD(Plan):
         stages, students = [], {}
         for epochs in (*self.teacher_epochs, None):
             student = roles.another()
-            student.set_weights(roles.student.get_weights())  # all begin equal
+            student.set_weights(roles.student.get_weights())  # all begin with equal weights
             name = f"student-{epochs or 'full'}"
             own = dataclasses.replace(roles, student=student)
             stages += _with_teacher(epochs, own, name, self.loss.clone())
