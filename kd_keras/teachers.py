@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data import labels
-from kd_keras.methods.views import found
+from kd_keras.methods.tap_names import found
 from kd_keras.models.heads import refuse_probabilities
 from kd_keras.models.precision import check, computing
 from kd_keras.models.several import MEANS
 from kd_keras.models.tails import behind
-from kd_keras.models.taps import TapView, output_shape
+from kd_keras.models.taps import FeatureExtractor, output_shape
 from kd_keras.runtime.kernels import leaves
 from kd_keras.utils.checks import lookup
 from kd_keras.utils.files import fingerprint
@@ -115,20 +115,20 @@ class LiveTeacher(TeacherSource):
         self, model: keras.Model, taps: Iterable[str] = ("logits",), precision: str = "float32"
     ):
         refuse_probabilities("teacher", model)
-        view = TapView(model, taps)
-        self._set(model, view, view.shapes, precision)
+        extractor = FeatureExtractor(model, taps)
+        self._set(model, extractor, extractor.shapes, precision)
 
-    def _set(self, model: keras.Model, view: Callable, shapes: dict, precision: str) -> None:
+    def _set(self, model: keras.Model, extract: Callable, shapes: dict, precision: str) -> None:
         self.model, self.models, self.precision = model, (model,), check(precision)
-        self._view, self.shapes = view, shapes
+        self._extract, self.shapes = extract, shapes
 
     def __call__(self, batch):
         with computing(self.model, self.precision):
-            views = self._view(batch["image"], training=False)
-        return {tap: tf.stop_gradient(tf.cast(view, tf.float32)) for tap, view in views.items()}
+            features = self._extract(batch["image"], training=False)
+        return {tap: tf.stop_gradient(tf.cast(part, tf.float32)) for tap, part in features.items()}
 
     def rectified(self, tap):
-        return self._view.rectified(tap) if isinstance(self._view, TapView) else None
+        return self._extract.rectified(tap) if isinstance(self._extract, FeatureExtractor) else None
 
     def rows(self, images, batch_size=256):
         starts = range(0, len(images), batch_size)
@@ -213,7 +213,7 @@ class CachedTeacher(TeacherSource):
     def rows(self, images, batch_size=256):
         n, stored = len(keras.tree.flatten(images)[0]), len(next(iter(self._rows.values())))
         if n != stored:
-            raise ValueError(f"The teacher's stored views have {stored} rows, `x` has {n}.")
+            raise ValueError(f"The teacher's stored features have {stored} rows, `x` has {n}.")
         return self._rows
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import norm
 
 from kd_keras.evaluation import paired
-from kd_keras.evaluation.bootstrap import draws
+from kd_keras.evaluation.resampling import draws
 
 SHARED = 0.7  # of what makes an image hard, the share that all models see alike
 RESAMPLES = 500

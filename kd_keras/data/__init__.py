@@ -1,4 +1,4 @@
-"""The tasks, by name."""
+"""Load tasks by name."""
 
 import inspect
 import logging
@@ -22,11 +22,11 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 
 def load(name: str, **options) -> Task:
-    """The task of that name. Its `repeats`, pictures that are there twice, are logged as warnings.
+    """Load a task by name. Its `repeats`, pictures that occur twice, are logged as warnings.
 
     Args:
         name: one of `TASKS`.
-        options: those of the task's loader, such as `data_dir`, `image_size` and `seed`.
+        options: options of the task's loader, such as `data_dir`, `image_size` and `seed`.
 
     Raises:
         ValueError: for an unknown task or option, or bad data.
@@ -49,7 +49,7 @@ def load(name: str, **options) -> Task:
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """The options of a task, as its loader declares them, with their defaults."""
+    """Return the options of a task's loader with their defaults."""
     parameters = inspect.signature(lookup("task", TASKS, name)).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters}
 

@@ -1,4 +1,4 @@
-"""Zip archives of images."""
+"""Unpack zip archives of images."""
 
 import zipfile
 import zlib
@@ -9,16 +9,16 @@ from kd_keras.utils.files import whole_folder
 
 
 def _of_a_mac(path: Path) -> bool:
-    """What a Mac adds to folders and archives."""
+    """Return True for files that macOS adds to folders and archives."""
     return any(part == "__MACOSX" or part.startswith("._") for part in path.parts)
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip archive to a new folder, whole or not at all; another process may be faster.
+    """Unpack a zip archive to a new folder, whole or not at all, unless another process is faster.
 
     Raises:
-        ValueError: the archive is damaged, or a member's path leaves the folder.
-        OSError: the folder cannot be written.
+        ValueError: if the archive is damaged, or a member's path leaves the folder.
+        OSError: if the folder cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as packed:

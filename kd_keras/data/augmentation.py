@@ -1,7 +1,7 @@
 """Augmentations: pure functions of an image and `(seed, index, view)`.
 
-The same three numbers give the same pixels, so that teacher and student see one image and a run
-can be repeated.
+The same three numbers give the same pixels, so that teacher and student see the same image and a
+run can be repeated.
 """
 
 from collections.abc import Callable
@@ -14,14 +14,14 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def shift(image, key):
-    """Move by up to 2 pixels in any direction; zeros come in (Hinton et al. 2015, section 3)."""
+    """Shift by up to 2 pixels in any direction, padding with zeros (Hinton et al. 2015, sec. 3)."""
     return tf.image.stateless_random_crop(
         tf.pad(image, [[2, 2], [2, 2], [0, 0]]), tf.shape(image), key
     )
 
 
 def symmetries(image, key):
-    """One of the eight symmetries of the square: for images without an up, such as histology."""
+    """Apply one of the eight symmetries of the square: for images without an up, like histology."""
     if image.shape[0] != image.shape[1]:
         raise ValueError(f"`symmetries` needs square images. Received: shape {image.shape}")
     choice = tf.random.stateless_uniform([], key, 0, 8, tf.int32)
@@ -30,7 +30,7 @@ def symmetries(image, key):
 
 
 def mirror(image, key):
-    """Left and right exchanged, or not: for photographs."""
+    """Flip left to right, or not: for photographs."""
     return tf.image.stateless_random_flip_left_right(image, key)
 
 
@@ -42,15 +42,15 @@ AUGMENTATIONS: dict[str, Augmentation | None] = {
 }
 
 
-MIXUP = "mixup"  # which takes a second image: see `mixing`
+MIXUP = "mixup"  # takes a second image: see `mixing`
 KNOWN = {**AUGMENTATIONS, MIXUP: None}
 
 
 def words(name: str) -> tuple[list[str], bool]:
-    """`"mirror+mixup"` as the augmentations of one image, `["mirror"]`, and whether it is mixed.
+    """Split `"mirror+mixup"` into the augmentations of one image, `["mirror"]`, and True for mixup.
 
     Raises:
-        ValueError: for a word that is not known, or there twice.
+        ValueError: if a word is unknown or occurs twice.
 
     Example:
         >>> words("shift+mirror+mixup"), words("none")
@@ -65,7 +65,7 @@ def words(name: str) -> tuple[list[str], bool]:
 
 
 def joined(*names: str | None) -> str:
-    """Augmentations as one name, each once; mixing comes last.
+    """Join augmentations into one name, each once; mixing comes last.
 
     Example:
         >>> joined("mixup", "none", "mirror"), joined("none", None)
@@ -77,17 +77,17 @@ def joined(*names: str | None) -> str:
 
 
 def key_of(seed: int, purpose: int, index, view):
-    """A key for what is drawn of one view of one example; the purpose keeps drawings apart."""
+    """Return the random key of one view of one example; each purpose has its own."""
     key = tf.constant([seed, purpose])
-    for number in (index, view):  # folding in an int64 gives another key than an int32
+    for number in (index, view):  # int64 and int32 would give different keys
         key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
     return key
 
 
 def augmenter(name: str, seed: int):
-    """A function `(image, index, view) -> image`, or None where `name` asks for none.
+    """Return a function `(image, index, view) -> image`, or None if `name` requests none.
 
-    Mixing, which takes another image too, is left to `mixing.viewer`.
+    Mixing, which also takes another image, is left to `mixing.viewer`.
 
     Raises:
         ValueError: for an unknown name.

@@ -18,7 +18,7 @@ MNIST_HOST = "storage.googleapis.com"
 
 
 def digits(*, seed: int = 0) -> Task:
-    """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn.
+    """Load 1,797 handwritten digits of 8x8 pixels, included in scikit-learn.
 
     A fifth is the test split, the same for every seed; a fifth of the rest is validation.
 
@@ -38,17 +38,18 @@ def digits(*, seed: int = 0) -> Task:
 
 
 def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
-    """60,000 training and 10,000 test digits of 28x28 pixels; a tenth of training is validation.
+    """Load 60,000 training and 10,000 test digits of 28x28 pixels.
 
-    Prepared files are looked for in `data_dir`, else in `TFDS_DATA_DIR`, else where TFDS keeps
-    its data. Without them TFDS downloads MNIST, if there is a network.
+    A tenth of the training digits is validation. Prepared files are sought in `data_dir`; if it is
+    not given, in `TFDS_DATA_DIR`, or else in the default folder of TFDS. If there are none, TFDS
+    downloads MNIST.
 
     Args:
         data_dir: the folder that holds `mnist/3.0.1`.
         seed: decides which examples are validation.
 
     Raises:
-        FileNotFoundError: without prepared files and without a network, within seconds.
+        FileNotFoundError: within seconds, if there are no prepared files and no network.
 
     Source: LeCun, Bottou, Bengio and Haffner (1998).
     """
@@ -63,12 +64,12 @@ def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> T
 
 
 def digits_halves(*, seed: int = 0) -> Task:
-    """`digits` in two classes, below five or not: a task of few classes that holds many kinds."""
+    """Load `digits` in two classes, below five or not: few classes with many kinds in each."""
     return _halves(digits(seed=seed))
 
 
 def mnist_halves(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
-    """`mnist` in two classes, below five or not. Arguments and errors as there.
+    """Load `mnist` in two classes, below five or not. Arguments and errors as in `mnist`.
 
     Source: the task of Mueller, Kornblith and Hinton, *Subclass Distillation* (2020).
     """
@@ -124,7 +125,10 @@ def _prepare_mnist(root: Path, *, given: bool) -> None:
 
 
 def reachable(host: str, *, seconds: float) -> bool:
-    """Whether `host` takes a connection; in a thread, since a name look-up has no time-out."""
+    """Return True if `host` accepts a connection.
+
+    The attempt runs in a thread, since a name look-up has no time-out.
+    """
     answered = threading.Event()
 
     def connect():

@@ -1,4 +1,4 @@
-"""A user's own images: `train/<class>/*.png` and the like, `test/<class>/...`."""
+"""Load a user's own images, in `train/<class>/*.png` and the like, and `test/<class>/...`."""
 
 import collections
 import os
@@ -14,7 +14,7 @@ from kd_keras.evaluation import metrics
 from kd_keras.utils.checks import lookup, unknown
 from kd_keras.utils.files import fingerprint
 
-# what the folders of the partitions are called, in upper or lower case
+# folder names of the partitions, in upper or lower case
 NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
@@ -37,28 +37,30 @@ def load(
     channels: int = 3,
     metric: str = "accuracy",
 ) -> Task:
-    """The task of a folder of images. Its splits name their files; nothing is kept in memory.
+    """Load the task of a folder of images. Its splits name their files; no pixels are in memory.
 
     The classes are the sorted names of the folders in `train`. The validation split is the folder
-    `validation`; if there is none, it is cut from train, stratified, by the seed. The folders may
-    be called as in `NAMES`, in upper or lower case. Hidden files and folders (`.DS_Store`) and
-    `__MACOSX` are passed over.
+    `validation`; if there is none, it is cut from train by the seed, stratified by class. The
+    folders may have any of the names in `NAMES`, in upper or lower case. Hidden files and folders
+    (`.DS_Store`) and `__MACOSX` are ignored.
 
     Args:
-        data_dir: the folder that holds `train` and `test`, and no folder of another meaning.
-        image_size: height and width of the images as the models get them; None demands that all
-            images have one size and takes that.
-        seed: of the validation cut.
-        validation_share: of the training images, above 0 and below 1; of no effect where there
-            is a validation folder.
+        data_dir: the folder that holds `train`, `test` and possibly `validation`, and no other
+            folder.
+        image_size: height and width of the images as the models get them; None uses the size of
+            the images, which must all be the same.
+        seed: the seed of the validation cut.
+        validation_share: share of the training images, above 0 and below 1; it has no effect if
+            there is a validation folder.
         channels: 3, or 1 for grey images.
-        metric: what the best epoch is chosen by: one of `evaluation.metrics.choices()`.
+        metric: the metric that chooses the best epoch: one of `evaluation.metrics.choices()`.
 
     Raises:
-        FileNotFoundError: the folder, its `train` or its `test` is not there.
-        ValueError: an argument is out of range; two folders mean one partition, or a folder
-            none; or the folder has faults: one error counts all unknown or empty classes, stray
-            files, unreadable images and images of a different size, and lists the first ten.
+        FileNotFoundError: if the folder, its `train` or its `test` does not exist.
+        ValueError: if an argument is out of range, two folders mean the same partition, a folder
+            means none, or the folder has faults. One error counts all unknown or empty classes,
+            stray files, unreadable images and images of a different size, and lists the first
+            ten.
     """
     side = images.whole_size(image_size)
     images.proper_share(validation_share)
@@ -104,19 +106,18 @@ def load(
 def unlabelled(
     data_dir: str | os.PathLike[str], image_shape: tuple[int, int, int]
 ) -> tuple[Split, str]:
-    """All images of a folder, at any depth, as a split without labels; and its fingerprint.
+    """Return all images of a folder, at any depth, as a split without labels; and its fingerprint.
 
-    Hidden files, all in hidden folders, and files that are no image by their ending, are passed
-    over.
+    Hidden files, everything in hidden folders, and files without an image suffix are ignored.
 
     Args:
         data_dir: the folder.
-        image_shape: `(height, width, channels)`, to which they are resized when they are read.
+        image_shape: `(height, width, channels)`, to which the images are resized when read.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        PermissionError: a folder in it may not be read.
-        ValueError: it holds no image, or images that cannot be read.
+        FileNotFoundError: if there is no such folder.
+        PermissionError: if a folder in it may not be read.
+        ValueError: if it holds no image, or images that cannot be read.
     """
     root = Path(data_dir)
     if not root.is_dir():
@@ -131,7 +132,7 @@ def unlabelled(
 
 
 def _parts(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:
-    """The folders of train and test, and of validation where there is one."""
+    """Return the folders of train and test, and of validation if there is one."""
     if data_dir is None:
         raise FileNotFoundError(f"`data_dir` must name a folder. Received: None. {LAYOUT}")
     if not Path(data_dir).is_dir():
@@ -172,14 +173,14 @@ def _class_names(train: Path) -> tuple[str, ...]:
         [
             f"{images.shown(train / name)}: the name of a class must be UTF-8; rename the folder"
             for name in classes
-            if images.shown(name) != name  # it is written into results, reports and models
+            if images.shown(name) != name  # the name is written into results, reports and models
         ],
     )
     return classes
 
 
 def _scan(folder: Path, classes: Sequence[str], faults: list[str]) -> Listing:
-    """The images of one partition by class; adds what is wrong with the tree to `faults`."""
+    """List the images of one partition by class; add what is wrong with the tree to `faults`."""
     for entry in images.entries(folder):
         if not entry.is_dir():
             where = images.shown(entry)
@@ -207,7 +208,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _common_size(seen: Sequence[looking.Seen], faults: list[str]) -> tuple[int, int]:
-    """The size of all readable images; a fault that shows an example of each if they differ."""
+    """Return the size of all readable images; if they differ, add a fault that shows examples."""
     counts = collections.Counter(file.size for file in seen if file.size).most_common()
     if len(counts) > 1:
         example = {file.size: images.shown(file.path) for file in reversed(seen)}
@@ -216,7 +217,7 @@ def _common_size(seen: Sequence[looking.Seen], faults: list[str]) -> tuple[int, 
             f"the images have {len(counts)} sizes: {shown}{', ...' if len(counts) > 3 else ''}; "
             "pass `image_size` (--image-size) to resize them"
         )
-    return counts[0][0] if counts else (0, 0)  # without a readable image the faults speak
+    return counts[0][0] if counts else (0, 0)  # without a readable image there are other faults
 
 
 def _split(listing: Listing, shape: tuple[int, int, int]) -> Split:

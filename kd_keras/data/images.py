@@ -1,4 +1,4 @@
-"""Image files: found in folders, decoded when they are needed; `looking` checks them before."""
+"""Find image files in folders, and decode them when needed; `looking` checks them first."""
 
 import dataclasses
 import os
@@ -21,7 +21,7 @@ ImageShape = tuple[int, int, int]
 
 
 def refuse(where: object, faults: Sequence[str]) -> None:
-    """Raise one `ValueError` that counts the faults and lists the first ten; no fault, no error."""
+    """Raise one `ValueError` that counts the faults and lists the first ten, if there are any."""
     if not faults:
         return
     where = shown(where) if isinstance(where, Path) else where
@@ -33,16 +33,16 @@ def refuse(where: object, faults: Sequence[str]) -> None:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, but for what is hidden, and what a Mac adds to archives."""
+    """Return the sorted contents of a folder, without hidden files and what macOS adds."""
     return sorted(
         path for path in folder.iterdir() if path.name[0] != "." and path.name != "__MACOSX"
     )
 
 
 def all_below(folder: Path) -> Iterator[Path]:
-    """What lies in a folder, at any depth, but for the same.
+    """Yield the contents of a folder at any depth, with the same exceptions as `entries`.
 
-    A folder that may not be read raises `PermissionError`; `Path.rglob` would pass over it.
+    A folder that may not be read raises `PermissionError`; `Path.rglob` would ignore it.
     """
     for path in entries(folder):
         yield path
@@ -51,17 +51,17 @@ def all_below(folder: Path) -> Iterator[Path]:
 
 
 def shown(path: Path | str) -> str:
-    """A path as it can be printed and written: bytes that are not UTF-8 as `\\xff`."""
+    """Return a path as it can be printed and written: bytes that are not UTF-8 become `\\xff`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def whole_size(image_size: int | None) -> int | None:
-    """`image_size`, if it is None or a positive whole number."""
+    """Return `image_size` if it is None or a positive integer."""
     return None if image_size is None else positive_int("image_size", image_size)
 
 
 def proper_share(validation_share: float) -> float:
-    """`validation_share`, if it leaves something on both sides of the cut."""
+    """Return `validation_share` if it leaves something on both sides of the cut."""
     if isinstance(validation_share, float) and 0 < validation_share < 1:
         return validation_share
     raise ValueError(
@@ -74,24 +74,24 @@ def decode(path: Any, image_shape: ImageShape) -> Any:
     """Read one image inside a TensorFlow graph, as in `Dataset.map`.
 
     Args:
-        path: a scalar string tensor, one of `paths`: a file as `reading.read` takes it.
+        path: a scalar string tensor, one of `paths`: a file that `reading.read` accepts.
         image_shape: `(height, width, channels)`, with one channel or three. An image of
             another size is resized (bilinear, with antialiasing).
 
     Returns:
-        uint8, of the static shape `image_shape`. A file that cannot be read ends the graph with
-        TensorFlow's error, which holds our sentence and the file's name.
+        uint8, of the static shape `image_shape`. A file that cannot be read stops the graph with
+        TensorFlow's error, which contains our message and the file's name.
     """
     import tensorflow as tf
 
-    # stateless: a dataset whose functions have no state can be optimised, and distributed
+    # a dataset whose functions are stateless can be optimised and distributed
     path = tf.convert_to_tensor(path, tf.string)
     pixels = tf.numpy_function(_pixels, [path], tf.uint8, stateful=False)
     return _fitted(pixels, image_shape)
 
 
 def _pixels(path: Any) -> np.ndarray:
-    name = os.fsdecode(np.asarray(path, object).item())  # bytes, or out of a graph in an array
+    name = os.fsdecode(np.asarray(path, object).item())  # bytes, or an array of them if run eagerly
     try:
         return reading.read(name).pixels
     except reading.Unreadable as error:
@@ -99,7 +99,7 @@ def _pixels(path: Any) -> np.ndarray:
 
 
 def _fitted(image: Any, image_shape: ImageShape) -> Any:
-    """A picture of three channels, resized to a shape and made grey, where that is asked for."""
+    """Resize a picture of three channels to a shape, and make it grey if that has one channel."""
     import tensorflow as tf
 
     height, width, channels = image_shape
@@ -116,7 +116,7 @@ def _fitted(image: Any, image_shape: ImageShape) -> Any:
 
 
 def paths(files: Sequence[Path]) -> Any:
-    """Paths as a string tensor, whatever bytes they are made of, on the input pipeline's side."""
+    """Return paths, of any bytes, as a string tensor on the CPU, where the input pipeline runs."""
     import tensorflow as tf
 
     with tf.device("/CPU:0"):
@@ -124,13 +124,13 @@ def paths(files: Sequence[Path]) -> Any:
 
 
 def read_all(files: Sequence[Path], image_shape: ImageShape) -> np.ndarray:
-    """Decode all files, in parallel; the pixels are those of `decode`.
+    """Decode all files in parallel, to the same pixels as `decode`.
 
     Returns:
         uint8, shape `(len(files), height, width, channels)`, in the order of `files`.
 
     Raises:
-        ValueError: some files cannot be read; the message counts them and lists the first ten.
+        ValueError: if some files cannot be read; the message counts them and lists the first ten.
     """
     import tensorflow as tf
 
@@ -157,9 +157,9 @@ def read_all(files: Sequence[Path], image_shape: ImageShape) -> np.ndarray:
 
 
 def in_memory(split: Split, *, share: float = 0.25) -> Split:
-    """The split with its pixels in memory, if they take less than `share` of the free memory.
+    """Load a split's pixels into memory, if they take less than `share` of the free memory.
 
-    A larger split, and one that holds its images already, is returned as it is.
+    A larger split, or one that already holds its images, is returned unchanged.
     """
     if split.files is None:
         return split

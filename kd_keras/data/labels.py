@@ -1,7 +1,8 @@
-"""What may be learned from: numbers, labels, weights. Arrays are checked whole, pipelines by batch.
+"""Check what a model learns from: numbers, labels and weights, in arrays and in pipelines.
 
-A label outside the classes would be learned as no label at all, and NaN would be found in every
-weight a step later; so both are refused where they come in, with the first of them.
+Arrays are checked as a whole, pipelines by batch. A label outside the classes would count as no
+label at all, and NaN would be in every weight a step later. So both are refused before training,
+with an error that names the first of them.
 """
 
 from typing import Any
@@ -12,32 +13,33 @@ import tensorflow as tf
 
 from kd_keras import losses
 
-# How far the sum of a distribution may be from 1. A hundredth leaves room for rows of float16 and
-# bfloat16 and for those that a person rounded, and none for counts, votes or logits.
+# The sum of a distribution may differ from 1 by this. A hundredth leaves room for rows of float16
+# and bfloat16 and for rows rounded by hand, but not for counts, votes or logits.
 SUM_TOLERANCE = 0.01
-NEGATIVE = -1e-6  # what rounding makes of zero
+NEGATIVE = -1e-6  # rounding may turn zero into this
 BATCH = "a batch of the pipeline"
-CHUNK = 1024  # examples looked at together, so that a large array needs no second one
+CHUNK = 1024  # examples checked at a time, so that a large array needs no second one
 
 
 def as_array(given: Any, name: str, what: str) -> np.ndarray:
-    """Whatever is array-like, as a numpy array of numbers.
+    """Return anything array-like as a numpy array of numbers.
 
-    Lists, tuples, tensors, columns and tables of pandas, rows that are arrays themselves. float64
-    becomes Keras' float type, as in Keras' own `fit`.
+    This accepts lists, tuples, tensors, columns and tables of pandas, and rows that are arrays
+    themselves. float64 becomes Keras' float type, as in Keras' own `fit`.
 
     Args:
-        given: of one row per example.
-        name: the argument's, for an error.
-        what: it must hold, for an error.
+        given: the data, with one row per example.
+        name: the name of the argument, for the error message.
+        what: the required content, for the error message.
 
     Raises:
-        ValueError: for strings and whatever else is no number, and for rows that differ in shape.
+        ValueError: for strings and anything else that is not a number, and for rows that differ
+            in shape.
     """
     try:
         array = np.asarray(given)
         if array.dtype.kind == "O" and array.ndim == 1 and len(array):
-            # a column of rows that are arrays, or of numbers among which some are missing
+            # a column of arrays, or of numbers with some missing
             several = isinstance(array[0], (np.ndarray, list, tuple))
             array = np.asarray(list(array)) if several else array
     except (TypeError, ValueError) as error:
@@ -81,17 +83,17 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def as_labels(given: Any, classes: int, name: str = "`y`") -> np.ndarray:
-    """Labels as int32 class numbers, or as distributions in Keras' float type, and checked.
+    """Check labels, and return int32 class numbers or distributions in Keras' float type.
 
     Args:
         given: class numbers, shape `(n,)` or `(n, 1)`, or one distribution per example, shape
-            `(n, classes)`; of any type that holds numbers.
-        classes: how many there are.
-        name: the argument's, for an error.
+            `(n, classes)`; of any numeric type.
+        classes: the number of classes.
+        name: the name of the argument, for the error message.
 
     Raises:
-        ValueError: for what is no label: a number that names no class, a row with other entries
-            than classes, with negative ones, or that does not sum to 1.
+        ValueError: for a number that names no class, or a row whose length is not `classes`, that
+            has negative entries or that does not sum to 1.
 
     Example:
         >>> as_labels([2.0, 0.0], classes=3)
@@ -118,9 +120,9 @@ def _are_numbers(labels, classes: int) -> bool:
 
 
 def check_numbers(labels: np.ndarray, classes: int, name: str) -> None:
-    """Raise `ValueError` where an entry is no whole number from 0 to `classes - 1`."""
+    """Raise `ValueError` if an entry is not an integer from 0 to `classes - 1`."""
     flat = labels.reshape(-1)
-    fitting = (flat >= 0) & (flat < classes) & (flat == np.floor(flat))  # NaN is none of these
+    fitting = (flat >= 0) & (flat < classes) & (flat == np.floor(flat))  # all False for NaN
     bad = np.flatnonzero(~fitting)
     if len(bad):
         raise ValueError(
@@ -131,7 +133,7 @@ def check_numbers(labels: np.ndarray, classes: int, name: str) -> None:
 
 
 def check_distributions(labels: np.ndarray, classes: int, name: str) -> None:
-    """Raise `ValueError` where a row is no distribution over the classes."""
+    """Raise `ValueError` if a row is not a distribution over the classes."""
     if labels.shape[1:] != (classes,):
         raise ValueError(
             f"{name} holds distributions over {labels.shape[-1]} classes, the student has "
@@ -151,11 +153,11 @@ def check_distributions(labels: np.ndarray, classes: int, name: str) -> None:
 
 
 def as_weights(given: Any, name: str = "`sample_weight`") -> np.ndarray:
-    """Weights of the examples, in Keras' float type, and checked.
+    """Check the weights of the examples, and return them in Keras' float type.
 
     Raises:
-        ValueError: for weights that are not finite or negative: they would make a loss larger. And
-            for more than one per example.
+        ValueError: for weights that are infinite, NaN or negative (which would make a loss larger),
+            and for more than one per example.
     """
     weights = as_array(given, name, "one number per example")
     if weights.size != len(weights):
@@ -193,7 +195,7 @@ def _count(bad, of, things: str) -> str:
 
 
 def check_batch(labels: Any, weights: Any, classes: int) -> None:
-    """Raise `ValueError` for the labels or weights of a pipeline's batch; None is not looked at."""
+    """Raise `ValueError` for bad labels or weights of a pipeline's batch; None is not checked."""
     if labels is not None:
         as_labels(labels, classes, f"`y` of {BATCH}")
     if weights is not None:
@@ -201,7 +203,7 @@ def check_batch(labels: Any, weights: Any, classes: int) -> None:
 
 
 def are_fine(labels: tf.Tensor | None, weights: tf.Tensor | None, classes: int) -> tf.Tensor:
-    """Whether `check_batch` would say nothing, as a bool tensor: the same rules in a graph."""
+    """Return a bool tensor, True if `check_batch` would not raise: the same rules in a graph."""
     fine = tf.constant(True)
     if labels is not None and _are_numbers(labels, classes):
         numbers = labels if labels.dtype.is_floating else tf.cast(labels, tf.int64)

@@ -1,4 +1,4 @@
-"""Image files, looked at before the work begins: what is wrong with them, and what they show."""
+"""Look at image files before the work begins: find their faults, and digests of their pictures."""
 
 import dataclasses
 import hashlib
@@ -12,22 +12,22 @@ import numpy as np
 from kd_keras.data import reading
 from kd_keras.data.images import shown
 
-# the brightest of the upper 8 bits where only so many of 16 are used
+# from the largest value of the upper 8 bits to the number of bits used of 16
 USED_BITS = {0: 8, 3: 10, 15: 12, 63: 14}
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What one look at an image file has shown.
+    """The result of one look at an image file.
 
     Attributes:
         path: the file.
-        fault: why it cannot be read, or None; nothing more is known of a file with a fault.
+        fault: why it cannot be read, or None; a file with a fault has no other attributes set.
         size: `(height, width)`, as it is read.
         digest: SHA-256 of its bytes, in hexadecimal.
-        picture: a digest of its pixels: others for other pixels, if not `coarse`.
-        coarse: whether only an eighth of the pixels' detail is in `picture`, as of a JPEG file.
-        brightest: the largest of the 8 bits that are kept of 16; None for a file of 8.
+        picture: a digest of its pixels: different for different pixels, unless `coarse`.
+        coarse: whether `picture` is of the pixels at an eighth of the size, as for a JPEG file.
+        brightest: the largest value of the 8 bits kept of 16; None for a file of 8 bits.
         as_before: as in `reading.Picture`.
     """
 
@@ -42,7 +42,7 @@ class Seen:
 
 
 def look(files: Iterable[Path]) -> list[Seen]:
-    """Decode every file once, by the decoder that training uses."""
+    """Decode every file once, with the decoder that training uses."""
     with ThreadPoolExecutor() as pool:
         return list(pool.map(_look, files))
 
@@ -70,10 +70,10 @@ def _picture(found: reading.Picture) -> bytes:
 
 
 def pictures(seen: Sequence[Seen]) -> list[bytes]:
-    """What each file shows, equal where all pixels are.
+    """Return a digest per file that is equal for files with the same pixels.
 
     JPEG files that agree at an eighth of their size, but not in their bytes, are decoded in full.
-    A JPEG file and one of another kind are never equal.
+    A JPEG file and a file of another kind are never equal.
     """
     digests: dict[bytes, set[str]] = {}
     for file in seen:
@@ -92,17 +92,17 @@ def faults(
     rows: Sequence[int | None] | None = None,
     shape: tuple[int, int] | None = None,
 ) -> list[str]:
-    """What is wrong with files.
+    """Return what is wrong with the files.
 
     Args:
-        seen: by `look`.
-        rows: where the list of files names each one, or None.
+        seen: the results of `look`.
+        rows: the row of each file in the list that names it, or None.
         shape: the `(height, width)` that every image must have, or None.
 
     Returns:
         One sentence per fault, with row and file, in the order of `seen`: the file is missing, of
-        no kind that is read, damaged or cut short, or has another size. One more where all files
-        of 16 bits use fewer, of which too few grey levels would be left.
+        an unknown kind, damaged or truncated, or has another size. One more sentence if all 16-bit
+        files use fewer bits, so that too few grey levels would be left.
     """
     told = []
     for row, file in zip(rows or [None] * len(seen), seen, strict=True):
@@ -130,15 +130,15 @@ def _unused_bits(seen: Sequence[Seen]) -> list[str]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def as_read(seen: Sequence[Seen]) -> list[Any]:
-    """What the files hold, for a fingerprint: the bytes, and which decoder makes pixels of them.
+    """Return what the files hold, for a fingerprint: digests of their bytes, and their decoder.
 
-    The decoder has no say where it gives the pixels that the one before it gave.
+    The decoder is left out if it gives the same pixels as the one before it.
     """
     digests = [file.digest for file in seen]
     return [digests] if all(file.as_before for file in seen) else [digests, "read by Pillow"]

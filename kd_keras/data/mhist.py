@@ -46,31 +46,32 @@ def load(
     soft_labels: bool = False,
     vote_weights: bool = False,
 ) -> Task:
-    """The MHIST task. Its splits name their files; nothing is decoded into memory here.
+    """Load the MHIST task. Its splits name their files; no pixels are in memory.
 
-    The official partition is kept; validation is cut from train, stratified, by the seed. The
-    class weights are balanced over what remains for training.
+    The official partition is kept; validation is cut from train by the seed, stratified by class.
+    The class weights are balanced over what remains for training.
 
     Args:
-        data_dir: the folder that holds `annotations.csv`, or whose only sub-folder to do so
-            holds it. `images.zip` is unpacked beside itself the first time.
+        data_dir: the folder that holds `annotations.csv`, itself or in exactly one sub-folder.
+            `images.zip` is unpacked beside itself the first time.
         image_size: height and width of the images as the models get them; None means 224.
-        seed: of the validation cut.
-        validation_share: of the training images, above 0 and below 1.
+        seed: the seed of the validation cut.
+        validation_share: share of the training images, above 0 and below 1.
         soft_labels: give every split the annotators' shares `[1 - votes / 7, votes / 7]` as
             soft labels, float32, shape `(n, 2)`.
-        vote_weights: weigh every training image by the annotators' agreement,
-            `|2 votes - 7| / 7` (1/7 for four against three, 1 for all of one mind), scaled to a
-            mean of one over the training split. Validation and test carry no weights.
+        vote_weights: weight every training image by the annotators' agreement,
+            `|2 votes - 7| / 7` (1/7 for four against three, 1 if unanimous), scaled to a
+            mean of one over the training split. Validation and test have no weights.
 
     Raises:
-        FileNotFoundError: the annotations or the images are not there; says where to get them.
-        ValueError: the annotations or the images have faults. One error counts them all and
+        FileNotFoundError: if the annotations or the images are missing; the message says where to
+            get them.
+        ValueError: if the annotations or the images have faults. One error counts them all and
             lists the first ten with row (line of the file) and image.
-        OSError: `images.zip` cannot be unpacked beside itself.
+        OSError: if `images.zip` cannot be unpacked beside itself.
 
     Warns:
-        UserWarning: the images of a class in a partition are not as many as officially.
+        UserWarning: if a partition does not have the official number of images of a class.
     """
     side = images.whole_size(image_size) or NATIVE_SIZE
     images.proper_share(validation_share)
@@ -129,7 +130,7 @@ def _agreement(rows: Any) -> np.ndarray:
 
 
 def _find(data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path]:
-    """The annotations and the folder that holds the images, unpacked where need be."""
+    """Return the annotations and the folder of the images, unpacked if necessary."""
     if data_dir is None:
         raise FileNotFoundError(f"`data_dir` must name a folder. Received: None. {HELP}")
     if not Path(data_dir).is_dir():
@@ -171,7 +172,7 @@ def _image_folder(places: Collection[Path]) -> Path:
 
 
 def _read(annotations: Path) -> Any:
-    """The table of the four columns, all strings; the index is the line in the file."""
+    """Return the table of the four columns, all strings; the index is the line in the file."""
     import pandas as pd
 
     try:
@@ -199,9 +200,9 @@ def _read(annotations: Path) -> Any:
 
 
 def _check(table: Any, annotations: Path, folder: Path) -> list[looking.Seen]:
-    """The images of the rows, looked at.
+    """Look at the images of the rows, and return the results.
 
-    Raises one error that tells all faults of the rows, the partitions and the images.
+    Raise one error for all faults of the rows, the partitions and the images.
     """
     faults: list[str] = []
     first: dict[str, int] = {}

@@ -1,7 +1,7 @@
-"""Views of a split: each example augmented, and mixed with another where that is asked for.
+"""Views of a split: each example augmented, and mixed with another if requested.
 
-All of it is a pure function of `(seed, index, view)`, so that a teacher's answer on a mixed image
-can be stored, and teacher and student see the same pixels.
+A view is a pure function of `(seed, index, view)`, so that a teacher's logits for a mixed image can
+be stored, and teacher and student see the same pixels.
 """
 
 from collections.abc import Callable
@@ -11,15 +11,15 @@ import tensorflow as tf
 
 from kd_keras.data.augmentation import augmenter, key_of, words
 
-SHARES = 256  # a pixel is mixed in whole numbers: the same on every machine, in every batch
+SHARES = 256  # pixels are mixed in integers: the same on every machine, in every batch
 
 
 class Partner(NamedTuple):
-    """What an example is mixed with.
+    """The other example that an example is mixed with.
 
     Attributes:
-        index: of the other example.
-        share: of the example itself, in parts of `SHARES`, int32: half or more.
+        index: the index of the other example.
+        share: the share of the example itself, out of `SHARES`, int32: half or more.
     """
 
     index: tf.Tensor
@@ -27,14 +27,14 @@ class Partner(NamedTuple):
 
 
 def mixer(name: str, seed: int, count: int) -> Callable | None:
-    """A function `(index, view) -> Partner`; None where `name` asks for no mixing.
+    """Return a function `(index, view) -> Partner`, or None if `name` requests no mixing.
 
-    The partner is any other of `count` examples, each as likely. The share is drawn evenly from 0
-    to 1, and the larger part is the example's own.
+    The partner is any other of `count` examples, all equally likely. The share is drawn uniformly
+    from 0 to 1, and the example itself gets the larger part.
 
     Source: Zhang et al., *mixup: Beyond Empirical Risk Minimization* (2018), with alpha = 1; the
     larger part as in the code of Beyer et al., *Knowledge distillation: A good teacher is patient
-    and consistent* (2022), who draw one share for a batch where this draws one for an example.
+    and consistent* (2022), who draw one share per batch, while this function draws one per example.
     """
     if not words(name)[1]:
         return None
@@ -51,13 +51,13 @@ def mixer(name: str, seed: int, count: int) -> Callable | None:
 
 
 def viewer(name: str, seed: int, image_of: Callable, count: int) -> Callable:
-    """A function `(index, view) -> image`: what training and a teacher see of an example.
+    """Return a function `(index, view) -> image` for what training and a teacher see.
 
     Args:
         name: augmentations joined by plus signs, such as `"mirror+mixup"`.
-        seed: of all that is drawn.
+        seed: the seed of all random numbers.
         image_of: a graph function from an index to an image, uint8.
-        count: how many examples there are.
+        count: the number of examples.
 
     Raises:
         ValueError: for an unknown augmentation.

@@ -1,8 +1,8 @@
-"""MUNGE: made-up examples that stay near the real ones, for a transfer set without labels.
+"""MUNGE: synthetic examples that stay near the real ones, for a transfer set without labels.
 
-Every example exchanges some of its attributes with its nearest neighbour, with noise as wide as
-they are apart. It is sequential and in place: a neighbour is looked for among the examples as
-those before have left them. To find all neighbours first is another algorithm.
+Every example exchanges some of its attributes with its nearest neighbour, with noise in proportion
+to their difference. The algorithm is sequential and in place: each neighbour is sought among the
+examples as the previous steps have left them. Finding all neighbours first is another algorithm.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ import numpy as np
 
 from kd_keras.utils.checks import positive, positive_int, within
 
-# examples whose neighbours are looked for at a time: more make larger products, and more to be
-# computed again; and bytes of their distances
+# Examples whose neighbours are sought at a time, and the bytes of their distances. A larger block
+# makes larger matrix products, and more to recompute.
 BLOCK, BLOCK_BYTES = 128, 1 << 26
-ROWS, WIDTH = 1 << 12, 1 << 10  # of examples, in a product of matrices
+ROWS, WIDTH = 1 << 12, 1 << 10  # of the examples in one matrix product
 
 
 def munge(
@@ -25,30 +25,30 @@ def munge(
     sharpness: float = 5.0,
     seed: int = 0,
 ) -> np.ndarray:
-    """Made-up examples like the given ones, `copies` times as many.
+    """Generate synthetic examples like the given ones, `copies` times as many.
 
-    A copy begins as the examples themselves. Then each in its turn finds its nearest neighbour e'
-    (Euclidean, not itself) and, for every attribute with probability `swap`, the two values x of e
-    and y of e' become draws from `Normal(y, d)` and `Normal(x, d)`, `d = |x - y| / sharpness`.
+    A copy begins as the examples themselves. Then each example e in turn finds its nearest
+    neighbour e' (Euclidean, not itself). For every attribute, with probability `swap`, the values x
+    of e and y of e' become draws from `Normal(y, d)` and `Normal(x, d)`, `d = |x - y| / sharpness`.
 
     Args:
-        examples: shape `(n, ...)`, two or more: uint8 pixels; or floats, every attribute scaled to
-            [0, 1], for the distances to mean something. Attributes of kinds have no place here.
-        copies: how many times as many there are to be.
+        examples: shape `(n, ...)`, two or more: uint8 pixels; or floats, with every attribute
+            scaled to [0, 1] for meaningful distances. Categorical attributes are not supported.
+        copies: the number of copies.
         swap: the probability that an attribute is exchanged, in [0, 1].
         sharpness: the larger, the smaller the noise; infinity exchanges without any.
-        seed: of the draws. Copies of one number are the same whatever `copies` is.
+        seed: the seed of the draws. The k-th copy is the same whatever `copies` is.
 
     Returns:
         Shape `(copies * n, ...)`, of the dtype of `examples`; one copy after the other. Pixels are
         rounded, and clipped to 0..255. The same arguments give the same pixels on every machine
-        with the same numpy: their distances are computed in whole numbers.
+        with the same numpy, since their distances are computed in whole numbers.
 
     Raises:
         ValueError: for other examples, or arguments out of range.
 
     Source: Bucila, Caruana and Niculescu-Mizil, *Model Compression* (2006), section 3; the
-    clipping is ours, and all pixels share one range in place of one each.
+    clipping is ours, and all pixels share one range instead of one each.
 
     Example:
         >>> import numpy as np
@@ -92,13 +92,13 @@ def _munge_in_place(rows: np.ndarray, swap: float, sharpness: float, rng) -> Non
 
 
 def neighbours(rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Every row in its turn, and its nearest other row at that time.
+    """Yield every row in turn, with its nearest other row at that time.
 
     Between two steps the caller may change these two rows, and no other. The distances of many rows
-    to all are one product of matrices; what a step changes of them is computed again.
+    to all rows are one matrix product; distances that a step changes are recomputed.
 
     Args:
-        rows: uint8 or floats, shape `(n, size)`. Of equally near pixels it is the first row.
+        rows: uint8 or floats, shape `(n, size)`. Of equally near rows of pixels the first is taken.
     """
     n = len(rows)
     size = max(1, min(BLOCK, BLOCK_BYTES // (8 * n)))
@@ -109,7 +109,7 @@ def neighbours(rows: np.ndarray) -> Iterator[tuple[int, int]]:
         for example in range(first, end):
             other = int(np.argmin(apart[example - first]))
             yield example, other
-            later = example + 1 - first  # of the block: those that still have their turn
+            later = example + 1 - first  # in the block, the first row still to have its turn
             for changed in (example, other):
                 column = squared_distances(rows[example + 1 : end], rows[changed][None])
                 apart[later:, changed] = column[:, 0]
@@ -119,10 +119,13 @@ def neighbours(rows: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def squared_distances(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Of rows of pixels or floats to others: float64, shape `(len(some), len(others))`.
+    """Return the squared distances between two sets of rows of pixels or floats.
 
-    Those of pixels are exact, in whatever order a machine adds up: shifted by 128, products of up
-    to `WIDTH` of them and their sums are whole numbers that float32 holds.
+    Distances of pixels are exact, in whatever order a machine adds up: after a shift by 128,
+    products of up to `WIDTH` pixels and their sums are whole numbers that float32 holds.
+
+    Returns:
+        float64, shape `(len(some), len(others))`.
     """
     total = np.zeros((len(some), len(others)))
     for left in range(0, some.shape[1], WIDTH):

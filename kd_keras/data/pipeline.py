@@ -1,4 +1,4 @@
-"""From a split to batches. An example carries its index and its view."""
+"""Turn a split into batches. An example carries its index and its view."""
 
 from collections.abc import Callable
 
@@ -13,33 +13,32 @@ from kd_keras.data.task import Split
 
 
 class Epochs:
-    """Shuffled batches of a split, an epoch an iteration.
+    """Shuffled batches of a split, one epoch per iteration.
 
     The order of an epoch and its augmentations depend on the seed and the epoch's number alone,
-    so that a run that was interrupted goes on as if it had not been. `callback` tells the number
-    when `fit` begins an epoch.
+    so that an interrupted run resumes as if it had not been interrupted. `callback` passes on the
+    number when `fit` begins an epoch.
 
     Args:
         split: the examples.
         batch_size: examples per batch; the last one may be smaller.
-        seed: of order and augmentation.
-        augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. Where images are
-            mixed, labels and weights are mixed alike.
-        class_weight: weight by class number, or None.
-        views: augmented versions of each image, taken in turn; None draws new ones every epoch.
-        augmentation_seed: of the augmentation, where `seed` is to decide the order alone: the
-            versions are then the same for every `seed`.
-        classes: how many there are; needed to mix class numbers.
+        seed: the seed of order and augmentation.
+        augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. If images are
+            mixed, labels and weights are mixed in the same way.
+        class_weight: weights by class number, or None.
+        views: the number of views of each image, taken in turn; None draws new ones every epoch.
+        augmentation_seed: the seed of the augmentation, if `seed` is to decide the order alone: the
+            views are then the same for every `seed`.
+        classes: the number of classes; needed to mix class numbers.
 
     Attributes:
-        dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` where the
+        dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` if the
             split or the classes are weighted. Images are uint8, `(batch, height, width,
             channels)`; the view is the epoch, modulo `views`; labels are class numbers or soft
-            labels, as the split has them, soft where they are mixed, and left out where the split
-            has none.
+            labels, as in the split, soft if they are mixed, and left out if the split has none.
         rows: the same batches without the images, for which no pixel is read.
         fresh: whether every epoch augments anew, so that no image is seen twice.
-        callback: to be given to `fit`.
+        callback: the callback to pass to `fit`.
 
     Raises:
         ValueError: for an unknown augmentation, or class numbers to be mixed without `classes`.
@@ -64,7 +63,7 @@ class Epochs:
         augmentation_seed: int | None = None,
         classes: int | None = None,
     ):
-        # variables, since a constant would be the same epoch for ever; and the order as a whole,
+        # variables, since a constant would repeat the same epoch for ever; and the whole order,
         # since a dataset that shuffles takes longer to begin than a small epoch lasts
         view = tf.Variable(0, trainable=False)
         order = tf.Variable(shuffled(len(split), seed, 0), trainable=False)
@@ -89,7 +88,7 @@ class Epochs:
 
 
 def _gathered(split, order, batch_size, known) -> tf.data.Dataset:
-    """Whole batches at once, from pixels in memory."""
+    """Gather whole batches at once, from pixels in memory."""
     fetch = reader_of(split)
 
     def batch(step):
@@ -100,7 +99,7 @@ def _gathered(split, order, batch_size, known) -> tf.data.Dataset:
 
 
 def _numbers(split, order, view, batch_size, known) -> tf.data.Dataset:
-    """What is known of the examples, but for the images."""
+    """Return batches of all that is known of the examples, except the images."""
     if known.mixes:
         whole = _one_by_one(split, order, view, batch_size, lambda index, view: index, known)
     else:
@@ -115,7 +114,7 @@ def _numbers(split, order, view, batch_size, known) -> tf.data.Dataset:
 
 
 def _one_by_one(split, order, view, batch_size, view_of, known) -> tf.data.Dataset:
-    """Image after image, many at a time: decoded, augmented, and only then put together."""
+    """Decode and augment single images, many in parallel, and only then batch them."""
 
     def one(place):
         index = order[place]
@@ -126,7 +125,7 @@ def _one_by_one(split, order, view, batch_size, view_of, known) -> tf.data.Datas
 
 
 class _Known:
-    """What is known of a split's examples, by their indices: labels and weights, mixed or not."""
+    """The labels and weights of a split's examples, by index, mixed or not."""
 
     def __init__(self, split: Split, view, class_weight, classes: int | None, partner_of):
         self._view, self._partner_of = view, partner_of
@@ -139,15 +138,15 @@ class _Known:
 
     @property
     def mixes(self) -> bool:
-        """Whether an example's partner has a say in what is known of it."""
+        """True if labels are mixed with those of a partner."""
         return self._partner_of is not None and self._labels is not None
 
     def partner(self, index) -> tuple:
-        """What one example is mixed with: a `Partner`, or nothing."""
+        """Return the `Partner` of one example, or an empty tuple if nothing is mixed."""
         return self._partner_of(index, self._view) if self.mixes else ()
 
     def complete(self, image, index, other=None, share=None):
-        """What `fit` takes, from images, indices and partners."""
+        """Return what `fit` takes, from images, indices and partners."""
         batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), self._view)}
         if self._labels is None:
             return (batch,)
@@ -164,7 +163,7 @@ class _Known:
 
 
 def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
-    """Batches of images alone, uint8, in the split's order."""
+    """Return batches of images alone, uint8, in the split's order."""
     if split.images is not None:
         return tf.data.Dataset.from_tensor_slices(split.images).batch(batch_size)
     fetch = reader_of(split)
@@ -174,12 +173,12 @@ def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
 
 
 def targets(split: Split) -> np.ndarray:
-    """Soft labels where the split has them, else class numbers."""
+    """Return the soft labels if the split has them, and the class numbers otherwise."""
     return split.labels if split.soft_labels is None else split.soft_labels
 
 
 def example_weights(split: Split, class_weight: dict[int, float] | None) -> np.ndarray | None:
-    """The product of an example's own weight and its class's, float32; None where all are 1."""
+    """Return the example weights times the class weights, float32; None if there are neither."""
     if split.weights is None and class_weight is None:
         return None
     weights = np.ones(len(split)) if split.weights is None else split.weights.astype("float64")
@@ -199,7 +198,7 @@ def reader_of(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def shuffled(count: int, seed: int, epoch: int) -> tf.Tensor:
-    """The numbers below `count`, int32, in an order decided by `(seed, epoch)`."""
+    """Return the numbers below `count`, int32, in an order decided by `(seed, epoch)`."""
     key = tf.random.experimental.stateless_fold_in(
         tf.constant([seed, 1]), tf.constant(epoch, tf.int64)
     )
@@ -207,10 +206,10 @@ def shuffled(count: int, seed: int, epoch: int) -> tf.Tensor:
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset with as many workers as there are cores, and no thread that tunes them.
+    """Return the dataset with as many workers as there are cores, and no thread that tunes them.
 
-    That thread sleeps ever longer, up to a minute, and is not always woken when the iterator is
-    dropped: an epoch, or a training, then takes up to twice as long (docs/notes.md).
+    That thread sleeps longer and longer, up to a minute, and is not always woken when the iterator
+    is dropped: an epoch, or a training run, then takes up to twice as long (docs/notes.md).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

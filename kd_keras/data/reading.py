@@ -1,7 +1,7 @@
-"""The one decoder of image files: what the check accepts is what training reads.
+"""The one decoder of image files: the check before training and training itself use it.
 
-Pillow decodes, in threads, since it releases the interpreter's lock. No setting of Pillow that
-holds for the whole process is touched.
+Pillow decodes, in threads, since it releases the interpreter's lock. No process-wide setting of
+Pillow is changed.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ from PIL import (
 )
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 1 << 26  # 8,192 x 8,192: what a camera of 64 megapixels takes; 200 MB once decoded
+MAX_PIXELS = 1 << 26  # 8,192 x 8,192, as of a camera of 64 megapixels; 200 MB once decoded
 
-# what a file of each kind begins with, and its reader
+# the first bytes of a file of each kind, and its reader
 _KINDS: dict[str, tuple[tuple[bytes, ...], Callable[[IO[bytes]], Any]]] = {
     "PNG": ((b"\x89PNG\r\n\x1a\n",), PngImagePlugin.PngImageFile),
     "JPEG": ((b"\xff\xd8\xff",), JpegImagePlugin.JpegImageFile),
@@ -36,7 +36,7 @@ _KINDS: dict[str, tuple[tuple[bytes, ...], Callable[[IO[bytes]], Any]]] = {
 }
 KINDS = tuple(_KINDS)
 
-# how a picture is turned that says so (EXIF 2.3, tag 274); the last four exchange its sides
+# by orientation (EXIF 2.3, tag 274), the turn of a picture; the last four swap height and width
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,26 +46,26 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# what `convert("RGB")` makes of these is what a person sees
+# modes that `convert("RGB")` turns into what a person sees
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr")
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF file
-_PNG_DEPTH = 24  # where a PNG file says how many bits a sample has
+_PNG_DEPTH = 24  # the offset of the bits per sample in a PNG file
 
 
 class Unreadable(ValueError):
-    """A file is no image that can be read; the message says why, but not which file."""
+    """The error for a file that cannot be read; its message says why, but not which file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """What is in an image file.
+    """The contents of an image file.
 
     Attributes:
         pixels: uint8, shape `(height, width, 3)`.
         size: `(height, width)` of the whole picture.
         kind: one of `KINDS`.
-        deep: whether the file has 16 bits a sample, of which the upper 8 are kept.
-        as_before: whether the pixels are those that TensorFlow's decoder gives, which read the
+        deep: whether the file has 16 bits per sample, of which the upper 8 are kept.
+        as_before: whether the pixels are the same as from TensorFlow's decoder, which read the
             files up to version 0.1.
     """
 
@@ -79,21 +79,22 @@ class Picture:
 def read(
     path: str | os.PathLike[str], *, thoroughly: bool = False, coarse: bool = False
 ) -> Picture:
-    """The picture in a PNG, JPEG, BMP, GIF, TIFF or WebP file, as a person sees it.
+    """Read the picture in a PNG, JPEG, BMP, GIF, TIFF or WebP file, as a person sees it.
 
-    Turned as its EXIF data say; over white where it is transparent; the first frame where it moves.
-    16 bits a sample are taken as 0..65535, of which the upper 8 are kept: PNG scales samples to
-    the full range whatever its sBIT chunk says. A TIFF file may have 12 bits a sample. Colour
-    profiles are not applied.
+    It is turned as its EXIF data say, and put over white if it is transparent; of an animation the
+    first frame is read. 16 bits per sample are taken as 0..65535, of which the upper 8 are kept:
+    PNG scales samples to the full range whatever its sBIT chunk says. A TIFF file may have 12 bits
+    per sample. Colour profiles are not applied.
 
     Args:
         path: the file.
-        thoroughly: test the check sums of a PNG file too, up to its last chunk.
-        coarse: decode a JPEG file, which is read to its end, at an eighth of its size and cost.
+        thoroughly: test the checksums of a PNG file too, up to its last chunk.
+        coarse: decode a JPEG file at an eighth of its size and cost; it is still read to its end.
 
     Raises:
-        Unreadable: the file is missing or damaged, of another kind, has more than `MAX_PIXELS`
-            pixels, several pages (TIFF), or samples whose range nobody knows (floats, 32 bits).
+        Unreadable: if the file is missing, damaged or of another kind, or has more than
+            `MAX_PIXELS` pixels, several pages (TIFF), or samples of an unknown range (floats,
+            32 bits).
     """
     try:
         with open(path, "rb") as file:
@@ -107,13 +108,13 @@ def read(
         raise
     except FileNotFoundError:
         raise Unreadable("the file is missing") from None
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+    except Exception as error:  # Pillow may raise nearly anything for a damaged file
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise Unreadable(f"the image cannot be read ({reason})") from error
 
 
 def _opened(file: IO[bytes]) -> tuple[str, Any]:
-    """The kind of a file, and Pillow's image of it, of which only the header has been read."""
+    """Return the kind of a file, and Pillow's image of it, of which only the header is read."""
     start = file.read(16)
     file.seek(0)
     for kind, (marks, reader) in _KINDS.items():
@@ -125,7 +126,7 @@ def _opened(file: IO[bytes]) -> tuple[str, Any]:
 
 
 def _refuse_odd(kind: str, image: Any) -> None:
-    """What a header says that makes decoding dear or its meaning doubtful."""
+    """Raise `Unreadable` if the header makes decoding too costly or its result doubtful."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Unreadable(
@@ -147,7 +148,7 @@ def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
     if coarse and kind == "JPEG":
         image.draft(None, (1, 1))
     image.load()
-    if kind == "TIFF":  # has been turned by now
+    if kind == "TIFF":  # loading has turned it
         width, height = image.size
     turn = _turn(image)
     clear = False
@@ -171,7 +172,7 @@ def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
 
 
 def _depth(kind: str, image: Any, file: IO[bytes]) -> int:
-    """Bits a sample, as far as they can be more than 8."""
+    """Return the bits per sample, or 8 for a kind of file that never has more."""
     if kind == "TIFF":
         return max(image.tag_v2.get(_BITS, (8,)))
     if kind != "PNG":
@@ -187,19 +188,19 @@ def _turn(image: Any) -> Image.Transpose | None:
     try:
         return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except (SyntaxError, struct.error, KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None  # Pillow's own list of what damaged EXIF data raise: they turn nothing
+        return None  # damaged EXIF data turn nothing; the list of errors is Pillow's own
 
 
 def _grey(image: Any, depth: int) -> Any:
-    """The upper 8 bits of grey samples that have more."""
+    """Return the upper 8 bits of grey samples that have more."""
     values = np.asarray(image).astype("uint16")
     if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-        values = (1 << depth) - 1 - values  # which Pillow does for 8 bits and fewer
+        values = (1 << depth) - 1 - values  # Pillow does this only for 8 bits and fewer
     return Image.fromarray((values >> (depth - 8)).astype("uint8"))
 
 
 def _over_white(image: Any) -> tuple[Any, bool]:
-    """A picture with an alpha channel or a transparent colour; whether white is seen through it."""
+    """Put a picture with transparency over white; also return True if any white shows through."""
     layer = image.convert("RGBA")
     if layer.getchannel("A").getextrema()[0] == 255:
         return layer, False

@@ -1,4 +1,4 @@
-"""The same picture in several splits, or under several classes of one."""
+"""Find the same picture in several splits, or under several classes in one split."""
 
 import dataclasses
 import hashlib
@@ -15,14 +15,14 @@ def find(
     pictures: Mapping[str, Sequence[Hashable]],
     name_of: Callable[[str, int], str],
 ) -> tuple[Repeat, ...]:
-    """Pictures of a split that are in an earlier one, or under another class in the same one.
+    """Find pictures of a split that are in an earlier one, or under another class in the same one.
 
-    A picture that is twice in one split under one class is left alone: it weighs more, no more.
+    A picture that occurs twice in one split under one class is ignored: it merely weighs more.
 
     Args:
-        splits: by name, in the order train, validation, test.
-        pictures: by split, what each example shows, equal where the pictures are.
-        name_of: what to call an example, from its split and its row.
+        splits: the splits by name, in the order train, validation, test.
+        pictures: by split, one value per example, equal for equal pictures.
+        name_of: a function from a split and a row to the name of the example.
     """
     labels = {name: split.labels.tolist() for name, split in splits.items()}
     # by split and picture, the first row of each class
@@ -49,7 +49,7 @@ def find(
 
 
 def of_files(splits: Mapping[str, Split], seen: Sequence[looking.Seen], root: Path):
-    """`find` among files, which have been looked at; they are named from `root` on."""
+    """Run `find` on files that `look` has seen; they are named relative to `root`."""
     by_path = dict(zip((file.path for file in seen), looking.pictures(seen), strict=True))
 
     def name_of(split: str, row: int) -> str:
@@ -60,7 +60,7 @@ def of_files(splits: Mapping[str, Split], seen: Sequence[looking.Seen], root: Pa
 
 
 def with_repeats(task: Task) -> Task:
-    """A task whose pixels are in memory, with what `find` has found in it."""
+    """Return a task whose pixels are in memory, with the repeats that `find` finds in it."""
     splits = {"train": task.train, "validation": task.validation, "test": task.test}
     shown = {
         name: [hashlib.blake2b(image, digest_size=16).digest() for image in split.images]

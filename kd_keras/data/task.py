@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the library: a `Task` of three `Split`s."""
+"""Data sets as the rest of the library sees them: a `Task` of three `Split`s."""
 
 import dataclasses
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 
-UNKNOWN = -1  # the class of an example that nobody has labelled
+UNKNOWN = -1  # the class of an unlabelled example
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Examples of one partition. An example's index is its row here.
+    """The examples of one partition. An example's index is its row here.
 
     Attributes:
-        labels: int32, shape `(n,)`, class numbers; all of them `UNKNOWN` where nobody has labelled
-            the examples.
+        labels: int32, shape `(n,)`, class numbers; all of them `UNKNOWN` if the examples are not
+            labelled.
         image_shape: `(height, width, channels)` of every image, as the models get it.
-        images: uint8, shape `(n, height, width, channels)`, or None where the pixels are
-            read from `files`.
-        files: n paths of image files, as `reading.read` takes them, decoded and resized to
+        images: uint8, shape `(n, height, width, channels)`, or None if the pixels are read from
+            `files`.
+        files: n paths of image files that `reading.read` accepts, decoded and resized to
             `image_shape` in the input pipeline, or None.
         soft_labels: float32, shape `(n, classes)`, rows that sum to one, or None.
         weights: float32, shape `(n,)`, the examples' weights in training, or None.
@@ -47,11 +47,11 @@ class Split:
 
     @property
     def labelled(self) -> bool:
-        """Whether the classes of its examples are known."""
+        """True if the classes of the examples are known."""
         return bool((self.labels != UNKNOWN).all())
 
     def rows(self, chosen: np.ndarray) -> "Split":
-        """The split of the chosen rows (integers), in that order."""
+        """Return the split of the chosen rows (integers), in that order."""
         return dataclasses.replace(
             self,
             labels=self.labels[chosen],
@@ -62,7 +62,7 @@ class Split:
         )
 
     def limited(self, count: int | None) -> "Split":
-        """At most `count` examples, the classes as even as can be; all where `count` is None."""
+        """Return at most `count` examples, the classes as balanced as possible; None means all."""
         if count is None or count >= len(self):
             return self
         rank = np.empty(len(self), dtype=int)
@@ -78,9 +78,9 @@ class Repeat:
 
     Attributes:
         split, other: names of the splits; `other` comes first in train, validation, test.
-        count: how many examples of `split` they are.
-        other_class: of these, how many carry another class in `other`.
-        first, same_as: the first such example of `split`, and where it is in `other`.
+        count: the number of such examples of `split`.
+        other_class: the number of them that have another class in `other`.
+        first, same_as: the first such example of `split`, and the same picture in `other`.
 
     Example:
         >>> print(Repeat("test", "train", 2, 1, "test/cat/1.png", "train/dog/7.png").sentence)
@@ -96,7 +96,7 @@ class Repeat:
 
     @property
     def sentence(self) -> str:
-        """One sentence for people."""
+        """The repeat as one sentence for a person."""
         many = f"{self.count:,} {self.split} image{'s are' if self.count > 1 else ' is'}"
         pair = f"{self.first} is {self.same_as}."
         if self.split == self.other:
@@ -107,17 +107,17 @@ class Repeat:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A classification problem: what to learn from, choose by and judge on.
+    """A classification problem: the data to train on, to choose by and to evaluate on.
 
     Attributes:
         name: `"digits"`, `"mnist"`, ...
         train, validation, test: the splits. Validation is cut from the training data by the
-            seed, stratified; test is looked at once, at the end.
-        class_names: one name a class, in the order of the class numbers.
-        metric: what the best epoch is chosen by: one of `evaluation.metrics.choices()`.
+            seed, stratified, unless the data have their own; test is used once, at the end.
+        class_names: one name per class, in the order of the class numbers.
+        metric: the metric that chooses the best epoch: one of `evaluation.metrics.choices()`.
         fingerprint: changes when the data, its order or its partition does.
-        class_weight: weight by class number for an imbalanced task, or None.
-        repeats: pictures that are in several splits, or under several classes, of all the data
+        class_weight: weights by class number for an imbalanced task, or None.
+        repeats: pictures that are in several splits, or under several classes, in all the data
             that were loaded.
     """
 
@@ -143,10 +143,10 @@ class Task:
 def cut_validation(
     split: Split, *, share: float, seed: int, mend: str = "more images"
 ) -> tuple[Split, Split]:
-    """Cut `share` of the examples off as a validation split, stratified by label, by the seed.
+    """Split off `share` of the examples for validation, by the seed, stratified by label.
 
     Raises:
-        ValueError: there are too few of them; `mend` says what to give, as a user can.
+        ValueError: if there are too few examples; `mend` says what the user can add.
     """
     from sklearn.model_selection import train_test_split
 
@@ -163,10 +163,10 @@ def cut_validation(
 
 
 def without_validation(task: Task) -> Task:
-    """The task with all that is not test in its training split, and nothing in validation.
+    """Return the task with its validation examples in the training split, and none in validation.
 
     Raises:
-        ValueError: one split holds pixels, the other files.
+        ValueError: if one split holds pixels and the other files.
 
     Example:
         >>> import kd_keras as kd
@@ -184,7 +184,7 @@ def without_validation(task: Task) -> Task:
 
 
 def _joined(one: Split, other: Split) -> Split:
-    """The rows of two splits, one after the other."""
+    """Return the rows of two splits, one after the other."""
     parts: dict[str, Any] = {}
     for name in ("labels", "images", "files", "soft_labels", "weights"):
         ours, theirs = getattr(one, name), getattr(other, name)
@@ -201,7 +201,7 @@ def unlabelled(
     images: np.ndarray | None = None,
     files: tuple[Path, ...] | None = None,
 ) -> Split:
-    """A split of images or files, as in `Split`, whose classes nobody knows: a transfer set.
+    """Return a split of images or files, as in `Split`, whose classes are unknown: a transfer set.
 
     Example:
         >>> split = unlabelled((8, 8, 1), images=np.zeros((3, 8, 8, 1), "uint8"))
@@ -213,6 +213,6 @@ def unlabelled(
 
 
 def balanced_class_weight(labels: np.ndarray, classes: int) -> dict[int, float]:
-    """Weights inversely proportional to the class counts, with a mean of one over the examples."""
+    """Return weights inversely proportional to the class counts, with mean 1 over the examples."""
     counts = np.bincount(labels, minlength=classes)
     return {k: len(labels) / (classes * int(n)) for k, n in enumerate(counts) if n}

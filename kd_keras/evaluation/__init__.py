@@ -1,4 +1,4 @@
-"""How good a model is (`quality`), whether another is better (`paired`), what it costs (`cost`)."""
+"""Evaluate models: their quality (`quality`), differences (`paired`) and cost (`cost`)."""
 
 import importlib
 from typing import Any
@@ -10,6 +10,6 @@ __all__ = ["METRICS", "Metric", "cost", "metrics", "paired", "quality"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "cost":  # it alone runs models, and imports TensorFlow
+    if name == "cost":  # the only module here that runs models, and imports TensorFlow
         return importlib.import_module("kd_keras.evaluation.cost")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

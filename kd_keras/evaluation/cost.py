@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, bytes, milliseconds."""
+"""The cost of a model: parameters, operations, bytes, milliseconds."""
 
 import math
 import time
@@ -12,23 +12,23 @@ import tensorflow as tf
 
 
 def parameters(model: keras.Model) -> int:
-    """Number of weights of `model`, trainable or not."""
+    """Return the number of weights of `model`, trainable or not."""
     return model.count_params()
 
 
 def weight_bytes(model: keras.Model) -> int:
-    """Bytes of the weights in memory, at their own dtype.
+    """Return the bytes of the weights in memory, at their own dtype.
 
-    This is not the size of an exported file, which holds a graph too (`file_bytes`).
+    This is not the size of an exported file, which also holds a graph (`file_bytes`).
     """
     return sum(math.prod(w.shape) * tf.as_dtype(w.dtype).size for w in model.weights)
 
 
 def file_bytes(path: str | Path) -> int:
-    """Bytes of a file, or of all files in a folder.
+    """Return the bytes of a file, or of all files in a folder.
 
     Raises:
-        FileNotFoundError: nothing is at `path`.
+        FileNotFoundError: if there is nothing at `path`.
     """
     path = Path(path)
     if path.is_dir():
@@ -37,18 +37,18 @@ def file_bytes(path: str | Path) -> int:
 
 
 def flops(model: keras.Model, batch: int = 1) -> int:
-    """Floating-point operations of one inference on `batch` images.
+    """Count the floating-point operations of one inference on `batch` images.
 
-    Counted from the TensorFlow graph of `model(x, training=False)`; a multiplication and an
-    addition are two. Counted are matrix products, einsums and convolutions of every kind (two
-    a multiply-add), pooling and reductions (one an input read), and elementwise arithmetic
-    and activations (one an output number). Moving, gathering, resizing and casting numbers
-    count nothing. A batch normalisation costs two a number, a scale and a shift, besides a few
-    operations a channel that do not depend on the image.
+    The operations are counted in the TensorFlow graph of `model(x, training=False)`. Matrix
+    products, einsums and convolutions of every kind count two per multiply-add, pooling and
+    reductions one per input read, and elementwise arithmetic and activations one per output
+    number. Moving, gathering, resizing and casting numbers count nothing. A batch normalisation
+    costs two per number, a scale and a shift, besides a few operations per channel that do not
+    depend on the image.
 
     Raises:
-        ValueError: the shape of the model's input, or of a tensor inside, is not known.
-        NotImplementedError: the graph holds a loop or a branch, whose length is not known.
+        ValueError: if the shape of the model's input, or of a tensor inside, is not known.
+        NotImplementedError: if the graph holds a loop or a branch, whose length is not known.
 
     Example:
         >>> flops(keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)]))
@@ -67,15 +67,15 @@ def latency(
     warmup: int = 3,
     seconds: float = 0.5,
 ) -> dict[int, dict[str, float]]:
-    """Milliseconds of one warm inference, by batch size, on the machine and device in use.
+    """Measure the milliseconds of one warm inference, by batch size, on the device in use.
 
     The model is compiled as a `tf.function` for each batch size and runs on random pixels.
-    The clock stops when the answer has reached the host's memory.
+    The clock stops when the output has reached the host's memory.
 
     Args:
         model: a model with one input of known shape.
         batches: the batch sizes.
-        repeats: inferences to time, at the most.
+        repeats: inferences to time, at most.
         warmup: inferences before the clock starts; the first compiles.
         seconds: time after which no further inference starts, once ten are timed.
 
@@ -86,12 +86,12 @@ def latency(
 
 
 def describe(model: keras.Model) -> dict[str, Any]:
-    """All costs of `model`, as plain numbers that JSON can hold.
+    """Return all costs of `model`, as plain numbers that JSON can hold.
 
     Returns:
-        `parameters`: number of weights; `flops`: operations on one image, None where they
+        `parameters`: number of weights; `flops`: operations on one image, None if they
         cannot be counted; `latency_ms`: `{"1": {"median_ms", "p95_ms"}, "32": ...}`, warm, on
-        this machine; `weight_bytes`: bytes of the weights in memory, not those of a file.
+        this machine; `weight_bytes`: bytes of the weights in memory, not of a file.
     """
     try:
         operations = flops(model)
@@ -130,7 +130,7 @@ def _latency(
 
 
 def _inputs(model: keras.Model) -> list[tuple[tuple[int, ...], str]]:
-    """Shape, without the batch, and dtype of each input."""
+    """Return the shape, without the batch, and the dtype of each input."""
     try:
         inputs = [(tuple(x.shape), x.dtype) for x in model.inputs]
     except (AttributeError, ValueError, TypeError):  # a subclassed model
@@ -176,7 +176,7 @@ def _matmul(op: tf.Operation) -> int:
 
 
 def _einsum(op: tf.Operation) -> int:
-    """Two a combination of all letters; TensorFlow itself has expanded `...` where it is static."""
+    """Count two per combination of all letters; TensorFlow has expanded `...` if it is static."""
     equation = op.get_attr("equation").decode()
     terms = equation.split("->")[0].split(",")
     if "." in equation:
@@ -189,7 +189,7 @@ def _einsum(op: tf.Operation) -> int:
 
 
 def _convolution(op: tf.Operation) -> int:
-    """An output number takes a whole kernel but for its last axis, the output channels."""
+    """Count a kernel without its last axis, the output channels, for each output number."""
     return 2 * _size(op.outputs[0]) * math.prod(op.inputs[1].shape[:-1])
 
 
@@ -199,7 +199,7 @@ def _depthwise(op: tf.Operation) -> int:
 
 
 def _transposed(op: tf.Operation) -> int:
-    """Each number of the input (argument 2) meets a whole kernel but for its last axis."""
+    """Count a kernel without its last axis for each number of the input (argument 2)."""
     return 2 * _size(op.inputs[2]) * math.prod(op.inputs[1].shape[:-1])
 
 

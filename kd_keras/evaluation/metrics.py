@@ -1,4 +1,4 @@
-"""`METRICS`: what is measured of predictions. Tables, intervals, reports and choices follow it."""
+"""The metrics of predictions, `METRICS`: tables, intervals, reports and choices follow it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 from kd_keras.evaluation.predictions import BINS, Predictions
 from kd_keras.evaluation.resampling import Counted, areas, mean_ratio
 
-# what the interval of a costly metric may take, in its `work`: about two seconds
+# the `work` that the interval of a costly metric may take: about two seconds
 WORK = 200_000_000
 LEAST = 100  # resamples that are drawn whatever they cost
 
@@ -19,12 +19,12 @@ class Metric:
     """One measure of how good predictions are.
 
     Attributes:
-        name: by which results, options and commands know it.
-        title: what tables and plots call it, with its unit if it has one.
+        name: the name in results, options and commands.
+        title: the name in tables and plots, with its unit if it has one.
         function: from predictions to a number; None if the labels leave it undefined.
         resample: the same for all resamples at once, shape `(resamples,)`, NaN where undefined.
             If not given, `function` is called for each of them.
-        higher_is_better: whether more of it is better. If not, no epoch is chosen by it.
+        higher_is_better: whether higher values are better. If not, no epoch is chosen by it.
         interval: whether its confidence interval is reported.
         by_class: whether the predicted classes alone decide it, so that logits need not be stored.
         of_teacher: whether it compares with a teacher's predictions; left out if there are none.
@@ -47,15 +47,15 @@ class Metric:
     work: Callable[[Predictions], int] | None = None
 
     def over_resamples(self, counted: Counted) -> np.ndarray:
-        """Its value in each resample, shape `(resamples,)`; NaN where it is undefined."""
+        """Return the value in each resample, shape `(resamples,)`; NaN where it is undefined."""
         if self.resample is not None:
             return self.resample(counted)
         return np.array([self._of_one(counted, column) for column in counted.counts.T], np.float64)
 
     def affordable(self, predictions: Predictions, asked: int, models: float = 1) -> int:
-        """How many resamples its interval may take, of those that are asked for."""
+        """Return how many of the requested resamples the interval may take."""
         if self.resample is None:
-            work = predictions.log_probabilities.size * 20  # what a call costs, by experience
+            work = predictions.log_probabilities.size * 20  # the cost of a call, by experience
         elif self.work is not None:
             work = self.work(predictions)
         else:
@@ -79,7 +79,7 @@ def _accuracies(counted: Counted) -> np.ndarray:
 
 
 def _balanced_accuracy(predictions: Predictions) -> float:
-    """The mean recall of the classes in `labels`."""
+    """Return the mean recall of the classes in `labels`."""
     from sklearn.metrics import recall_score
 
     labels, predicted = predictions.labels, predictions.predicted
@@ -91,7 +91,7 @@ def _balanced_accuracies(counted: Counted) -> np.ndarray:
 
 
 def _auc(predictions: Predictions) -> float | None:
-    """Area under the ROC curve; None where `labels` hold one class only."""
+    """Return the area under the ROC curve; None if `labels` hold one class only."""
     from sklearn.metrics import roc_auc_score
 
     labels, scores = predictions.labels, predictions.probabilities
@@ -109,9 +109,9 @@ def _auc_work(predictions: Predictions) -> int:
 
 
 def _f1(predictions: Predictions) -> float | None:
-    """F1 of class 1 of two, else the mean over the classes that occur in labels or predictions.
+    """Return the F1 of class 1 of two, or the mean over the classes in labels or predictions.
 
-    None where there are two classes, and class 1 neither occurs nor is predicted.
+    It is None if there are two classes, and class 1 neither occurs nor is predicted.
     """
     from sklearn.metrics import f1_score
 
@@ -175,17 +175,17 @@ METRICS: dict[str, Metric] = {
 
 
 def without_teacher() -> dict[str, Metric]:
-    """The metrics that labels alone decide."""
+    """Return the metrics that need no teacher."""
     return {name: metric for name, metric in METRICS.items() if not metric.of_teacher}
 
 
 def choices() -> list[str]:
-    """The metrics by which an epoch, a setting or a trial can be chosen."""
+    """Return the metrics by which an epoch, a setting or a trial can be chosen."""
     return [name for name, metric in without_teacher().items() if metric.higher_is_better]
 
 
 def title(name: str) -> str:
-    """What a table calls a metric; the name itself if it is not known here.
+    """Return the title of a metric in tables; the name itself if it is not known here.
 
     Example:
         >>> title("nll"), title("of_another_version")

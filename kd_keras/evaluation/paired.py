@@ -1,4 +1,4 @@
-"""How sure a difference between two models is: a paired bootstrap over test images and seeds."""
+"""Intervals for the difference of two models: a paired bootstrap over test images and seeds."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from kd_keras.evaluation.predictions import PredictedClasses, Predictions
 from kd_keras.evaluation.resampling import Counted, draws
 from kd_keras.utils.checks import lookup, positive, within
 
-SHARE = 5  # of the time that one model's interval may take, since it is drawn once per comparison
+SHARE = 5  # times the budget of one model's interval, since it is drawn once per comparison
 
 
 def difference(
@@ -24,14 +24,14 @@ def difference(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """The difference of two models in a metric, ours less theirs, with a bootstrap interval.
+    """Return the difference of two models in a metric, ours minus theirs, and a bootstrap interval.
 
     Each resample draws test images, the same for all models, and seeds, each with both its models.
     Its value is the mean over the drawn seeds of the differences on the drawn images; the interval
-    lies between percentiles of these values. Drawn again, n seeds differ less than the seeds they
-    stand for, by the factor `sqrt((n - 1) / n)`, which of three is much: what the drawing of seeds
-    adds is divided by it. With one seed images alone are drawn, and the interval knows nothing of
-    the spread over seeds.
+    lies between percentiles of these values. Resamples of n seeds vary less than the seeds that
+    they stand for, by the factor `sqrt((n - 1) / n)`, which is large for three seeds. So the part
+    that the drawing of seeds adds is divided by it. With one seed, images alone are drawn, and the
+    interval leaves out the spread over seeds.
 
     Args:
         metric: a name in `METRICS`, of a metric that needs no teacher.
@@ -39,24 +39,25 @@ def difference(
             of logits, shape `(n, classes)`; or, for a metric `by_class` such as accuracy, of the
             predicted classes, integers of shape `(n,)`.
         labels: shape `(n,)`, integers in `[0, classes)`.
-        resamples: how many are drawn. A costly metric, as AUC of large data, takes fewer, at least
-            100.
-        seed: of the drawing.
+        resamples: the number of resamples. A costly metric, such as AUC on large data, takes
+            fewer, at least 100.
+        seed: the seed of the drawing.
         confidence: mass of the interval, between 0 and 1.
 
     Returns:
         `metric`; `difference`: the mean over the seeds; `by_seed`: a list; `interval`: `[low,
-        high]`, None where no resample defines the metric; `confidence`; `resamples`: how many
+        high]`, None if no resample defines the metric; `confidence`; `resamples`: the number that
         defined it.
 
     Raises:
-        ValueError: an unknown metric, no seeds, other numbers of seeds, wrong shapes or labels, a
-            metric that needs logits where classes are given, or that the labels leave undefined.
+        ValueError: for an unknown metric, no seeds, different numbers of seeds, wrong shapes or
+            labels, a metric that needs logits if classes are given, or a metric that the labels
+            leave undefined.
 
     Source: Efron and Tibshirani, *An Introduction to the Bootstrap* (1993), chapter 13, for
     percentile intervals; Owen, *The pigeonhole bootstrap* (2007), for tables whose rows and
     columns, here seeds and images, are both drawn; Hesterberg, *What Teachers Should Know About
-    the Bootstrap* (2015), for the factor. `docs/results/coverage.py` measures what comes of it.
+    the Bootstrap* (2015), for the factor. `docs/results/coverage.py` measures the coverage.
 
     Example:
         >>> labels = np.arange(200) % 2
@@ -102,7 +103,7 @@ def difference(
 
 
 def compact(metric: str, logits: np.ndarray) -> np.ndarray:
-    """The part of a model's logits that `difference` needs: all, or the predicted classes.
+    """Return the part of a model's logits that `difference` needs: all, or the predicted classes.
 
     Example:
         >>> compact("accuracy", np.array([[0.5, 2.0], [1.0, 0.0]]))
@@ -127,7 +128,7 @@ def _predictions(metric: Metric, name: str, given: Any, labels: Any) -> Any:
 def _differences(
     metric: Metric, pairs: Sequence[tuple], counts: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """One row per pair, one column per resample."""
+    """Return the differences, one row per pair, one column per resample."""
     parts = []
     for drawn in counts:
         values = [[metric.over_resamples(Counted(one, drawn)) for one in pair] for pair in pairs]
@@ -143,7 +144,7 @@ def _affordable(metric: Metric, pairs: Sequence[tuple], resamples: int) -> int:
 
 
 def _seed_weights(rng: np.random.Generator, seeds: int, resamples: int) -> np.ndarray:
-    """Weights of the seeds in each resample, shape `(seeds, resamples)`, that sum to one."""
+    """Return weights of the seeds in each resample, shape `(seeds, resamples)`, that sum to one."""
     if seeds == 1:
         return np.ones((1, resamples))
     drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples).T / seeds

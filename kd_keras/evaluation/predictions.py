@@ -1,4 +1,4 @@
-"""A classifier's predictions for labelled examples, checked: what metrics are computed from."""
+"""Checked predictions of a classifier for labelled examples: the basis of all metrics."""
 
 import dataclasses
 import functools
@@ -25,17 +25,17 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: Any, labels: Any, teacher_logits: Any = None) -> "Predictions":
-        """Check what was given.
+        """Check logits and labels, and return the predictions.
 
         Raises:
-            ValueError: wrong shapes, labels outside the classes, NaN or infinite logits.
+            ValueError: for wrong shapes, labels outside the classes, or NaN or infinite logits.
         """
         logits = checked_logits("logits", logits)
         labels = _checked_labels(labels, *logits.shape)
         return cls(labels, _log_softmax(logits), _teachers(teacher_logits, logits.shape))
 
     def taken(self, rows: np.ndarray) -> "Predictions":
-        """The predictions for some of the examples, by their rows; a row may come twice."""
+        """Return the predictions for some of the examples, by their rows; a row may occur twice."""
         teachers = None if self.teachers is None else self.teachers[rows]
         return Predictions(self.labels[rows], self.log_probabilities[rows], teachers)
 
@@ -70,12 +70,12 @@ class Predictions:
 
     @functools.cached_property
     def positives(self) -> np.ndarray:
-        """The classes whose AUC counts: class 1 of two, else those in `labels`."""
+        """The classes whose AUC counts: class 1 of two, otherwise those in `labels`."""
         return np.array([1]) if self.classes == 2 else np.unique(self.labels)
 
     @functools.cached_property
     def curves(self) -> "list[Curve]":
-        """A curve for each class whose AUC counts."""
+        """One curve for each class whose AUC counts."""
         return [Curve.of(self, k) for k in self.positives]
 
 
@@ -84,7 +84,7 @@ class Curve:
     """One class against the rest, sorted once by score for all resamples."""
 
     order: np.ndarray  # (n,) examples by rising score
-    positive: np.ndarray  # (n,) which of them, in that order, are of the class
+    positive: np.ndarray  # (n,) which of them, in that order, belong to the class
     below: np.ndarray  # (positives,) examples with a lower score than this positive's
     upto: np.ndarray  # (positives,) the same, with its ties
 
@@ -131,7 +131,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def checked_logits(name: str, logits: Any) -> np.ndarray:
-    """`logits` as float64 of shape `(examples, classes)`, or a `ValueError` that names them."""
+    """Return `logits` as float64, shape `(examples, classes)`; raise `ValueError` with `name`."""
     array = np.asarray(logits, dtype=np.float64)
     if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
         raise ValueError(

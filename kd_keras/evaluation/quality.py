@@ -1,4 +1,4 @@
-"""How good a classifier's predictions are: metrics on logits, with bootstrap intervals."""
+"""The quality of a classifier's predictions: metrics on logits, with bootstrap intervals."""
 
 from typing import Any
 
@@ -11,16 +11,15 @@ from kd_keras.utils.checks import lookup, within
 
 
 def score(metric: str, logits: Any, labels: Any) -> float:
-    """One metric as a number.
+    """Return one metric as a number.
 
     Args:
-        metric: a name in `METRICS`, of a metric that needs no teacher; `evaluate` says what each
-            is.
+        metric: a name in `METRICS`, of a metric that needs no teacher; `evaluate` explains each.
         logits: shape `(n, classes)`, unnormalised, finite, any float type.
         labels: shape `(n,)`, integers in `[0, classes)`.
 
     Raises:
-        ValueError: an unknown metric, wrong shapes, NaN or infinite logits, or a metric that
+        ValueError: for an unknown metric, wrong shapes, NaN or infinite logits, or a metric that
             these labels leave undefined (AUC of one class).
 
     Example:
@@ -45,11 +44,11 @@ def evaluate(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
-    """Every metric, with intervals, as plain Python numbers that JSON can hold.
+    """Compute every metric, with intervals, as plain Python numbers that JSON can hold.
 
     The intervals are percentile bootstraps over the examples; each resample serves all
-    metrics. They tell how sure one test set makes us of one trained model, not how much
-    training again would change it. A resample that lacks a class judges the classes it has;
+    metrics. They show how certain one test set makes us of one trained model, not how much
+    retraining would change it. A resample that lacks a class evaluates the classes it has;
     one that leaves a metric undefined is left out of that metric's interval. The interval of
     ECE lies somewhat high, since resampling adds noise to each bin. For data so large that
     AUC would take long (`metrics.WORK`), its interval comes from the first resamples only, at
@@ -58,18 +57,19 @@ def evaluate(
     Args:
         logits: shape `(n, classes)`, two classes or more, unnormalised, finite, any float type.
         labels: shape `(n,)`, integers in `[0, classes)`.
-        teacher_logits: shape `(n, classes)`, to report how often both choose the same class.
+        teacher_logits: shape `(n, classes)`, to report how often teacher and student choose the
+            same class.
         resamples: number of bootstrap resamples; 0 leaves the intervals out.
-        seed: of the resampling.
+        seed: the seed of the resampling.
         confidence: mass of the intervals, between 0 and 1.
 
     Returns:
         `examples`: n.
         `accuracy`; `balanced_accuracy`: the mean recall of the classes in `labels`;
-        `auc`: of class 1 of two, by its softmax probability, else the mean over the classes
-        in `labels`, one against the rest; None where `labels` hold one class only;
-        `f1`: of class 1 of two, else the mean over the classes that occur in labels or
-        predictions; None where class 1 of two neither occurs nor is predicted;
+        `auc`: of class 1 of two, by its softmax probability, otherwise the mean over the classes
+        in `labels`, one against the rest; None if `labels` hold one class only;
+        `f1`: of class 1 of two, otherwise the mean over the classes that occur in labels or
+        predictions; None if class 1 of two neither occurs nor is predicted;
         `nll`: mean negative log-likelihood, in nats; `ece`: expected calibration error of the
         chosen class over 15 bins of equal width;
         `confusion`: counts, a list of rows: a row per true class, a column per predicted class;
@@ -80,7 +80,7 @@ def evaluate(
         `intervals`: `{metric: [low, high]}`, None for a metric that is undefined.
 
     Raises:
-        ValueError: wrong shapes, labels outside the classes, NaN or infinite logits.
+        ValueError: for wrong shapes, labels outside the classes, or NaN or infinite logits.
 
     Example:
         >>> result = evaluate([[2.0, 0.0], [0.0, 1.0]], [0, 1], resamples=100)
@@ -106,7 +106,7 @@ def evaluate(
 def _bootstrap(
     metrics: list[Metric], predictions: Predictions, resamples: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """One value per resample of every metric; fewer of a costly one."""
+    """Return one value per resample of every metric; fewer for a costly one."""
     limits = {metric.name: metric.affordable(predictions, resamples) for metric in metrics}
     parts: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     drawn = 0

@@ -1,4 +1,4 @@
-"""Resamples of the examples: matrix products instead of a loop over resamples."""
+"""Resample the examples, by matrix products instead of a loop over resamples."""
 
 import functools
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ import numpy as np
 
 from kd_keras.evaluation.predictions import Curve, PredictedClasses, Predictions
 
-# counts drawn at a time: 4 MB, which stay in a processor's cache
+# counts drawn at a time: 4 MB, which fit in a processor's cache
 CHUNK = 2**19
 
 
 def draws(rng: np.random.Generator, n: int, resamples: int) -> Iterator[np.ndarray]:
-    """How often each of `n` examples is drawn: arrays of shape `(n, some of the resamples)`."""
+    """Yield how often each of `n` examples is drawn, in arrays of shape `(n, some resamples)`."""
     chunk = max(1, CHUNK // n)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
@@ -22,10 +22,10 @@ def draws(rng: np.random.Generator, n: int, resamples: int) -> Iterator[np.ndarr
 
 
 class Counted:
-    """Predictions, and how often each resample draws them; sums weighted by these counts.
+    """Predictions with their counts in each resample, and sums weighted by these counts.
 
     Args:
-        predictions: for n examples; of `PredictedClasses` there are sums over classes alone.
+        predictions: for n examples; `PredictedClasses` allow sums over classes alone.
         counts: shape `(n, size)`, how often each example is drawn in each resample.
     """
 
@@ -33,8 +33,10 @@ class Counted:
         self.predictions, self.counts, self.n = predictions, counts, len(counts)
 
     def sums(self, group: np.ndarray, groups: int, values: np.ndarray | None = None) -> np.ndarray:
-        """Sums of `values` (ones if not given) over the examples of each group, shape
-        `(groups, size)`."""
+        """Return the sums of `values` over the examples of each group, shape `(groups, size)`.
+
+        If `values` are not given, they are ones.
+        """
         from scipy.sparse import csr_array  # type: ignore[import-untyped]
 
         values = np.ones(self.n) if values is None else values
@@ -56,9 +58,9 @@ class Counted:
 
 
 def areas(curves: list[Curve], counts: np.ndarray) -> np.ndarray:
-    """The area under the ROC curve in each resample, the mean over the curves.
+    """Return the area under the ROC curve in each resample, the mean over the curves.
 
-    A tie is half an ordered pair.
+    A tie counts as half an ordered pair.
     """
     ordered, pairs = np.empty((2, len(curves), counts.shape[1]))
     negatives = np.zeros((len(counts) + 1, counts.shape[1]))
@@ -74,7 +76,7 @@ def areas(curves: list[Curve], counts: np.ndarray) -> np.ndarray:
 
 
 def mean_ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Mean over the rows of the ratios that are defined; NaN where none is."""
+    """Return the mean over the rows of the ratios that are defined; NaN if none is."""
     defined = denominator > 0
     ratio = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=defined)
     count = defined.sum(axis=0)

@@ -44,7 +44,7 @@ def branch_loss(
     """
     total = 0.0
     for logits in branch_logits:
-        views = (teacher_logits, logits) if reverse else (logits, teacher_logits)
-        apart = softened_kl(*views, temperature=temperature)
+        both = (teacher_logits, logits) if reverse else (logits, teacher_logits)
+        apart = softened_kl(*both, temperature=temperature)
         total = total + divergence_weight * apart + label_weight * cross_entropy(labels, logits)
     return total if summed else total / len(branch_logits)

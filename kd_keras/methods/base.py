@@ -80,15 +80,16 @@ class Method(keras.layers.Layer):
 
         Args:
             student_shapes: dict by tap.
-            teacher: a teacher source or a `TapView`: an object with `shapes` and `rectified`.
+            teacher: an object with `shapes` and `rectified`, such as a teacher source or a
+                `FeatureExtractor`.
         """
         if not self.built:
             self.expect(teacher.rectified)
             self.build(student_shapes, teacher.shapes)
             self.built = True
 
-    def adapt(self, views):
-        """Look at the teacher's `views`, an iterable of `{tap: array}`, before training."""
+    def adapt(self, features):
+        """Look at the teacher's `features`, an iterable of `{tap: array}`, before training."""
 
     def adapt_labels(self, labels: np.ndarray) -> None:
         """Look at the classes of the training examples before training, if they are known.

@@ -98,10 +98,10 @@ class Composed(Method):
             return self.methods[name].logits(classes)
         return super().logits(classes)
 
-    def adapt(self, views):
-        views = list(views)
+    def adapt(self, features):
+        features = list(features)
         for method in self.methods.values():
-            method.adapt(views)
+            method.adapt(features)
 
     def adapt_labels(self, labels):
         for method in self.methods.values():
@@ -249,8 +249,8 @@ class LogitStandardisation(MethodWrapper):
 
     def call(self, student, teacher, batch, training=False):
         student, teacher = (
-            {**views, RAW: views["logits"], "logits": losses.standardised(views["logits"])}
-            for views in (student, teacher)
+            {**taps, RAW: taps["logits"], "logits": losses.standardised(taps["logits"])}
+            for taps in (student, teacher)
         )
         return self.knob("weight") * self.inner(student, teacher, batch, training=training)
 

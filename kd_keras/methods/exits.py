@@ -10,7 +10,7 @@ from keras import layers, ops
 from kd_keras import losses
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
-from kd_keras.methods.views import found
+from kd_keras.methods.tap_names import found
 from kd_keras.utils.checks import lookup, positive, unknown, within
 
 

@@ -10,7 +10,7 @@ from kd_keras import losses
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.endings import AUTO, Ending
-from kd_keras.methods.views import paired
+from kd_keras.methods.tap_names import paired
 from kd_keras.utils.checks import positive
 
 
@@ -65,9 +65,9 @@ class Hint(Method):
     def expect(self, rectified):
         self.ending.expect(self.teacher_taps[0], rectified)
 
-    def adapt(self, views):
-        for view in itertools.islice(views, 1):  # some thousand examples are enough
-            self.ending.see(self.teacher_taps[0], view[self.pair[1]])
+    def adapt(self, features):
+        for some in itertools.islice(features, 1):  # some thousand examples are enough
+            self.ending.see(self.teacher_taps[0], some[self.pair[1]])
 
     @property
     def behind(self) -> str | None:

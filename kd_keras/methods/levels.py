@@ -72,12 +72,12 @@ class MLKD(Method):
     class_weight = knob_property("class_weight")
 
     def call(self, student, teacher, batch, training=False):
-        views, present = (student["logits"], teacher["logits"]), batch.get("weight")
+        both, present = (student["logits"], teacher["logits"]), batch.get("weight")
         # not standardised, as in the code of logit standardisation
-        raw = [view.get(RAW, view["logits"]) for view in (student, teacher)]
+        raw = [taps.get(RAW, taps["logits"]) for taps in (student, teacher)]
         instance = among = classes = 0.0
         for t in (self.knob("temperature"), *self.temperatures):
-            instance += losses.softened_kl(*views, temperature=t)
+            instance += losses.softened_kl(*both, temperature=t)
             among += losses.batch_gram_difference(*raw, temperature=t, present=present)
             classes += losses.class_gram_difference(*raw, temperature=t, present=present)
         if self.masked:

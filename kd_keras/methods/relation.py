@@ -5,7 +5,7 @@ import keras
 from kd_keras import losses
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
-from kd_keras.methods.views import paired
+from kd_keras.methods.tap_names import paired
 from kd_keras.utils.checks import positive
 
 

@@ -303,9 +303,9 @@ class DKD(Method):
             )
 
     def call(self, student, teacher, batch, training=False):
-        views = student["logits"], teacher["logits"], batch["label"]
+        known = student["logits"], teacher["logits"], batch["label"]
         target, other = (
-            part(*views, temperature=self.knob("temperature"))
+            part(*known, temperature=self.knob("temperature"))
             for part in (losses.target_kl, losses.other_kl)
         )
         both = self.knob("target_weight") * target + self.knob("other_weight") * other
@@ -364,8 +364,8 @@ class DIST(Method):
             )
 
     def call(self, student, teacher, batch, training=False):
-        views, t = (student["logits"], teacher["logits"]), self.knob("temperature")
-        inter = losses.inter_class_distance(*views, temperature=t)
-        intra = losses.intra_class_distance(*views, temperature=t, present=batch.get("weight"))
+        both, t = (student["logits"], teacher["logits"]), self.knob("temperature")
+        inter = losses.inter_class_distance(*both, temperature=t)
+        intra = losses.intra_class_distance(*both, temperature=t, present=batch.get("weight"))
         both = self.knob("inter_weight") * inter + self.knob("intra_weight") * intra
         return self.knob("weight") * t**2 * both

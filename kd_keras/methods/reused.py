@@ -12,7 +12,7 @@ from kd_keras.losses.numeric import windows
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
 from kd_keras.methods.endings import AUTO, Ending
-from kd_keras.methods.views import paired
+from kd_keras.methods.tap_names import paired
 from kd_keras.utils.checks import positive, positive_int
 
 
@@ -89,9 +89,9 @@ class SimKD(Method):
     def expect(self, rectified):
         self.ending.expect(self.teacher_taps[0], rectified)
 
-    def adapt(self, views):
-        for view in itertools.islice(views, 1):  # some thousand examples are enough
-            self.ending.see(self.teacher_taps[0], view[self.pair[1]])
+    def adapt(self, features):
+        for some in itertools.islice(features, 1):  # some thousand examples are enough
+            self.ending.see(self.teacher_taps[0], some[self.pair[1]])
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         taps = self.student_taps, student_shape, self.teacher_taps, teacher_shape

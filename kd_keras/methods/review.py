@@ -8,7 +8,7 @@ from keras import initializers, layers, ops
 from kd_keras import losses, schedules
 from kd_keras.methods import adapters
 from kd_keras.methods.base import Method, knob_property, tap_pairs
-from kd_keras.methods.views import paired
+from kd_keras.methods.tap_names import paired
 from kd_keras.utils.checks import positive, positive_int, within
 
 _WARM_UP = schedules.Linear(0.0, 1.0, epochs=21)  # a twentieth more every epoch, from zero

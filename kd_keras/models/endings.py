@@ -51,7 +51,8 @@ def _deciding_for(tensor: keras.KerasTensor) -> list[Any]:
     linear = type(step) is layers.Activation and _is_one_of(step.activation, LINEAR)
     if len(entering) == 1 and (type(step) in PASSING or linear):
         inner = _deciding_for(entering[0])
-        return inner if not isinstance(inner[-1], layers.InputLayer) else [step]
+        # nothing is known of a model without a graph, and nothing comes before the input
+        return [step] if inner and isinstance(inner[-1], layers.InputLayer) else inner
     return [step]
 
 
@@ -134,7 +135,7 @@ def _before(step: Any) -> str:
 
 
 def _undone(model: keras.Model, kind: str) -> str:
-    """Return code that wraps a model to return logits; softmax or sigmoid of them is its output."""
+    """Return code for a model of logits around another, the inverse of its softmax or sigmoid."""
     spec = input_spec(model)
     if isinstance(spec, Mapping):
         named = [f"{name!r}: {_input_code(each, name)}" for name, each in spec.items()]

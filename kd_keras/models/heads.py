@@ -1,8 +1,8 @@
-"""A model's last layer, and the refusal of models that end in probabilities.
+"""Find a model's last layer, and refuse models that end in probabilities.
 
-A head is believed to give logits where that is known: its last layer is one of Keras' own whose
-activation is linear. It is refused at once where it is known to be softmax or sigmoid. Any other
-model is asked: probabilities show in the answers themselves.
+A model is accepted if its last layer is one of Keras' own with a linear activation, and refused if
+it is known to end in softmax or sigmoid. Any other model is run on random images: probabilities
+show in the predictions themselves.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ from kd_keras.models import endings
 from kd_keras.models.graphs import answer_spec, input_spec, logits_in
 
 ASKED = 4  # random images
-SHIFTS = (10.0, 1e4)  # of biases
+SHIFTS = (10.0, 1e4)  # of the biases
 
 
 def head(model: keras.Model) -> keras.layers.Layer:
-    """The layer with weights that makes the logits, found at any depth.
+    """Return the layer with weights that computes the logits, found at any depth.
 
     Raises:
-        ValueError: where the model has no layer with weights, or brings several together at its
-            end, as an ensemble does.
+        ValueError: if the model has no layer with weights, or combines several at its end, as an
+            ensemble does.
     """
     layer = last_layer(model)
-    if getattr(layer, "weights", None):  # an operation such as `ops.multiply` is no layer
+    if getattr(layer, "weights", None):  # an operation such as `ops.multiply` is not a layer
         return layer
     if _joins_at_its_end(model):
         raise ValueError(
@@ -41,12 +41,12 @@ def head(model: keras.Model) -> keras.layers.Layer:
 
 
 def last_layer(model: keras.Model) -> keras.layers.Layer:
-    """The layer whose output the model returns; the last one made, for a subclassed model."""
+    """Return the layer whose output the model returns; for a subclassed model, the last created."""
     return _last(model)[-1]
 
 
 def _last(model: keras.Model) -> list[Any]:
-    """The last layer, after the models it is nested in."""
+    """Return the models that the last layer is nested in, then the layer itself."""
     if getattr(model, "outputs", None):
         layer = logits_in(answer_spec(model), model)._keras_history.operation
     elif model.layers:
@@ -57,7 +57,7 @@ def _last(model: keras.Model) -> list[Any]:
 
 
 def _joins_at_its_end(model: keras.Model) -> bool:
-    """Whether several tensors come together behind the last layer with weights."""
+    """Return True if several tensors are combined after the last layer with weights."""
     outputs = getattr(model, "outputs", None)
     tensor = logits_in(answer_spec(model), model) if outputs else None
     while tensor is not None:
@@ -72,14 +72,15 @@ def _joins_at_its_end(model: keras.Model) -> bool:
 
 
 def refuse_probabilities(role: str, model: keras.Model) -> None:
-    """Raise where `model` ends in softmax or sigmoid: the library works on logits.
+    """Raise `ValueError` if `model` ends in softmax or sigmoid: the library works on logits.
 
     Args:
-        role: what the model is called in the sentence.
+        role: the model's name in the error message.
         model: a built Keras model of any kind.
 
     Raises:
-        ValueError: names the layer and how to mend it.
+        ValueError: if the model returns probabilities, or fails on random images; the message
+            says how to fix it.
     """
     steps = endings.deciding(model)
     step = steps[-1] if steps else None
@@ -99,9 +100,9 @@ def refuse_probabilities(role: str, model: keras.Model) -> None:
 
 
 def refuse_single_logit(role: str, shape: Sequence[int | None]) -> None:
-    """Raise where a model answers with anything but one logit for each of two classes or more.
+    """Raise `ValueError` unless a model returns one logit per class, for two classes or more.
 
-    Softmax over a single logit is always 1: such a student would learn nothing, without a word.
+    Softmax over a single logit is always 1: such a student would silently learn nothing.
     """
     if len(shape) != 2 or (shape[-1] or 0) < 2:
         raise ValueError(
@@ -111,16 +112,16 @@ def refuse_single_logit(role: str, shape: Sequence[int | None]) -> None:
 
 
 def _asked(role: str, model: keras.Model) -> str | None:
-    """What the answers of a model show: `"softmax"`, `"sigmoid"`, or None for logits.
+    """Tell from a model's predictions what they are: `"softmax"`, `"sigmoid"`, or None for logits.
 
-    Softmax shows in any answers: they are not negative and sum to 1. That all lie within 0 and 1
-    may be chance: they are taken for a sigmoid's where they still do after all biases have grown by
-    much, and have changed. What is not finite shows nothing.
+    Softmax shows in any predictions: they are not negative and sum to 1. Predictions within 0 and 1
+    may be chance. They count as a sigmoid's if, after a large increase of all biases, they have
+    changed and still lie within 0 and 1. Predictions that are not finite show nothing.
     """
     images = keras.tree.map_structure(_drawn, input_spec(model))
     try:
         answer = _numbers(model(images, training=False), model)
-    except Exception as error:  # code of one's own may raise anything
+    except Exception as error:  # custom code may raise anything
         shapes = keras.tree.map_structure(np.shape, images)
         raise ValueError(
             f"`{role}` must answer on images, so that it can be seen whether it returns logits. "
@@ -130,7 +131,7 @@ def _asked(role: str, model: keras.Model) -> str | None:
     finite = np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
     if not finite.any() or not _within(answer[finite]):
         return None
-    if np.allclose(answer[finite].sum(axis=-1), 1.0, atol=1e-2):  # or so, in half precision
+    if np.allclose(answer[finite].sum(axis=-1), 1.0, atol=1e-2):  # half precision is inexact
         return "softmax"
     moved = [_numbers(_with_biases_moved(model, images, by), model) for by in SHIFTS]
     bounded = all(_within(each) for each in (answer, *moved))
@@ -142,7 +143,7 @@ def _numbers(answer: Any, model: keras.Model) -> np.ndarray:
 
 
 def _within(answer: np.ndarray) -> bool:
-    """Whether all numbers lie within 0 and 1; those that are not finite do not."""
+    """Return True if all numbers lie within 0 and 1; numbers that are not finite do not."""
     return bool(np.all((answer >= 0) & (answer <= 1)))
 
 
@@ -151,23 +152,23 @@ def _drawn(spec: tf.TensorSpec) -> np.ndarray:
     rng = np.random.default_rng(0)
     if spec.dtype.is_floating:
         drawn = rng.uniform(0, 255, (ASKED, *sides))
-        drawn[::2] /= 255  # an exponential may overflow where logits are large
+        drawn[::2] /= 255  # an exponential may overflow if logits are large
         return drawn.astype(spec.dtype.as_numpy_dtype)
     if spec.dtype == tf.string:
         return np.full((ASKED, *sides), "", object)
-    most = 256 if spec.dtype == tf.uint8 else 2  # other whole numbers may be places in a table
+    most = 256 if spec.dtype == tf.uint8 else 2  # other integers may be indices into a table
     return rng.integers(0, most, (ASKED, *sides)).astype(spec.dtype.as_numpy_dtype)
 
 
 def _with_biases_moved(model: keras.Model, images: Any, by: float) -> Any:
-    """The answer of a model whose biases are larger, each by another amount; it stays as it is."""
+    """Run a model with every bias increased by a different amount; the model is not changed."""
     rng = np.random.default_rng(1)
 
     def moved(variable):
         value = keras.ops.convert_to_tensor(variable)
         if len(variable.shape) > 1 or not keras.backend.is_float_dtype(variable.dtype):
             return value
-        # upwards, since a variance is no less than 0
+        # upwards, since a variance must not become negative
         more = by * rng.uniform(1, 2, variable.shape)
         return value + keras.ops.cast(more, value.dtype)
 

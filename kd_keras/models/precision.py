@@ -1,8 +1,8 @@
-"""The teacher in bfloat16, for inference, where the machine gains from it and the answers stay.
+"""Run the teacher in bfloat16 for inference, if that is faster and hardly changes its predictions.
 
 Processors with AMX, and GPUs, multiply bfloat16 matrices several times faster than float32 ones.
-The teacher's weights stay as they are: each layer rounds what it multiplies, and the logits' own
-layer computes in float32.
+The teacher's weights do not change: each layer rounds its operands, and the layer of the logits
+computes in float32.
 """
 
 import contextlib
@@ -24,28 +24,29 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 TOLERANCE = 0.01  # of a class's probability
-GAIN = 1.2  # below it, rounding buys too little
+GAIN = 1.2  # a smaller speed-up is not worth the rounding
 ROUNDS = 3
 
 _lock = threading.RLock()
 
 
 def check(precision: str) -> str:
-    """`precision`, if it is one; else `ValueError`."""
+    """Return `precision` if it is known; raise `ValueError` otherwise."""
     lookup("precision", PRECISIONS, precision)
     return precision
 
 
 @contextlib.contextmanager
 def computing(model: keras.Model, precision: str) -> Iterator[None]:
-    """A block in which a forward pass that is traced runs in a precision.
+    """Set the precision of the forward passes that are traced inside the `with` block.
 
     Args:
-        model: a model of float32 layers; its last layer, and layers of other policies, keep theirs.
+        model: a model of float32 layers; its last layer, and layers with another policy, keep
+            theirs.
         precision: `"float32"`, which changes nothing, or `"bfloat16"`.
 
     Raises:
-        ValueError: for another precision.
+        ValueError: if the precision is unknown.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -72,12 +73,12 @@ def computing(model: keras.Model, precision: str) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Both precisions on the same images.
+    """The comparison of both precisions on the same images.
 
     Attributes:
-        seconds: of a forward pass, by precision; the best of three.
-        difference: the largest difference of a class's probability.
-        chosen: the precision that is to be used.
+        seconds: the time of a forward pass, by precision; the best of three.
+        difference: the largest difference in a class's probability.
+        chosen: the precision to use.
     """
 
     seconds: dict[str, float]
@@ -86,13 +87,13 @@ class Verdict:
 
 
 def measure(model: keras.Model, images) -> Verdict:
-    """Run a teacher in both precisions, and choose.
+    """Run a teacher in both precisions, and choose one.
 
-    bfloat16 is chosen where it is at least 1.2 times faster and no class's probability, at
-    temperature 1, moves by more than 0.01.
+    bfloat16 is chosen if it is at least 1.2 times faster and no class's probability, at
+    temperature 1, changes by more than 0.01.
 
     Args:
-        model: returns logits.
+        model: a model that returns logits.
         images: a batch, shape `(n, ...)`.
     """
     images = tf.convert_to_tensor(images)
@@ -104,7 +105,7 @@ def measure(model: keras.Model, images) -> Verdict:
         with computing(model, precision):  # the first call traces
             answers[precision] = tf.nn.softmax(tf.cast(runs[precision](images), tf.float32)).numpy()
     times: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-    for _ in range(ROUNDS):  # in turn, so that what else the machine does falls on both
+    for _ in range(ROUNDS):  # in turn, so that other load on the machine affects both
         for precision, run in runs.items():
             start = time.perf_counter()
             run(images)

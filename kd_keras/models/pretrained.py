@@ -1,13 +1,13 @@
-"""Backbones of `keras.applications` with a head of their own: flat, from raw pixels to logits.
+"""Backbones of `keras.applications` with a new head: flat, from raw pixels to logits.
 
 Each model takes pixels in 0..255, shape `(batch, height, width, 3)` or `(batch, height, width, 1)`,
-and gives logits, shape `(batch, classes)`, float32. The preprocessing that the ImageNet weights
+and returns logits, shape `(batch, classes)`, float32. The preprocessing that the ImageNet weights
 expect is its first layer. Grey images are repeated to three channels, so that ImageNet weights fit
-them too. The backbone's layers lie in the model itself, not in a nested one, under the names that
-Keras gives them; `embedding` (global average pooling) and `logits` follow.
+them too. The backbone's layers are part of the model itself, not of a nested one, and keep the
+names that Keras gives them. `embedding` (global average pooling) and `logits` follow.
 
-`weights` is None (random), "imagenet" (from the Keras cache, else downloaded) or the path to
-a weights file of the `keras.applications` model without top, `.h5` or `.weights.h5`.
+`weights` is None (random), "imagenet" (from the Keras cache, downloaded if necessary) or the path
+to a weights file of the `keras.applications` model without top, `.h5` or `.weights.h5`.
 """
 
 import os
@@ -38,17 +38,18 @@ def resnet50v2(
     Args:
         input_shape: `(height, width, channels)`: 32x32 or larger, 1 or 3 channels.
         classes: number of logits, at least 2.
-        weights: None, "imagenet" or a file, see the head of this module.
-        dropout: share of `embedding` dropped before the logits in training, in [0, 1).
-        name: name of the model; another one than the default has no row in `TAPS`.
+        weights: None, "imagenet" or a file, see `kd_keras.models.pretrained`.
+        dropout: fraction of `embedding` dropped before the logits in training, in [0, 1).
+        name: name of the model; only the default name has a row in `TAPS`.
 
     Returns:
         A flat functional model, `(batch, height, width, channels)` to `(batch, classes)` float32.
 
     Raises:
-        ValueError: an argument outside its range, or a file with other weights.
-        FileNotFoundError: no file at the path `weights`.
-        ConnectionError: "imagenet", not in the Keras cache, and no network.
+        ValueError: if an argument is out of range, or the file holds other weights.
+        FileNotFoundError: if there is no file at the path `weights`.
+        ConnectionError: if the "imagenet" weights are neither in the Keras cache nor can be
+            downloaded.
 
     Example:
         >>> resnet50v2((64, 64, 3), 2).get_layer("embedding").output.shape
@@ -118,7 +119,7 @@ def efficientnetv2b0(
     dropout: float = 0.0,
     name: str = "efficientnetv2b0",
 ) -> keras.Model:
-    """EfficientNetV2-B0 (Tan and Le 2021): 5.9 M weights. The rest as in `resnet50v2`."""
+    """EfficientNetV2-B0 (Tan and Le 2021): 5.9 M weights. Arguments, errors as in `resnet50v2`."""
     return _classifier("efficientnetv2b0", input_shape, classes, weights, dropout, name)
 
 
@@ -142,7 +143,10 @@ def xception(
     dropout: float = 0.0,
     name: str = "xception",
 ) -> keras.Model:
-    """Xception (Chollet 2017): 20.9 M weights, 71x71 or larger. The rest as in `resnet50v2`."""
+    """Xception (Chollet 2017): 20.9 M weights, images of 71x71 or larger.
+
+    Other arguments and errors as in `resnet50v2`.
+    """
     return _classifier("xception", input_shape, classes, weights, dropout, name)
 
 
@@ -155,7 +159,7 @@ def _classifier(
     name: str,
     width: float = 1.0,
 ) -> keras.Model:
-    """Preprocessing, backbone and head in one graph."""
+    """Build preprocessing, backbone and head in one graph."""
     entry = BACKBONES[backbone_name]
     shape = _image_shape(backbone_name, input_shape)
     classes, rate = arguments.class_count(classes), arguments.dropout_rate(dropout)
@@ -168,7 +172,7 @@ def _classifier(
     if entry.rescaling:
         x = keras.layers.Rescaling(*entry.rescaling, name="preprocess")(x)
     backbone = entry.constructor(include_top=False, weights=None, input_tensor=x, **scaled)
-    # MobileNetV3 leaves its last activation to a counter ("activation_17"); elsewhere no change
+    # MobileNetV3 numbers its last activation ("activation_17"); the other names do not change
     backbone.layers[-1].name = entry.stages[-1]
     if file is not None:
         _weights.load(backbone, file, model=backbone_name)
@@ -196,7 +200,7 @@ def _image_shape(model: str, input_shape: Sequence[int]) -> arguments.Shape:
 def _weights_file(
     model: str, weights: Weights, shape: arguments.Shape, width: float
 ) -> str | os.PathLike[str] | None:
-    """The file to load, fetched if need be; None for random weights."""
+    """Return the file to load, downloaded if necessary; None for random weights."""
     if weights != "imagenet":
         return weights
     entry = BACKBONES[model]

@@ -1,4 +1,4 @@
-"""Whether images are scaled as a model takes them."""
+"""Check that images are scaled as a model expects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import numpy as np
 
-FIRST = 256  # images that are looked at: among so many, not all are black
-LEAST = 50.0  # a model that divides by so much is made for pixels up to 255, not up to 1
+FIRST = 256  # images that are checked: among so many, not all are black
+LEAST = 50.0  # a model that divides by this much expects pixels up to 255, not up to 1
 
 
 def rescales(model: keras.Model) -> bool:
-    """Whether a layer of the model divides pixels, as by 255 or 127.5.
+    """Return True if a layer of the model divides pixels, for example by 255 or 127.5.
 
     Example:
         >>> from kd_keras.models import small
@@ -24,10 +24,10 @@ def rescales(model: keras.Model) -> bool:
 
 
 def divided_twice(images: Any, models: Mapping[str, keras.Model]) -> str | None:
-    """A warning where images lie within 0 to 1 and a model is going to divide them; else None.
+    """Return a warning if images lie within 0 to 1 and a model will divide them; None otherwise.
 
     Args:
-        images: array or tensor, shape `(n, ...)`; the first of them are looked at.
+        images: array or tensor, shape `(n, ...)`; the first `FIRST` of them are checked.
         models: the models that will see them, by role.
     """
     roles = [role for role, model in models.items() if rescales(model)]

@@ -1,4 +1,4 @@
-"""Several models that answer as one, by the mean of their probabilities."""
+"""Ensembles: several models as one, by the mean of their probabilities."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,23 +20,25 @@ def _arithmetic(logits: Sequence):
     return ops.logsumexp(stacked, axis=0) - math.log(len(logits))
 
 
-# from the logits of all members, a list of shape `(batch, classes)` each, to those of the mean
+# from the logits of all members, each of shape `(batch, classes)`, to the logits of the mean
 MEANS: dict[str, Callable] = {"geometric": _geometric, "arithmetic": _arithmetic}
 
 
 def ensemble(members: Sequence[keras.Model], mean: str = "geometric") -> keras.Model:
-    """A Keras model of several: its logits are those of the mean of their probabilities.
+    """Build one Keras model of several: its logits are those of the mean of their probabilities.
 
-    It shares its members' weights, and is made of Keras' own layers and operations, so that it can
-    be saved, and loaded without this library. The layers of member k lie under `member_k/`.
+    The ensemble shares its members' weights. It is made of Keras' own layers and operations, so it
+    can be saved, and loaded without this library. The layer paths of member k begin with
+    `member_k/`.
 
     Args:
-        members: models that return logits, of the same images and classes.
+        members: models that return logits, for the same images and classes.
         mean: `"geometric"`, the mean of the logits up to a constant, which is the mean at every
             temperature; or `"arithmetic"`, the mean of the probabilities at temperature 1.
 
     Raises:
-        ValueError: no member, members of other shapes, or one that ends in softmax.
+        ValueError: if there is no member, if their shapes differ, or if one ends in softmax or
+            sigmoid.
 
     Source: Hinton, Vinyals and Dean (2015), section 1, allow either mean.
 
@@ -62,7 +64,7 @@ def ensemble(members: Sequence[keras.Model], mean: str = "geometric") -> keras.M
         )
     images = keras.Input(shapes[0][0], name="image")
     logits = []
-    for number, model in enumerate(members):  # under a name each: two may have the same
+    for number, model in enumerate(members):  # renamed, since two may have the same name
         inside = keras.Sequential(
             [keras.Input(shapes[0][0]), of_logits(model)], name=f"member_{number}"
         )

@@ -1,4 +1,4 @@
-"""Weights that two models have in common, and that training one of them changes in the other."""
+"""Find weights that two models share, so that training one of them changes the other."""
 
 from collections.abc import Mapping
 
@@ -6,10 +6,10 @@ import keras
 
 
 def changing(model: keras.Model) -> dict[int, keras.layers.Layer]:
-    """The layers whose weights a training of a model changes, by the `id` of the weight.
+    """Return the layers whose weights change when a model is trained, by the `id` of the weight.
 
-    Beside weights that are trained these are statistics, such as those of a batch normalisation
-    that is not frozen.
+    Besides trained weights these include statistics, such as those of a batch normalisation that
+    is not frozen.
     """
     owners = {id(v): layer for layer in model._flatten_layers() for v in layer.weights}
     trained = {id(v) for v in model.trainable_weights}
@@ -17,15 +17,17 @@ def changing(model: keras.Model) -> dict[int, keras.layers.Layer]:
 
 
 def _has_state(layer: keras.layers.Layer) -> bool:
-    """Whether training may change what of a layer's weights is not trained."""
+    """Return True if training may change weights of a layer that are not trained."""
     if isinstance(layer, keras.layers.Normalization):
-        return False  # of Keras, changed by `adapt` alone
+        return False  # only `adapt` changes it
     return layer.trainable or moves_though_frozen(layer)
 
 
 def moves_though_frozen(layer: keras.layers.Layer) -> bool:
-    """Whether a forward pass in training may change a layer's weights though it is frozen, as far
-    as is known: code of one's own may change what it keeps beside its trained weights."""
+    """Return True if a forward pass in training may change a layer's weights though it is frozen.
+
+    A custom layer counts if it has weights that are not trained, since its code may change them.
+    """
     if isinstance(layer, keras.layers.SpectralNormalization) or getattr(layer, "stateful", False):
         return True
     foreign = not type(layer).__module__.startswith("keras.")
@@ -33,17 +35,18 @@ def moves_though_frozen(layer: keras.layers.Layer) -> bool:
 
 
 def refuse_shared(role: str, learner: keras.Model, others: Mapping[str, keras.Model]) -> None:
-    """Raise where training a model would change another one too.
+    """Raise `ValueError` if training a model would change another one too.
 
-    Frozen layers may be shared, such as a backbone that is not trained.
+    Frozen layers, such as a backbone that is not trained, may be shared.
 
     Args:
-        role: what the model is called in the sentence.
+        role: the model's name in the error message.
         learner: the model that is trained.
-        others: models that are to stay as they are, or are trained by themselves, by role.
+        others: models that must not change, or are trained separately, by role.
 
     Raises:
-        ValueError: names the layers, and how to mend it.
+        ValueError: if they share weights that training changes; the message names the layers and
+            says how to fix it.
 
     Example:
         >>> images = keras.Input((8,))

@@ -1,4 +1,4 @@
-"""Whether the features of a layer have passed a ReLU, so that none of them is negative."""
+"""Find out if the features of a layer have passed a ReLU, so that none of them is negative."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import keras
 from keras import layers
 
 _RELU = (keras.activations.relu, keras.activations.relu6)
-# what gives no number below the least of those that enter
+# layers that return no negative number if none enters
 _KEEPING = (
     layers.Add,
     layers.AveragePooling2D,
@@ -21,20 +21,20 @@ _KEEPING = (
     layers.SpatialDropout2D,
     layers.ZeroPadding2D,
 )
-# what gives numbers of both signs, unless an activation follows within
+# layers that return numbers of both signs
 _SIGNED = (layers.BatchNormalization, layers.LayerNormalization, layers.GroupNormalization)
 
 
 def rectified(layer: layers.Layer, *, at_input: bool = False) -> bool | None:
-    """Whether what a layer gives has passed a ReLU.
+    """Find out if the features of a layer have passed a ReLU.
 
     Args:
-        layer: of a built model.
-        at_input: ask of what enters it.
+        layer: a layer of a built model.
+        at_input: examine the layer's input instead of its output.
 
     Returns:
-        True, or False for what has negative numbers, as far as the layers tell; None for a layer of
-        one's own, an activation that is not known, and where there is no graph to look back in.
+        True if they have, or False if they include negative numbers, as far as the layers tell;
+        None for a custom layer, an unknown activation, or if there is no graph to look back in.
 
     Example:
         >>> x = layers.Conv2D(4, 3)(keras.Input((8, 8, 1)))
@@ -48,7 +48,7 @@ def rectified(layer: layers.Layer, *, at_input: bool = False) -> bool | None:
 
 
 def _of_layer(layer: Any, known: dict[int, bool | None]) -> bool | None:
-    """Of one layer; `known` holds what was found of those before, which many may share."""
+    """Examine one layer; `known` holds the results for earlier layers, which many may share."""
     if id(layer) not in known:
         known[id(layer)] = _judged(layer, known)
     return known[id(layer)]
@@ -72,7 +72,7 @@ def _judged(layer: Any, known: dict[int, bool | None]) -> bool | None:
 
 
 def _of_all(several: list, known: dict[int, bool | None]) -> bool | None:
-    """Of several that come together: True where all are, False where one is known not to be."""
+    """Combine several layers: True if all are rectified, False if one is known not to be."""
     found = [_of_layer(layer, known) for layer in several]
     if found and all(found):
         return True
@@ -80,7 +80,7 @@ def _of_all(several: list, known: dict[int, bool | None]) -> bool | None:
 
 
 def _entering(layer: Any) -> list:
-    """The layers whose outputs enter one; none where the graph does not say."""
+    """Return the layers whose outputs enter a layer; none if the graph does not say."""
     nodes = getattr(layer, "_inbound_nodes", [])
     if not nodes:
         return []

@@ -1,6 +1,6 @@
-"""Small networks for small images: a perceptron, LeNet-5, a convolutional network.
+"""Small networks for small images: a perceptron, LeNet-5 and a convolutional network.
 
-Each takes raw pixels in 0..255 (any dtype, scaled by the model itself) and gives logits,
+Each takes raw pixels in 0..255 (any dtype, scaled by the model itself) and returns logits,
 shape `(batch, classes)`, float32. Layers are named by meaning: `stage1`, `stage2`, ... from
 input to output, `embedding` for the vector that (after dropout, if there is any) enters
 the last layer, and `logits`.
@@ -22,7 +22,7 @@ def mlp(
     dropout: float = 0.0,
     name: str = "mlp",
 ) -> keras.Model:
-    """Fully connected network: flatten, then one dense ReLU layer for each number in `hidden`.
+    """A fully connected network: flatten, then one dense ReLU layer for each number in `hidden`.
 
     The hidden layers are named `stage1`, `stage2`, ...; the last of them is `embedding`.
     The default is a smaller sibling of the network in section 3 of Hinton, Vinyals and Dean,
@@ -33,14 +33,14 @@ def mlp(
         input_shape: `(height, width, channels)`.
         classes: number of logits, at least 2.
         hidden: units of each hidden layer; a single number for one layer.
-        dropout: share of units dropped after each hidden layer in training, in [0, 1).
+        dropout: fraction of units dropped after each hidden layer in training, in [0, 1).
         name: name of the model.
 
     Returns:
         A flat functional model, `(batch, height, width, channels)` to `(batch, classes)` float32.
 
     Raises:
-        ValueError: an argument outside its range; the message names it.
+        ValueError: if an argument is out of range; the message names it.
 
     Example:
         >>> mlp((8, 8, 1), 10, hidden=(32, 16)).output_shape
@@ -59,12 +59,12 @@ def mlp(
 
 
 def lenet5(input_shape: Sequence[int], classes: int, *, name: str = "lenet5") -> keras.Model:
-    """LeNet-5 in modern dress, after LeCun, Bottou, Bengio and Haffner (1998), section II.B.
+    """A modernised LeNet-5, after LeCun, Bottou, Bengio and Haffner (1998), section II.B.
 
-    Kept: the widths 6, 16, 120 and 84 and the 5x5 kernels. Modernised: ReLU for the scaled tanh,
-    max pooling for trainable subsampling, full connections between the maps of the second
-    convolution, and a dense layer of logits for the radial basis functions. Zero padding
-    replaces the 32x32 frame, so that any size from 1x1 works.
+    The widths 6, 16, 120 and 84 and the 5x5 kernels are the original ones. ReLU replaces the scaled
+    tanh, max pooling the trainable subsampling, and a dense layer of logits the radial basis
+    functions; the second convolution connects all maps. Zero padding replaces the 32x32 frame, so
+    that any size from 1x1 works.
 
     Stages: `stage1` and `stage2` are the two convolutions before pooling (full and half size),
     `hidden` is the layer of 120 units, `embedding` that of 84.
@@ -78,7 +78,7 @@ def lenet5(input_shape: Sequence[int], classes: int, *, name: str = "lenet5") ->
         A flat functional model, `(batch, height, width, channels)` to `(batch, classes)` float32.
 
     Raises:
-        ValueError: an argument outside its range; the message names it.
+        ValueError: if an argument is out of range; the message names it.
 
     Example:
         >>> lenet5((28, 28, 1), 10).get_layer("embedding").output.shape
@@ -98,11 +98,12 @@ def lenet5(input_shape: Sequence[int], classes: int, *, name: str = "lenet5") ->
 def cnn(
     input_shape: Sequence[int], classes: int, *, width: float = 1.0, name: str = "cnn"
 ) -> keras.Model:
-    """Convolutional network with two stages and dropout: the teacher of the MNIST study.
+    """A convolutional network with two stages and dropout: the teacher of the MNIST study.
 
-    3x3 convolution of 32 filters, max pooling, 3x3 convolution of 64 filters, max pooling, dropout
-    0.25, dense layer of 128 units, dropout 0.5, logits; ReLU throughout. `stage1` and `stage2`
-    are the convolutions before pooling (full and half size), `embedding` is the dense layer.
+    Its layers are a 3x3 convolution of 32 filters, max pooling, a 3x3 convolution of 64 filters,
+    max pooling, dropout 0.25, a dense layer of 128 units, dropout 0.5 and logits; ReLU throughout.
+    `stage1` and `stage2` are the convolutions before pooling (full and half size), `embedding` is
+    the dense layer.
 
     Args:
         input_shape: `(height, width, channels)`, any size.
@@ -114,7 +115,7 @@ def cnn(
         A flat functional model, `(batch, height, width, channels)` to `(batch, classes)` float32.
 
     Raises:
-        ValueError: an argument outside its range; the message names it.
+        ValueError: if an argument is out of range; the message names it.
 
     Example:
         >>> cnn((8, 8, 1), 10, width=0.5).get_layer("embedding").output.shape
@@ -135,7 +136,7 @@ def cnn(
 
 
 def _pixels(input_shape: Sequence[int]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """The input and the same scaled to 0..1."""
+    """Return the input, and the input scaled to 0..1."""
     inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     return inputs, keras.layers.Rescaling(1 / 255, name="preprocess")(inputs)
 

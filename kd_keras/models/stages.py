@@ -1,8 +1,8 @@
-"""The stages of a model: what `stage1`, `stage2`, ... stand for where no layer has that name.
+"""The stages of a model: the meaning of `stage1`, `stage2`, ... if no layer has that name.
 
-A stage ends where a network has computed all that it computes at one resolution. In a functional or
-sequential model that is the last layer at that height and width through which everything passes;
-in a subclassed one, of which no graph is known, the last of its layers to run there.
+A stage is the part of a network that works at one resolution. In a functional or sequential model
+it ends with the last layer of that height and width through which everything passes. In a
+subclassed model, whose graph is unknown, it ends with the last layer to run at that resolution.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from keras import layers
 from kd_keras.models.graphs import own_graph
 from kd_keras.runtime import patching
 
-# these change nothing outside training: a stage is what enters them
+# these change nothing outside training: a stage ends before them
 _DRAWING = (
     layers.Dropout,
     layers.SpatialDropout1D,
@@ -29,7 +29,7 @@ _DRAWING = (
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-    """A layer at work: what it gives, and whether everything passes through it."""
+    """One call of a layer: its output shape, and whether everything passes through it."""
 
     layer: Any
     shape: tuple[int | None, ...]
@@ -37,23 +37,23 @@ class _Step:
 
     @property
     def kernel(self) -> bool:
-        """Whether the layer computes features, and does not only move or scale them."""
+        """True if the layer computes features, and does not only move or scale them."""
         return any(len(w.shape) > 1 for w in getattr(self.layer, "weights", ()))
 
 
 def found(model: keras.Model, spec: Callable[[], Any]) -> list[layers.Layer]:
-    """The layers that end the stages of a model, from input to output.
+    """Return the layers that end the stages of a model, from input to output.
 
-    The stages of a network of maps are its resolutions at which a convolution works. Those of a
-    network of vectors are its layers with weights but for the last, each with what follows it up to
-    the next.
+    The stages of a network of feature maps are the resolutions at which a convolution works. Those
+    of a network of vectors are its layers with weights except the last, each with the layers that
+    follow it up to the next.
 
     Args:
-        model: built.
-        spec: gives what the model is called on; a model without a graph is run on it, symbolically.
+        model: a built model.
+        spec: returns the spec of the model's input; a model without a graph is traced on it.
 
     Returns:
-        Layers that run once in a forward pass; none where there are no such stages.
+        Layers that run once in a forward pass; an empty list if there are no such stages.
 
     Example:
         >>> import kd_keras as kd
@@ -73,7 +73,7 @@ def found(model: keras.Model, spec: Callable[[], Any]) -> list[layers.Layer]:
 
 
 def gives_vectors(model: keras.Model, layer: layers.Layer, spec: Callable[[], Any]) -> bool:
-    """Whether a layer of a model gives vectors, shape `(batch, size)`; `spec` as in `found`."""
+    """Return True if a layer returns vectors, shape `(batch, size)`; `spec` is as in `found`."""
     shapes = [step.shape for step in _steps(model, spec) if step.layer is layer]
     return bool(shapes) and len(shapes[-1]) == 2
 
@@ -106,23 +106,23 @@ def _of_vectors(steps: Sequence[_Step]) -> list[layers.Layer]:
             ends.append(None)
         if ends and _ends(step):
             ends[-1] = step.layer
-    return [end for end in ends[:-1] if end is not None]  # the last one makes the logits
+    return [end for end in ends[:-1] if end is not None]  # the last one computes the logits
 
 
 def _ends(step: _Step) -> bool:
-    """Whether a stage may end here."""
-    layer = isinstance(step.layer, layers.Layer)  # and no operation, at which nobody can listen
+    """Return True if a stage may end here."""
+    layer = isinstance(step.layer, layers.Layer)  # an operation cannot be tapped
     return layer and step.passed and not isinstance(step.layer, _DRAWING)
 
 
 def _in_graph(model: keras.Model) -> list[_Step] | None:
-    """The steps of a functional or sequential model, in order; None for a model without a graph."""
+    """Return the steps of a functional or sequential model, in order; None if it has no graph."""
     graph = own_graph(model)
     if graph is None:
         return None
     depths = sorted(graph._nodes_by_depth, reverse=True)
     nodes = [node for depth in depths for node in graph._nodes_by_depth[depth]]
-    waiting: dict[int, int] = {}  # by tensor: by how many nodes it is still to be read
+    waiting: dict[int, int] = {}  # by tensor: the number of reads still to come
     for tensor in (*(x for node in nodes for x in node.input_tensors), *graph.outputs):
         waiting[id(tensor)] = waiting.get(id(tensor), 0) + 1
     steps: list[_Step] = []
@@ -142,7 +142,7 @@ def _in_graph(model: keras.Model) -> list[_Step] | None:
 
 
 def _steps_of(layer: Any, shape: tuple, passed: bool) -> Iterable[_Step]:
-    """One step; of a nested model with a graph, those within."""
+    """Return the step of a layer, or the steps inside a nested model with a graph."""
     inner = _in_graph(layer) if isinstance(layer, keras.Model) else None
     if inner is None:
         return [_Step(layer, shape, passed)]
@@ -150,7 +150,7 @@ def _steps_of(layer: Any, shape: tuple, passed: bool) -> Iterable[_Step]:
 
 
 def _when_run(model: keras.Model, spec: Any) -> list[_Step]:
-    """The steps of a model of whose making nothing is known: those of a forward pass."""
+    """Return the steps of a model without a graph, by tracing a forward pass."""
     passed = dict(_listened(model))
     steps: list[_Step] = []
 
@@ -169,8 +169,10 @@ def _when_run(model: keras.Model, spec: Any) -> list[_Step]:
 
 
 def _listened(model: keras.Model) -> Iterator[tuple[layers.Layer, bool]]:
-    """The layers to listen at, those of nested models for these, and whether each may end a
-    stage."""
+    """Yield the layers to watch, each with True if a stage may end there.
+
+    Nested models are replaced by their layers.
+    """
     inner = _in_graph(model)
     if inner is not None:
         for step in inner:

@@ -1,4 +1,4 @@
-"""Tails: what of a model lies behind a tap, as a new model with weights of its own."""
+"""Tails: the part of a model after a tap, as a model of its own."""
 
 import weakref
 from typing import Any
@@ -9,26 +9,26 @@ from kd_keras.models import graphs
 from kd_keras.models.tapped import taken_apart
 from kd_keras.models.taps import probe_of
 
-# by model, and by tap: to cut one again would add to the layers' graph
+# by model and tap: cutting again would add nodes to the layers
 _cuts: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def tail(model: keras.Model, tap: str) -> keras.Model:
-    """A new, untrained model of `model`'s layers behind a tap.
+    """Build a new, untrained model of `model`'s layers after a tap.
 
     Args:
-        model: functional, sequential, or subclassed with a `call` made of Keras' layers and
-            operations. It is left as it is: the layers are made anew.
+        model: functional, sequential, or subclassed with a `call` made of Keras layers and
+            operations. It is not changed: the layers are created anew.
         tap: by meaning or by layer path, a layer through which everything passes from the images
-            to the logits. Where the layer itself is passed by, as by the shortcut of a residual
-            block, it counts as part of the tail.
+            to the logits. If something bypasses the layer itself, such as the shortcut of a
+            residual block, the layer counts as part of the tail.
 
     Returns:
         A model from features to logits, shape `(batch, classes)`.
 
     Raises:
-        ValueError: for a model of which no graph can be made, no such tap, or one that not
-            everything passes through.
+        ValueError: if no graph can be made of the model, if there is no such tap, or if not
+            everything passes through it.
 
     Example:
         >>> import kd_keras as kd
@@ -50,16 +50,16 @@ def tail(model: keras.Model, tap: str) -> keras.Model:
 
 
 def behind(model: keras.Model, tap: str) -> keras.Model:
-    """What lies behind a tap, made of the model's own layers, with their weights.
+    """Return the part of a model after a tap, made of the model's own layers, with their weights.
 
     Args:
         model, tap: as in `tail`.
 
     Returns:
-        A model from features to logits; the same one for every call.
+        A model from features to logits; the same one in every call.
 
     Raises:
-        ValueError: as `tail`.
+        ValueError: as in `tail`.
     """
     known = _cuts.setdefault(model, {})
     if tap not in known:
@@ -69,7 +69,7 @@ def behind(model: keras.Model, tap: str) -> keras.Model:
 
 
 def _graph(model: keras.Model, tap: str) -> tuple[keras.Model, Any]:
-    """A functional model of the layers of another, and where its tap is."""
+    """Return a functional model of the layers of another, and the probe of its tap."""
     probe = probe_of(model, tap)
     try:
         return taken_apart(model, (tap,))[0], probe
@@ -93,7 +93,7 @@ def _cut(model: keras.Model, tap: str, layer: keras.layers.Layer, at_input: bool
 
 
 def _all_pass(start: keras.KerasTensor, logits: keras.KerasTensor, images: set[int]) -> bool:
-    """Whether every way from the images to the logits passes through a tensor behind them."""
+    """Return True if every path to the logits passes through `start`, a tensor after the images."""
     seen, waiting = set(), [logits]
     if id(start) in images:
         return False

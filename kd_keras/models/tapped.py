@@ -1,4 +1,4 @@
-"""Models made of another's layers, from its taps: what is deployed, and what is taken apart."""
+"""Build models from the layers and taps of another model."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,16 +7,16 @@ import keras
 import tensorflow as tf
 
 from kd_keras.models import graphs
-from kd_keras.models.taps import TapView, probe_of
+from kd_keras.models.taps import FeatureExtractor, probe_of
 
 
 @keras.saving.register_keras_serializable("kd_keras")
 class Tapped(keras.layers.Layer):
-    """A model as a layer that gives its taps, `{tap: tensor}`: it may be of any kind.
+    """A model of any kind as a layer that returns its taps, `{tap: tensor}`.
 
     Args:
         model: a built Keras model.
-        taps: names, as in `TapView`.
+        taps: names, as in `FeatureExtractor`.
 
     Example:
         >>> import numpy as np, kd_keras as kd
@@ -27,13 +27,13 @@ class Tapped(keras.layers.Layer):
 
     def __init__(self, model: keras.Model, taps: Iterable[str], **kwargs: Any):
         super().__init__(**{"name": model.name, "dtype": model.dtype_policy, **kwargs})
-        self.autocast = False  # the model's own layers see to it
+        self.autocast = False  # the model's own layers cast
         self.model, self.taps = model, tuple(taps)
-        self._view = TapView(model, self.taps)
+        self._extractor = FeatureExtractor(model, self.taps)
         self.built = True
 
     def call(self, images, training=False):
-        return self._view(images, training=bool(training))
+        return self._extractor(images, training=bool(training))
 
     def get_config(self):
         model = keras.saving.serialize_keras_object(self.model)
@@ -46,17 +46,17 @@ class Tapped(keras.layers.Layer):
 
 
 def symbolic(model: keras.Model, taps: Iterable[str]) -> tuple[keras.Model, dict[str, Any]]:
-    """A functional model of a model's own layers, and its taps as symbolic tensors.
+    """Return a functional model of a model's own layers, and its taps as symbolic tensors.
 
-    Other models can be made of them, with the same weights. They are made of the layers alone where
-    that is possible, and else around a layer that holds the whole model.
+    Other models with the same weights can be built from them. The functional model is made of the
+    layers alone if possible, and otherwise of one layer that holds the whole model.
 
     Args:
         model: a built model of any kind.
-        taps: names, as in `TapView`.
+        taps: names, as in `FeatureExtractor`.
 
     Raises:
-        ValueError: for a tap that is not there.
+        ValueError: if there is no such tap.
 
     Example:
         >>> import kd_keras as kd
@@ -75,11 +75,11 @@ def symbolic(model: keras.Model, taps: Iterable[str]) -> tuple[keras.Model, dict
 
 
 def taken_apart(model: keras.Model, taps: Iterable[str]) -> tuple[keras.Model, dict[str, Any]]:
-    """As `symbolic`, of the layers alone.
+    """Do the same as `symbolic`, with the layers alone.
 
     Raises:
-        graphs.NoGraph: that is not possible.
-        ValueError: for a tap that is not there.
+        graphs.NoGraph: if that is not possible.
+        ValueError: if there is no such tap.
     """
     probes = {tap: probe_of(model, tap) for tap in taps if tap != "logits"}
     twin = graphs.functional(model, inside=[probe.layer for probe in probes.values()])
@@ -91,9 +91,10 @@ def taken_apart(model: keras.Model, taps: Iterable[str]) -> tuple[keras.Model, d
 
 
 def answering(model: keras.Model) -> set[int]:
-    """The `id`s of the weights that have a say in what a model returns.
+    """Return the `id`s of the weights that a model's output depends on.
 
-    Of a model around a `Tapped` one, not all may: they are found by their gradients.
+    If a model contains a `Tapped` layer, its output may not depend on all of them; those that
+    matter are found by their gradients.
     """
     if not any(isinstance(layer, Tapped) for layer in model.layers):
         return {id(v) for v in model.weights}

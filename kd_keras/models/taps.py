@@ -1,12 +1,13 @@
-"""Taps: what a model computes on the way, asked for by meaning or by layer path.
+"""Taps: intermediate features of a model, requested by meaning or by layer path.
 
 `logits` is the model's output. `embedding`, `stage1` and so on are looked up in the model's table,
 then among its layers' names, then in its structure. `"backbone/block_6_expand_relu"` is a path: it
 names a layer inside a nested model.
 
-Every model answers two names more. `stages` are all its stages, which a view gives as `stage1`,
-`stage2`, ... from input to output. `last` is the last of them: the last maps, or where a model has
-none, what enters its last layer. How stages are found where they have no names: `stages.found`.
+Two more names work for every model. `stages` stands for all its stages, which `FeatureExtractor`
+returns as `stage1`, `stage2`, ... from input to output. `last` is the last of them: the last
+feature maps or, if a model has none, the input of its last layer. `stages.found` finds stages that
+have no names.
 """
 
 import contextlib
@@ -30,26 +31,26 @@ from kd_keras.runtime import patching
 STAGES, LAST = "stages", "last"
 
 
-class TapView:
-    """One forward pass of a model that yields every asked tap.
+class FeatureExtractor:
+    """One forward pass of a model that returns every requested tap.
 
     Args:
         model: a built Keras model: functional, sequential or subclassed, nested or flat.
-        taps: names; see the module's first lines.
+        taps: names, as in `kd_keras.models.taps`.
 
     Attributes:
-        taps: the names under which it gives them: `stages` has become `stage1`, `stage2`, ...
+        taps: the names of the returned tensors: `stages` is expanded to `stage1`, `stage2`, ...
         shapes: dict from tap to shape, None for the batch.
 
     Raises:
-        ValueError: where a tap is not found (the nearest paths are listed), or where its layer
-            runs more than once in a forward pass.
+        ValueError: if a tap is not found (the nearest paths are listed), or if its layer does not
+            run exactly once in a forward pass.
 
     Example:
         >>> import numpy as np, kd_keras as kd
         >>> model = kd.models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,))
-        >>> view = TapView(model, ("embedding", "logits"))
-        >>> {tap: tensor.shape for tap, tensor in view(np.zeros((2, 8, 8, 1))).items()}
+        >>> extractor = FeatureExtractor(model, ("embedding", "logits"))
+        >>> {tap: tensor.shape for tap, tensor in extractor(np.zeros((2, 8, 8, 1))).items()}
         {'embedding': TensorShape([2, 16]), 'logits': TensorShape([2, 10])}
     """
 
@@ -59,20 +60,24 @@ class TapView:
         self._probes = {tap: probe_of(model, tap) for tap in self.taps if tap != "logits"}
         self.shapes = self._trace_shapes()
 
-    def behind(self, part: keras.Model) -> "TapView | None":
-        """The same taps of the last part of the model, made of the model's own layers; None where
-        one of them is not in it."""
+    def behind(self, part: keras.Model) -> "FeatureExtractor | None":
+        """Return the same taps on the last part of the model; None if one of them is not in it.
+
+        `part` is made of the model's own layers.
+        """
         inside = {id(layer) for layer in part._flatten_layers()}
         if not all(id(probe.layer) in inside for probe in self._probes.values()):
             return None
-        view = object.__new__(TapView)
-        view.model, view.taps, view.shapes = part, self.taps, self.shapes
-        view._probes = self._probes
-        return view
+        made = object.__new__(FeatureExtractor)
+        made.model, made.taps, made.shapes = part, self.taps, self.shapes
+        made._probes = self._probes
+        return made
 
     def rectified(self, tap: str) -> bool | None:
-        """Whether the features of a tap have passed a ReLU, so that none is negative; False where
-        some are, None where nobody knows."""
+        """Return True if the features of a tap have passed a ReLU, so that none is negative.
+
+        False means that some are negative, None that it is not known.
+        """
         if tap == "logits":
             return None
         probe = probe_of(self.model, tap)
@@ -82,7 +87,7 @@ class TapView:
         return signs.rectified(probe.layer, at_input=probe.at_input)
 
     def __call__(self, images, training: bool = False) -> dict[str, Any]:
-        """The taps of a batch of images, `{tap: tensor}`."""
+        """Return the taps of a batch of images, `{tap: tensor}`."""
         with _recording(self._probes.values()) as seen:
             logits = logits_in(self.model(images, training=training), self.model)
         return {
@@ -106,7 +111,7 @@ class TapView:
 
 
 def layer_paths(model: keras.Model) -> list[str]:
-    """The paths of all layers, nested ones as `outer/inner`."""
+    """Return the paths of all layers, nested ones as `outer/inner`."""
     paths = []
     for layer in _children(model):
         paths.append(layer.name)
@@ -116,7 +121,7 @@ def layer_paths(model: keras.Model) -> list[str]:
 
 
 class _Probe:
-    """Where to listen: a layer's output, or what enters it."""
+    """The place of a tap: a layer's output, or its input."""
 
     def __init__(self, layer: keras.layers.Layer, at_input: bool = False):
         self.layer = layer
@@ -137,7 +142,7 @@ def probe_of(model: keras.Model, tap: str) -> _Probe:
         return there[int(number[1]) - 1]
     known = [*TAPS.get(model.name, {}), "logits", "embedding", LAST, *layer_paths(model)]
     near = difflib.get_close_matches(path, known, n=4, cutoff=0.3)
-    # somebody who gives a bare name most often means the layer of that name inside
+    # a bare name most often means the nested layer of that name
     near = [p for p in known if p.endswith(f"/{path}")][:4] or near
     raise ValueError(
         f"Model {model.name!r} has no tap {tap!r}. Nearest: {', '.join(near) or 'none'}. "
@@ -146,7 +151,7 @@ def probe_of(model: keras.Model, tap: str) -> _Probe:
 
 
 def _expanded(model: keras.Model, taps: Iterable[str]) -> tuple[str, ...]:
-    """Taps with `stages` in the names of all of them, each once."""
+    """Replace `stages` among the taps by the names of all stages; each name occurs once."""
     names: dict[str, None] = {}
     for tap in taps:
         if tap == STAGES and _find(model, tap) is None:
@@ -157,7 +162,7 @@ def _expanded(model: keras.Model, taps: Iterable[str]) -> tuple[str, ...]:
 
 
 def _stages(model: keras.Model) -> list[_Probe]:
-    """Where the stages end: by the model's table, by its layers' names, by its structure."""
+    """Return the ends of the stages, by the model's table, its layers' names or its structure."""
 
     def spec():
         return input_spec(model)
@@ -165,14 +170,14 @@ def _stages(model: keras.Model) -> list[_Probe]:
     ends = _named(model) or stages.found(model, spec)
     if not ends:
         return [_Probe(head(model), at_input=True)]
-    last = _find(model, "embedding")  # of a network of vectors, a stage like the others
+    last = _find(model, "embedding")  # in a network of vectors, a stage like the others
     if last is not None and last not in ends and stages.gives_vectors(model, ends[-1], spec):
         ends = [*ends, last]
     return [_Probe(layer) for layer in ends]
 
 
 def _named(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers that are called `stage1`, `stage2`, ... by meaning or by name."""
+    """Return the layers that are called `stage1`, `stage2`, ... by meaning or by name."""
     table = TAPS.get(model.name, {})
     found: list[keras.layers.Layer] = []
     while layer := _find(model, table.get(name := f"stage{len(found) + 1}", name)):
@@ -181,7 +186,7 @@ def _named(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _find(model: keras.Model, path: str) -> keras.layers.Layer | None:
-    """The layer at `path`; names may themselves hold slashes, so that every prefix is tried."""
+    """Return the layer at `path`; names may contain slashes themselves, so try every prefix."""
     for layer in _children(model):
         if layer.name == path:
             return layer
@@ -196,8 +201,8 @@ def _children(model: keras.Model) -> list[keras.layers.Layer]:
     return [x for x in model.layers if not isinstance(x, keras.layers.InputLayer)]
 
 
-# Replicas of a distribution strategy trace the same layers in threads of their own: what a thread
-# sees goes to that thread alone.
+# Replicas of a distribution strategy trace the same layers in separate threads: each thread records
+# only what it runs itself.
 _threads = threading.local()
 
 

@@ -1,4 +1,4 @@
-"""Whole runs, from a config to a run folder. Loaded when first used: the presets cost nothing."""
+"""Complete runs, from a config to a run folder. Modules load on first use: presets are cheap."""
 
 import importlib
 from typing import Any

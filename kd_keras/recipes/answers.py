@@ -1,4 +1,4 @@
-"""The teacher's answers in a run: on which images, kept where, joined to the pipeline or not."""
+"""The teacher's predictions in a run: for which images, and stored where, or computed live."""
 
 import dataclasses
 import logging
@@ -25,25 +25,27 @@ Seen = TypeVar("Seen", bound=DataConfig)
 log = logging.getLogger(__name__)
 
 GIGABYTE = 10**9
-PROBE = 32  # images on which a precision is chosen
+PROBE = 32  # images that the choice of a precision is based on
 LONG_PASS = 30.0  # seconds
-BLOCK = 8192  # rows that a method is shown at a time
+BLOCK = 8192  # rows per dict that `blocks` yields
 
 
 def as_seen(config: Seen, method: Method) -> Seen:
-    """The config with the augmentation under which a method's student learns.
+    """Return the config with the augmentation under which a method's student learns.
 
     Args:
-        config: says `augmentation`, what happens to the images of every model.
-        method: may ask for more.
+        config: gives `augmentation`, which applies to the images of every model.
+        method: may add an augmentation of its own.
     """
     both = joined(config.augmentation, method.augmentation)
     return dataclasses.replace(config, augmentation=both)
 
 
 def views_of(config: DataConfig) -> int | None:
-    """How many versions of each image a config asks for; None where each epoch draws new ones, or
-    there is one alone."""
+    """Return the number of views per image that a config requests.
+
+    None means that every epoch draws new views, or that images are not augmented.
+    """
     return (
         None
         if config.augmentation == "none"
@@ -52,11 +54,11 @@ def views_of(config: DataConfig) -> int | None:
 
 
 def check_words(config: CacheConfig, *learning: Method) -> None:
-    """Raise `ValueError` for a storage that is not known, and views of images that stay the same.
+    """Raise `ValueError` for an unknown storage or precision, and for views of unchanged images.
 
     Args:
-        config: a `CacheConfig` that also says `augmentation`.
-        learning: the methods of the run, which may ask for more.
+        config: a `CacheConfig` that also gives `augmentation`.
+        learning: the methods of the run, which may add augmentations of their own.
     """
     cache.as_storage(config.cache_storage)
     if config.teacher_precision != "auto":
@@ -68,14 +70,14 @@ def check_words(config: CacheConfig, *learning: Method) -> None:
 
 
 def transfer_set(config: DataConfig, task: Task) -> cache.SplitViews | None:
-    """The training images that the students see, or None where each epoch draws new ones.
+    """Return the training images that the students see; None if each epoch draws new views.
 
-    The views are drawn by the seed of the split, and not by that of a training: they are the same
-    for all seeds and all students.
+    The views depend on the seed of the split, not on the seed of a training: they are the same for
+    all seeds and all students.
 
     Args:
-        config: says `augmentation`, `views` and `split_seed`.
-        task: whose training split it is.
+        config: gives `augmentation`, `views` and `split_seed`.
+        task: the task whose training split is used.
     """
     views = views_of(config)
     if config.augmentation != "none" and views is None:
@@ -91,17 +93,17 @@ def transfer_set(config: DataConfig, task: Task) -> cache.SplitViews | None:
 
 
 def place(config: CacheConfig) -> cache.Cache:
-    """Where a config says that answers are kept, and how."""
+    """Return the cache that a config describes."""
     limit = None if config.cache_limit_gb is None else int(config.cache_limit_gb * GIGABYTE)
     return cache.Cache(config.cache_dir, storage=config.cache_storage, limit=limit)
 
 
 def source_of(teacher: Any, taps: Sequence[str], config: CacheConfig, task: Task) -> TeacherSource:
-    """A teacher as a source, in the precision that the config asks for.
+    """Return a teacher as a source, in the precision that the config requests.
 
-    With `auto` it is bfloat16 where the pass over the training images would take more than 30
-    seconds in float32, and where `precision.measure` chooses it on some of them. A teacher that
-    runs live stays in float32.
+    With `auto` this is bfloat16 if the pass over the training images would take more than 30
+    seconds in float32 and `precision.measure` chooses bfloat16 on some of the images. A teacher
+    that runs live stays in float32.
     """
     images = transfer_set(config, task)
     if not (isinstance(teacher, keras.Model) and taps) or images is None:
@@ -118,11 +120,11 @@ def source_of(teacher: Any, taps: Sequence[str], config: CacheConfig, task: Task
 
 
 def plan(source: TeacherSource, config: CacheConfig, task: Task) -> Request | None:
-    """What is going to be asked of a teacher, or None where that is nothing, or it runs live.
+    """Return the request for a teacher's predictions; None if there is none, or it runs live.
 
     Raises:
-        ValueError: for answers that take more than `cache_limit_gb`, or that the storage cannot
-            keep.
+        ValueError: for predictions that take more than `cache_limit_gb`, or that the storage cannot
+            hold.
     """
     images = transfer_set(config, task)
     if images is None or not source.shapes:
@@ -136,10 +138,10 @@ def plan(source: TeacherSource, config: CacheConfig, task: Task) -> Request | No
 
 
 def stored(source: TeacherSource, config: CacheConfig, task: Task) -> cache.Stored | None:
-    """The teacher's answers on the training images, or None where it runs live.
+    """Return the teacher's predictions on the training images; None if it runs live.
 
-    Without a `cache_dir`, answers that `kd-keras cache build` has put in the default directory are
-    opened there; others are kept in memory, if they fit.
+    Without a `cache_dir`, predictions that `kd-keras cache build` has put in the default directory
+    are opened there; others are stored in memory if they fit.
 
     Raises:
         ValueError, OSError: as `cache.Cache.open`.
@@ -154,7 +156,7 @@ def stored(source: TeacherSource, config: CacheConfig, task: Task) -> cache.Stor
 
 
 def blocks(answers: cache.Stored) -> Iterator[dict[str, np.ndarray]]:
-    """All answers, some thousand at a time: dicts from tap to array."""
+    """Yield all predictions, some thousand rows at a time: dicts from tap to array."""
     for start in range(0, answers.count, BLOCK):
         rows = np.arange(start, min(start + BLOCK, answers.count))
         yield {tap: values.numpy() for tap, values in answers.gather(rows).items()}

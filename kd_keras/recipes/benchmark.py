@@ -1,4 +1,4 @@
-"""How fast a student learns on this machine, in each of the ways in which a step can be run."""
+"""Measure how fast a student learns on this machine, for each way of running a step."""
 
 import dataclasses
 import statistics
@@ -20,23 +20,24 @@ from kd_keras.training.supervised import Supervised
 from kd_keras.training.trainer import Trainer
 
 KERAS = "as Keras runs it"
-SLOW_STEPS = 2  # of a way that may be many times slower than the others
+SLOW_STEPS = 2  # for ways that may be many times slower than the others
 
 
 def run(config: BenchmarkConfig, *, explain: bool = False) -> dict[str, Any]:
     """Time an epoch of the student alone, of distillation, and of the teacher's pass.
 
     Args:
-        config: which models.
+        config: the models, batch size and steps.
         explain: also time the ways of running a step that were not chosen.
 
     Returns:
-        `machine`; `chosen`, the execution with its reason; `examples_per_second` by what was
-        timed; `ratio`, the time of an epoch of distillation over one of the student alone as
-        Keras runs it; with `explain` also `alternatives` and `teacher_precision`.
+        A dict with `machine`; `chosen`, the execution with its reason; `examples_per_second`, by
+        name of what was timed; `ratio`, the time of an epoch of distillation divided by that of
+        the student alone as Keras runs it; with `explain` also `alternatives` and
+        `teacher_precision`.
 
     Raises:
-        ValueError: a model that does not exist or does not take such images.
+        ValueError: for a model that does not exist or does not take such images.
 
     Example:
         >>> small = BenchmarkConfig(image_size=8, batch_size=8, steps=2, epochs=1,
@@ -89,11 +90,11 @@ class _Bench:
         return self._build(self.config.student, self.config.student_knobs)
 
     def alone(self, how: Execution, steps: int | None = None) -> float:
-        """Examples a second on labels alone."""
+        """Return the examples per second on labels alone."""
         return self._rate(Supervised(student=self.student()), how, steps)
 
     def distilled(self, how: Execution) -> float:
-        """Examples a second on labels and stored answers."""
+        """Return the examples per second on labels and stored predictions."""
         teacher = CachedTeacher({"logits": self.answers})
         return self._rate(Distiller(student=self.student(), teacher=teacher), how)
 
@@ -113,7 +114,7 @@ class _Bench:
         return count / statistics.median(clock.seconds[1:])
 
     def teacher_pass(self) -> float:
-        """Images a second that the teacher answers in float32."""
+        """Return the images per second of the teacher in float32."""
         size = self.config.batch_size
         self.teacher.predict(self.images[:size], batch_size=size, verbose=0)  # traces
         start = time.perf_counter()
@@ -122,7 +123,7 @@ class _Bench:
         return len(few) / (time.perf_counter() - start)
 
     def alternatives(self, chosen: Execution) -> list[dict[str, Any]]:
-        """Every way of running the student's step, timed."""
+        """Time every way of running the student's step."""
         dense = execution.is_dense(self.student())
         batch_norm = bool(execution.fusible(self.student()))
         ways = [
@@ -151,7 +152,7 @@ class _Bench:
 
 
 class Clock(keras.callbacks.Callback):
-    """Keeps the seconds of every epoch; it does not mind several steps in one call."""
+    """Records the seconds of every epoch, with any number of steps per call."""
 
     def __init__(self):
         super().__init__()
@@ -166,7 +167,7 @@ class Clock(keras.callbacks.Callback):
 
 
 def as_text(found: dict[str, Any]) -> str:
-    """The figures as lines of text."""
+    """Return the figures as lines of text."""
     about, chosen = found["machine"], found["chosen"]
     lines = [
         f"{about['processor']}, {about['cores']} cores",

@@ -1,4 +1,4 @@
-"""Beside the steps of a training: validation and checkpoints."""
+"""Callbacks of a training, such as validation and checkpoints."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from kd_keras.training.divergence import diverged
 from kd_keras.utils import files, interrupts, records
 
 STATE = "state.json"
-LAYOUT = 2  # of the weights in a checkpoint: 2 since a trainer holds an objective
+LAYOUT = 2  # version of the weights in a checkpoint: 2 since a trainer holds an objective
 SHAPE = {
     "stem": str,
     "epochs": int,
@@ -38,19 +38,19 @@ class Best:
 
 
 class Validation(keras.callbacks.Callback):
-    """Judges the model after each epoch, keeps the best weights and tells the journal.
+    """Evaluates the model after each epoch, stores the best weights and writes to the journal.
 
-    Stops the training where the epoch's last step has left weights that answer NaN or infinity.
+    Stops the training if the weights after an epoch's last step give NaN or infinite predictions.
 
     Args:
         role: names the training in an error.
-        model: the model whose weights are kept: the student, in distillation.
-        predict: runs what is judged over a split.
+        model: the model whose weights are stored: in distillation, the student.
+        predict: runs the evaluated model over a split.
         split: the validation split.
         metric: a metric of `evaluation.quality`, larger is better.
-        best: kept up to date.
+        best: updated after each epoch.
         journal: called with the epoch's numbers.
-        last: keep the last epoch's weights instead of the best one's.
+        last: store the last epoch's weights instead of the best epoch's.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Validation(keras.callbacks.Callback):
 
 
 class Last(keras.callbacks.Callback):
-    """In place of `Validation` where nothing is left to judge by: keeps the last epoch's weights.
+    """Replaces `Validation` if validation chooses no epoch: stores the last epoch's weights.
 
     Args:
-        model: the model whose weights are kept.
-        best: kept up to date; it has no score.
+        model: the model whose weights are stored.
+        best: updated after each epoch; it has no score.
         journal: called with the epoch's numbers.
     """
 
@@ -121,22 +121,22 @@ class Last(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes what is needed to go on, at the end of an epoch, at most once in `every` seconds.
+    """Writes what is needed to resume, at the end of an epoch, at most once per `every` seconds.
 
-    The files of a checkpoint are named by its epoch, and the state, which is written last, names
-    them with their digests: a kill at any moment leaves a whole checkpoint.
+    The files of a checkpoint are named after its epoch. The state is written last and lists them
+    with their digests, so that a kill at any moment leaves a whole checkpoint.
 
     Args:
-        folder: where it lies.
-        best: written with it, and brought back.
-        every: seconds.
-        sync: called before one is written; what it must not be ahead of is then on the disk.
+        folder: the folder of the checkpoint.
+        best: the best epoch, written and restored with the checkpoint.
+        every: the minimum number of seconds between checkpoints.
+        sync: called before each checkpoint; forces to disk what it must not be ahead of.
 
     Attributes:
-        epochs: how many epochs the last checkpoint has behind it; 0 without one.
+        epochs: the number of epochs trained before the last checkpoint; 0 if there is none.
 
     Raises:
-        DamagedFile: the checkpoint that is there is not what was written.
+        DamagedFile: the existing checkpoint is not what was written.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._start = self._last = time.monotonic()
 
     def seconds(self) -> float:
-        """Time spent on this training, interrupted runs included."""
+        """Return the seconds spent on this training, interrupted runs included."""
         return self._state.get("seconds", 0.0) + time.monotonic() - self._start
 
     def on_epoch_end(self, epoch, logs=None):
@@ -167,7 +167,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.write(epoch + 1)
 
     def write(self, epochs: int) -> None:
-        """Write a checkpoint of the model that `fit` trains, with so many epochs behind it."""
+        """Write a checkpoint of the model that `fit` trains, after this number of epochs."""
         if epochs == self.epochs:
             return
         stem = f"epoch-{epochs:05d}"
@@ -194,7 +194,7 @@ class Checkpoint(keras.callbacks.Callback):
         self._last = time.monotonic()
 
     def restore(self, trainer) -> None:
-        """Bring `trainer`, its optimizer and the best epoch back to the last checkpoint."""
+        """Restore `trainer`, its optimizer and the best epoch from the last checkpoint."""
         stem = self._state["stem"]
         weights = self._folder / f"{stem}.weights.h5"
         with records.reading(weights):
@@ -207,9 +207,9 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class Interruptible(keras.callbacks.Callback):
-    """Raises again what was heard of Ctrl-C or SIGTERM, in case that was dropped."""
+    """Raises the exception of Ctrl-C or SIGTERM again, in case it was dropped."""
 
-    coarse = True  # several steps may be one call
+    coarse = True  # a call may cover several steps
 
     def on_train_batch_end(self, batch, logs=None):
         interrupts.check()
@@ -219,5 +219,5 @@ class Interruptible(keras.callbacks.Callback):
 
 
 def _random_states(trainer: keras.Model) -> list:
-    """What decides the next dropout: Keras does not save it with the weights."""
+    """Return the variables that decide the next dropout; Keras does not save them with weights."""
     return [v for v in trainer.variables if v.name == "seed_generator_state"]

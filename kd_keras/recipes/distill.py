@@ -1,4 +1,4 @@
-"""The whole comparison: a teacher, the student alone and the distilled student, over seeds."""
+"""The full comparison: a teacher, the student alone and the distilled student, over seeds."""
 
 import dataclasses
 import logging
@@ -31,17 +31,17 @@ EXPORT_SAMPLE = 64
 def run(config: DistillConfig, progress: Progress | None = None) -> Results:
     """Run a comparison from its config to its results, and export the best student.
 
-    All students start from the same weights by seed, see the same batches and have the same
-    budget. Epochs, and the student that is exported, are chosen on validation; test is looked at
-    once, at the end.
+    For each seed, all students start from the same weights, see the same batches and have the same
+    budget. Epochs and the exported student are chosen on validation; the test split is used once,
+    at the end.
 
     Args:
-        config: what to run.
+        config: the comparison to run.
         progress: shows bars; None shows nothing.
 
     Returns:
-        What `results.json` holds. A run that was finished before is not repeated, unless
-        `config.overwrite`; its student is exported again where the export is not there.
+        The content of `results.json`. A finished run is not repeated unless `config.overwrite` is
+        set; its student is exported again if the export is missing.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
@@ -102,7 +102,7 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
 def _with_export(
     found: Results, config: DistillConfig, task: Task, folder: RunFolder, progress: Progress
 ) -> Results:
-    """A finished run's results, its student exported to where, and as, it is wanted now."""
+    """Return a finished run's results, with its student exported as the config now requests."""
     there = found["export"] or {}
     same = (there.get("path"), there.get("format")) == (str(config.export_folder), config.format)
     if same and config.export_folder.is_dir():
@@ -128,13 +128,13 @@ class _Trial:
 
     def __init__(self, config: DistillConfig, task: Task, seed: int, folder, progress, own=None):
         self.config, self.task, self.seed = config, task, seed
-        self.students_task = own or task  # on whose images the distilled student learns
+        self.students_task = own or task  # the distilled student learns on its images
         self.folder, self.progress = folder, progress
         self.models: dict[str, keras.Model] = {}
         self.outcomes: dict[str, Outcome] = {}
-        self.peers: list[str] = []  # roles of those that learned with the student
-        self.between: list[str] = []  # roles of those that the method has trained to teach
-        self.checked: dict[str, Any] = {}  # how good the teacher is
+        self.peers: list[str] = []  # roles of models that learned with the student
+        self.between: list[str] = []  # roles of teachers that the method trained
+        self.checked: dict[str, Any] = {}  # the quality of the teacher
         self._on_test: dict[str, np.ndarray] = {}
 
     def train(self) -> None:
@@ -143,7 +143,7 @@ class _Trial:
         self._distilled()
 
     def on_test(self, role: str) -> np.ndarray:
-        """A trained model's logits on the test split, computed once."""
+        """Return a trained model's logits on the test split, computed once."""
         if role not in self._on_test:
             self._on_test[role] = Predictor(self.models[role])(self.task.test)
         return self._on_test[role]
@@ -182,7 +182,7 @@ class _Trial:
             self._keep(self.peers[-1], peer, self._beside(peer))
 
     def _beside(self, peer: keras.Model) -> Outcome:
-        """The outcome of one that learned with the student: as it was at the student's epoch."""
+        """Return the outcome of a peer, at the epoch that was chosen for the student."""
         split = self.task.validation
         score = quality.score(self.task.metric, Predictor(peer)(split), split.labels)
         return dataclasses.replace(self.outcomes["distilled"], score=score)
@@ -207,7 +207,7 @@ class _Trial:
 def _judge(
     config: DistillConfig, task: Task, role: str, trials: list[_Trial], kept: Predictions
 ) -> ModelEntry:
-    """A role's entry in the results: its quality on test by seed, and its cost."""
+    """Return a role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
     for trial in trials:
         teacher = None if role == "teacher" else trial.on_test("teacher")

@@ -26,10 +26,10 @@ class Spec:
 
 
 def parse_spec(argument: str, text: str) -> Spec:
-    """`"mlp:hidden=64,64"`, or within other words `"mlp(hidden=64,64)"`, as a name and its knobs.
+    """Parse a spec such as `"mlp:hidden=64,64"`, or `"mlp(hidden=64,64)"` within another spec.
 
     Raises:
-        ValueError: for a part behind the name that is not `name=value`.
+        ValueError: for a part after the name that is not `name=value`.
 
     Example:
         >>> parse_spec("students", "mobilenetv2:width=0.5:weights=imagenet")
@@ -44,14 +44,14 @@ def parse_spec(argument: str, text: str) -> Spec:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One row of a sweep; trained once for each seed.
+    """One row of a sweep, trained once per seed.
 
     Attributes:
-        student: which model learns.
-        method: by what.
+        student: the model that learns.
+        method: the method by which it learns.
         temperature: None leaves it to the method.
         alpha: the weight of the labels; None leaves it to the method.
-        label: what tells it from the other rows.
+        label: distinguishes it from the other rows.
     """
 
     student: Spec
@@ -62,26 +62,26 @@ class Setting:
 
 
 def student(config: StudentConfig) -> Spec:
-    """The one student of a run."""
+    """Return the only student of a run."""
     return Spec(config.student, config.student_knobs, config.student_weights)
 
 
 def students(config: Sweep) -> list[Spec]:
-    """The students of a sweep, in order."""
+    """Return the students of a sweep, in order."""
     if isinstance(config, StudyConfig):
         return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 
 def teaching(config: Sweep) -> list[Spec]:
-    """The methods of a sweep, in order."""
+    """Return the methods of a sweep, in order."""
     if isinstance(config, StudyConfig):
         return [Spec(config.method, config.method_knobs)]
     return [parse_spec("methods", text) for text in config.methods]
 
 
 def settings(config: Sweep) -> list[Setting]:
-    """The product of students, methods, temperatures and alphas; those that share most, in a row.
+    """Return the product of students, methods, temperatures and alphas, grouped in this order.
 
     Raises:
         ValueError: for a spec that cannot be read.
@@ -106,26 +106,26 @@ def settings(config: Sweep) -> list[Setting]:
 
 
 def alone(config: Sweep, student: Spec) -> str:
-    """The label of a student that learns from labels alone."""
+    """Return the label of a student that learns from labels alone."""
     return "alone" if isinstance(config, StudyConfig) else f"{student} alone"
 
 
 def teachers(config: TeacherConfig) -> list[Spec]:
-    """The teachers of a run, in order: one, or several whose mean is learned from."""
+    """Return the teachers of a run, in order: one, or several whose mean is learned from."""
     first = Spec(config.teacher, config.teacher_knobs, config.teacher_weights)
     return [first, *(parse_spec("more_teachers", text) for text in config.more_teachers)]
 
 
 def name_of_teacher(config: TeacherConfig) -> str:
-    """What a table calls the teacher; several are joined by plus signs."""
+    """Return the teacher's name in tables; the names of several are joined by plus signs."""
     return " + ".join(spec.name for spec in teachers(config))
 
 
 def plan_of(setting: Setting) -> Plan:
-    """The plan of a new method with the setting's knobs and temperature.
+    """Return the plan of a new method with the setting's knobs and temperature.
 
     Raises:
-        ValueError: for an unknown method or knob; one that has no temperature.
+        ValueError: for an unknown method or knob, or a temperature for a method that has none.
     """
     knobs = parse_knobs("methods", setting.method.knobs)
     if setting.temperature is not None:
@@ -134,5 +134,5 @@ def plan_of(setting: Setting) -> Plan:
 
 
 def alpha_of(setting: Setting, plan: Plan) -> Any:
-    """The setting's weight of the labels, or the plan's own: a number or a schedule."""
+    """Return the setting's weight of the labels, or the plan's own: a number or a schedule."""
     return plan.default_alpha if setting.alpha is None else setting.alpha

@@ -1,4 +1,4 @@
-"""Learners: models on labels, and students on their teacher, one after the other in one trainer."""
+"""Learners from labels or from a teacher, trained one after the other in one trainer."""
 
 import dataclasses
 import functools
@@ -27,32 +27,32 @@ from kd_keras.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
-APART = 1009  # between the seeds from which several teachers start
+APART = 1009  # difference between the seeds of several teachers
 
 
 class TrainerPool:
-    """Trainers for trainings of one kind, one after the other: their step is traced once for all.
+    """A pool of trainers for trainings of one kind, run in turn: their step is traced once for all.
 
-    They share the student's architecture, and in distillation the teacher and the method's class
-    and fixed settings; the learning rate and the method's knobs may differ. The model that is
-    trained is always the first one; those that come later say how it starts.
+    The trainings share the student's architecture, and in distillation the teacher and the method's
+    class and fixed settings; the learning rate and the method's knobs may differ. The model that is
+    trained is always the first one; later models give the weights from which it starts.
 
     Args:
         config: a `TrainConfig`, `DistillConfig` or `SweepConfig`.
-        task: what is learned.
+        task: the task to learn.
     """
 
     _make: Callable[[], Any]
 
     def __init__(self, config: RunConfig, task: Task):
         self._config, self._task = config, task
-        self._trainer: Any = None  # a Supervised or a Distiller, from the first training on
-        # by phase, around the same student: what is frozen is of a trace
+        self._trainer: Any = None  # a Supervised or a distiller, once a training begins
+        # by phase, around the same student: a trace fixes what is frozen
         self._trainers: dict[str, Any] = {}
         self._stored: cache.Stored | None = None
 
     def alone(self, role: str, seed: int, student: keras.Model) -> Learner:
-        """A learner on labels alone, which starts as `student`.
+        """Return a learner from labels alone, which starts with the weights of `student`.
 
         Args:
             role, seed: as in `Learner`.
@@ -65,12 +65,12 @@ class TrainerPool:
         return self._learner(role, seed)
 
     def distilled(self, role: str, seed: int, stage: Stage, alpha: Any) -> Learner:
-        """A learner on a teacher, whose answers are stored where they can be.
+        """Return a learner from a teacher, whose predictions are stored if possible.
 
         Args:
             role, seed: as in `Learner`.
-            stage: who learns from whom, by which method: a new student, a new method; without a
-                method it is a learner on labels alone.
+            stage: a new student, its teacher and a new method; without a method, the student
+                learns from labels alone.
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
@@ -109,18 +109,18 @@ class TrainerPool:
         train: Callable[[Learner, int | None], Outcome],
         teacher_score: float | None = None,
     ) -> Outcome:
-        """Train all stages of a plan; return how the last one went.
+        """Train all stages of a plan; return the outcome of the last one.
 
-        Plans of one stage share this pool. The stages of others may be of any kind, and have a
-        pool each.
+        Plans of one stage share this pool. The stages of longer plans may be of any kind, and each
+        gets a pool of its own.
 
         Args:
-            role, seed: as in `Learner`, of the last stage; the others' roles end in their names,
-                or are what they share with other plans.
-            stages: of the plan of a new method, for a new student.
-            alpha: the weight of the labels, where a stage has none of its own.
-            train: trains a learner for so many epochs (None: the config's).
-            teacher_score: of the run's teacher on validation, where it is known.
+            role, seed: as in `Learner`, for the last stage. The role of an earlier stage is its
+                `shared` description, or ends in the stage's name.
+            stages: the stages of a new method's plan, for a new student.
+            alpha: the weight of the labels, for stages that have none of their own.
+            train: trains a learner for a number of epochs (None: the config's).
+            teacher_score: the score of the run's teacher on validation, if known.
         """
         pool = self if len(stages) == 1 else None
 
@@ -141,12 +141,12 @@ class TrainerPool:
         self._predict = Predictor(self._trainer.deployed)
 
     def _mutual(self, students: Sequence[keras.Model], method: Method) -> MutualDistiller:
-        """A trainer of students that learn from each other; another phase's has the same pairs."""
+        """Return a trainer of students that learn from each other; all phases share its pairs."""
         pairs = None if self._trainer is None else self._trainer.pairs
         return MutualDistiller(students=students, method=method, pairs=pairs)
 
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
-        """The learner of a trainer whose `knobs` may be others in every training."""
+        """Return a learner for the trainer, whose `knobs` may differ in every training."""
         first, stored = self._trainer, self._stored
         views = answers.views_of(self._config)
 
@@ -180,7 +180,7 @@ class TrainerPool:
         )
 
     def _joined(self, trainer: Trainer, stored: cache.Stored | None, epochs: pipeline.Epochs):
-        """The batches of a phase, with all that is stored of them."""
+        """Return the batches of a phase, joined with all that is stored for them."""
         frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])
         sees = made is None or (stored is None and isinstance(trainer, Distiller))
@@ -190,7 +190,7 @@ class TrainerPool:
         return dataset if made is None else cache.join(dataset, made, FEATURES)
 
     def _features(self, source: features.FeatureSource) -> cache.Stored | None:
-        """What the frozen part makes of the training images, if memory holds it."""
+        """Return the frozen part's features of the training images, if memory holds them."""
         images = answers.transfer_set(self._config, self._task)
         if images is None or not cache.fits(source, images.views * len(self._task.train)):
             return None
@@ -200,17 +200,17 @@ class TrainerPool:
 def teacher(
     config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
 ) -> tuple[keras.Model, Outcome]:
-    """The teacher of a config: read from its file, or trained; several as the one that they make.
+    """Return a config's teacher, read from its file or trained; several are joined into one.
 
     Args:
-        config: says which.
-        task: what it knows, or learns; every epoch on other augmented images.
-        seed: of its training. Several start from weights of their own.
-        train: trains a learner for so many epochs (None: the config's).
+        config: names the teachers.
+        task: the task it knows, or learns with new augmented images in every epoch.
+        seed: the seed of its training. Several teachers start from different weights.
+        train: trains a learner for a number of epochs (None: the config's).
 
     Returns:
-        The model, and how its training went; one from a file had none. Of several, the epochs of
-        the longest, the score of the mean, and all their seconds.
+        The model and the outcome of its training; a model from a file has 0 epochs. For several:
+        the epochs of the longest training, the score of the mean, and the sum of the seconds.
     """
     specs = grid.teachers(config)
     if len(specs) == 1:
@@ -247,7 +247,7 @@ def _score(model: keras.Model, task: Task) -> float:
 
 
 def deployed(stage: Stage) -> keras.Model:
-    """What a stage makes, of a plan often the last: in most cases the student itself."""
+    """Return the model that a stage produces, often a plan's last: usually the student itself."""
     stage = stage.chosen()
     if stage.method is None or not stage.method.changes_answer:
         return stage.student

@@ -1,4 +1,4 @@
-"""Compute a teacher's answers ahead of the runs that need them: `kd-keras cache build`."""
+"""Compute a teacher's predictions ahead of the runs that need them: `kd-keras cache build`."""
 
 import dataclasses
 import time
@@ -17,23 +17,23 @@ class PrecomputeConfig(CacheConfig):
     teacher: str
     """A .keras or whole .h5 file that returns logits."""
     taps: tuple[str, ...] = ("logits",)
-    """What to keep of it: names of taps, or paths of layers."""
+    """The taps to store: names of taps, or paths of layers."""
 
 
 def run(config: PrecomputeConfig) -> dict[str, Any]:
-    """Compute a teacher's answers on the training images onto disk; what is there is kept.
+    """Store a teacher's predictions on the training images on disk, unless they are there already.
 
-    Rows, bytes and place are logged before the first is computed.
+    The number of rows, their bytes and their folder are logged before the first row is computed.
 
     Args:
-        config: which teacher, which images, and where to.
+        config: the teacher, the images and the folder.
 
     Returns:
         `key`, `folder`, `rows`, `bytes` and `seconds`.
 
     Raises:
-        ValueError, FileNotFoundError: bad settings, teacher or data; more than the limit.
-        OSError: the disk is too small, or filled up.
+        ValueError, FileNotFoundError: bad settings, teacher or data, or more bytes than the limit.
+        OSError: the disk is too small, or fills up.
     """
     setup.check_data(config)
     if config.augmentation != "none" and config.views is None:

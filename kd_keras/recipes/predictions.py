@@ -38,7 +38,7 @@ class Predictor:
         )
 
     def __call__(self, split: Split) -> np.ndarray:
-        """float32, shape `(len(split), classes)`."""
+        """Return the logits, float32 of shape `(len(split), classes)`."""
         size = min(self._batch_size, max(1, (64 << 20) // (4 * int(np.prod(split.image_shape)))))
         graph = self._function.get_concrete_function(
             tf.TensorSpec((None, *split.image_shape), tf.uint8)
@@ -52,11 +52,11 @@ class Predictor:
         return np.concatenate(parts)
 
     def repeatedly(self, split: Split, fingerprint: str) -> np.ndarray:
-        """As a call, for one that comes after every epoch: a frozen part runs over it once.
+        """Return the logits as a call does, but run a frozen part once for repeated calls.
 
         Args:
             split: the images.
-            fingerprint: of the split's content.
+            fingerprint: the fingerprint of the split's content.
         """
         frozen = features.cut(self._model)
         if frozen is None:
@@ -72,7 +72,7 @@ class Predictions:
     """The test predictions of models, by role and seed, as small as the task's metric allows.
 
     Args:
-        task: on whose test split they are made.
+        task: the task whose test split is predicted.
 
     Example:
         >>> import kd_keras as kd
@@ -89,18 +89,20 @@ class Predictions:
         self._kept: dict[str, dict[int, np.ndarray]] = {}
 
     def keep(self, role: str, seed: int, logits: np.ndarray) -> None:
-        """Keep what a model answered.
+        """Store a model's predictions.
 
         Args:
             role: names the model in the results.
-            seed: of its training.
+            seed: the seed of its training.
             logits: shape `(images, classes)`.
         """
         self._kept.setdefault(role, {})[seed] = paired.compact(self._metric, logits)
 
     def difference(self, ours: str, theirs: str) -> dict[str, Any]:
-        """How much better one role is than another, over the seeds of the first; see
-        `paired.difference`."""
+        """Return how much better one role is than another, over the seeds of the first.
+
+        See `paired.difference`.
+        """
         seeds = list(self._kept[ours])
         tried, rival = ([self._kept[role][seed] for seed in seeds] for role in (ours, theirs))
         return paired.difference(self._metric, tried, rival, self._labels)
@@ -121,18 +123,18 @@ class Predictions:
 
 
 def read(run: str | Path) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
-    """The test labels of a finished run, and what its models answered.
+    """Read the test labels of a finished run, and the predictions of its models.
 
     Args:
         run: the run folder.
 
     Returns:
-        Labels, shape `(n,)`; and by role and seed the numbers of the chosen classes, shape `(n,)`,
-        or, where the task is not judged by accuracy, logits, float32 of shape `(n, classes)`.
-        Both are what `paired.difference` takes.
+        The labels, shape `(n,)`; and by role and seed the numbers of the predicted classes, shape
+        `(n,)`, or, if the task is not evaluated by accuracy, logits, float32 of shape
+        `(n, classes)`. `paired.difference` takes either.
 
     Raises:
-        FileNotFoundError: no run is there, or one from before predictions were kept.
+        FileNotFoundError: no run is there, or one from before predictions were stored.
         ValueError: the file is damaged.
     """
     path = Path(run) / FILE
@@ -147,5 +149,5 @@ def read(run: str | Path) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]
             for number, (role, seed) in enumerate(json.loads(str(stored["models"]))):
                 found.setdefault(role, {})[seed] = stored[str(number)]
             return stored["labels"], found
-    except Exception as error:  # zip, numpy and JSON have an error each for a damaged file
+    except Exception as error:  # zip, numpy and JSON each raise their own for a damaged file
         raise ValueError(f"{path} is damaged: {error}. Run with --overwrite.") from error

@@ -1,4 +1,4 @@
-"""Studies with their settings: each a function of `smoke`, which makes it a quick look."""
+"""Presets: functions that return the config of a study, or of a quick trial of it with `smoke`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
 def digits_kd(smoke: bool = False) -> DistillConfig:
     """CNN to a small MLP on the embedded digits: the demonstration, under a minute on two cores.
 
-    The settings are those with the largest gain on validation over other seeds than the preset's:
-    see `docs/results/digits_kd.py`. On test its gain is within what 360 images can tell.
+    These settings had the largest gain on validation, over other seeds than the preset's: see
+    `docs/results/digits_kd.py`. On test, the gain is too small to be shown by 360 images.
     """
     config = DistillConfig(
         task="digits",
@@ -74,13 +74,13 @@ def _small(config: DistillConfig) -> DistillConfig:
 
 
 def as_study(config: DistillConfig, smoke: bool = False) -> StudyConfig:
-    """The temperature and alpha study with a preset's data, models and budget."""
+    """Return the temperature and alpha study with a preset's data, models and budget."""
     grid = {"temperatures": (1.0, 4.0), "alphas": (0.1,)} if smoke else {}
     return StudyConfig(**_shared(config, StudyConfig), **grid)  # type: ignore[arg-type]
 
 
 def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:
-    """The comparison of all methods with a preset's data, models, budget and alpha."""
+    """Return the comparison of all methods with a preset's data, models, budget and alpha."""
     weights = () if config.student_weights is None else (f"weights={config.student_weights}",)
     student = ":".join((config.student, *config.student_knobs, *weights))
     shared = _shared(config, CompareConfig)
@@ -89,7 +89,7 @@ def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:
 
 
 def _shared(config: DistillConfig, kind: type) -> dict[str, Any]:
-    """What a preset says of another kind of run: all but where it is written."""
+    """Return the settings of a preset that another kind of run has, except for its folder."""
     names = {field.name for field in dataclasses.fields(kind)} - {"out", "overwrite"}
     return {name: value for name, value in vars(config).items() if name in names}
 

@@ -1,4 +1,4 @@
-"""How far a training is, on standard error: a bar where a person watches, else a line a minute."""
+"""Progress of a training on standard error: a bar on a terminal, else a line per minute."""
 
 import contextlib
 import logging
@@ -12,8 +12,8 @@ from rich.progress import Progress as Bars
 
 log = logging.getLogger(__name__)
 
-REDRAWN = 0.1  # seconds between two states of a bar
-LOGGED = 60.0  # seconds between two lines, where there is no bar
+REDRAWN = 0.1  # seconds between two updates of a bar
+LOGGED = 60.0  # seconds between two lines, if there is no bar
 
 
 class Progress:
@@ -21,8 +21,8 @@ class Progress:
 
     Args:
         show: whether to show anything.
-        console: where; standard error if not given. A bar is drawn on a terminal; elsewhere a
-            line is logged each minute, and none of a training that is shorter.
+        console: the console; standard error if not given. A bar is drawn on a terminal; elsewhere
+            a line is logged per minute, and none for a shorter training.
     """
 
     def __init__(self, show: bool = True, console: Console | None = None):
@@ -36,17 +36,17 @@ class Progress:
             TextColumn("{task.fields[numbers]}"),
             console=console,
             disable=not self.drawn,
-            transient=True,  # the log keeps a line of each training that is over
+            transient=True,  # the log keeps a line of each finished training
         )
 
     @contextlib.contextmanager
     def bar(self, title: str, epochs: int, images: int) -> Iterator[keras.callbacks.Callback]:
-        """A callback for `fit`, which moves with the steps.
+        """Provide a callback for `fit` that shows the steps.
 
         Args:
             title: names the training.
-            epochs: how many it has.
-            images: how many an epoch has.
+            epochs: the number of its epochs.
+            images: the number of images per epoch.
         """
         task = self._bars.add_task(title, total=epochs, numbers="", epoch=f"epoch 1/{epochs}")
 
@@ -74,7 +74,7 @@ class Progress:
             self._bars.remove_task(task)
 
     def say(self, sentence: str) -> None:
-        """A line on what is done now."""
+        """Print a line about the current work."""
         if self.drawn:
             self._bars.console.print(f"{sentence} ...", style="dim")
 
@@ -83,35 +83,35 @@ class Steps(keras.callbacks.Callback):
     """Counts the steps of a training, and shows them now and then.
 
     Args:
-        images: how many an epoch has.
+        images: the number of images per epoch.
         show: called with this callback.
-        every: seconds between two calls, at the least.
+        every: the minimum number of seconds between two calls.
 
     Attributes:
-        epoch: that is under way, from 0.
-        share: of its steps that are done, from 0 to 1.
-        rate: images per second, in this epoch; None where not known yet.
-        numbers: that the last epoch or step has logged.
+        epoch: the current epoch, from 0.
+        share: the share of its steps that are done, from 0 to 1.
+        rate: images per second in this epoch; None if not known yet.
+        numbers: the numbers that were shown last.
     """
 
-    coarse = True  # several steps may be one call
+    coarse = True  # a call may cover several steps
 
     def __init__(self, images: int, show: Callable[["Steps"], None], every: float):
         super().__init__()
         self._images, self._show, self._every = images, show, every
         self._shown = self._start = self._began = time.monotonic()
-        self._from: float | None = None  # epochs that were done when this training went on
+        self._from: float | None = None  # epochs that were done when this training resumed
         self._counted_from, self._traced = 0.0, False
         self.epoch, self.share, self.rate = 0, 0.0, None  # type: int, float, float | None
         self.numbers: dict[str, float] = {}
 
     @property
     def done(self) -> float:
-        """Epochs, in part."""
+        """The number of epochs done, with the share of the current one."""
         return self.epoch + self.share
 
     def left(self, epochs: int) -> float:
-        """Seconds, from what all has taken so far."""
+        """Return the seconds left, estimated from the pace so far."""
         behind = self.done - (self._from or 0.0)
         took = time.monotonic() - self._began
         return took / behind * (epochs - self.done) if behind else 0.0
@@ -128,7 +128,7 @@ class Steps(keras.callbacks.Callback):
             return
         self.share = min(1.0, (batch + 1) / steps)
         now = time.monotonic()
-        if not self._traced:  # the first call took longer, for this
+        if not self._traced:  # the first call took longer, for the tracing
             self._start, self._counted_from, self._traced = now, self.share, True
         elif now > self._start:
             self.rate = self._images * (self.share - self._counted_from) / (now - self._start)
@@ -148,7 +148,7 @@ class Steps(keras.callbacks.Callback):
 
 
 def _time(seconds: float) -> str:
-    """A duration in short.
+    """Return a duration in short form.
 
     Example:
         >>> _time(42), _time(250), _time(9000)

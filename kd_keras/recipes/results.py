@@ -1,4 +1,4 @@
-"""What a run's results hold: quality by seed, costs, and whether distillation helped."""
+"""The results of a run: quality by seed, costs, and whether distillation helped."""
 
 import dataclasses
 import logging
@@ -19,7 +19,7 @@ from kd_keras.training.teacher_check import Teaching
 
 log = logging.getLogger(__name__)
 
-TRAIN_IMAGES = 1000  # of the training split: a large teacher's pass over all would take long
+TRAIN_IMAGES = 1000  # a large teacher's pass over the whole training split would take long
 
 
 class Spread(TypedDict):
@@ -75,7 +75,7 @@ class Results(TypedDict):
 
 
 def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
-    """The task, as `results.json` keeps it; with the transfer set, where students learn on one."""
+    """Return the task's entry in `results.json`, with the transfer set if students learn on one."""
     other = students is not None and students is not task
     return {
         "name": task.name,
@@ -94,7 +94,7 @@ def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
 
 
 def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) -> SeedEntry:
-    """One training's part of the results."""
+    """Return the results' entry of one training."""
     return {
         "seed": seed,
         "epochs": outcome.epochs,
@@ -106,7 +106,7 @@ def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) ->
 
 
 def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[SeedEntry]) -> ModelEntry:
-    """One model's part of the results: its seeds, and their mean and spread."""
+    """Return the results' entry of one model: its seeds, and their mean and spread."""
     summary = {}
     for metric in METRICS:
         values = [seed["test"].get(metric) for seed in seeds]
@@ -117,30 +117,30 @@ def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[SeedEntry]) -> 
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation (None for a single value)."""
+    """Return the mean and the sample standard deviation (None for a single value)."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "std": deviation, "n": len(values)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """How a verdict names what was tried, and what it stands against."""
+    """The names that a verdict gives to what was tried, and to its rival."""
 
     tried: str = "Distillation"
     against: str = "the same student trained alone"
 
 
 def verdict(difference: dict[str, Any], words: Words = Words()) -> Verdict:
-    """What a difference on test lets a run say: better, worse, or nothing that can be told.
+    """Return what a difference on test shows: better, worse, or no difference that can be told.
 
     Args:
         difference: of the task's metric, as `paired.difference` gives it; larger is better.
-        words: for another pair of models than the distilled student and the student alone.
+        words: the names of other models than the distilled student and the student alone.
 
     Returns:
         `metric`; `gain`, the mean difference; `by_seed`, the difference of each seed; `interval`
-        and its `confidence`; `beats`: whether the interval lies above zero, and there are
-        several seeds; `text`: a sentence.
+        and its `confidence`; `beats`, True if the interval lies above zero and there are several
+        seeds; `text`, a sentence.
 
     Example:
         >>> found = {"metric": "accuracy", "difference": 0.02, "by_seed": [0.01, 0.03],
@@ -161,7 +161,7 @@ def verdict(difference: dict[str, Any], words: Words = Words()) -> Verdict:
 
 
 def noted(verdict: Verdict, *notes: str) -> Verdict:
-    """A verdict with what its numbers may not be shown without, such as a method's note."""
+    """Return a verdict with notes that must appear with its numbers, such as a method's note."""
     return {**verdict, "text": " ".join([verdict["text"], *filter(None, notes)])}
 
 
@@ -184,12 +184,12 @@ def _sentence(difference: dict[str, Any], words: Words) -> str:
 
 
 def teacher_facts(teacher: keras.Model, task: Task, seed: int) -> dict[str, Any]:
-    """What the results keep of a teacher; logged, and where it cannot teach as a warning.
+    """Return the results' entry of a teacher and log it, with a warning if it cannot teach.
 
     Args:
         teacher: ready to teach.
-        task: whose validation split it answers, and up to 1,000 of whose training images.
-        seed: of its training.
+        task: the teacher runs on its validation split and on up to 1,000 of its training images.
+        seed: the seed of its training.
 
     Returns:
         `seed`; `validation` and `train`, each with `accuracy`, `commonest` (the accuracy of always
@@ -222,7 +222,7 @@ def teacher_facts(teacher: keras.Model, task: Task, seed: int) -> dict[str, Any]
 
 
 def teacher_warning(found: Sequence[dict[str, Any]]) -> str:
-    """What a verdict may not be shown without, where the teacher could not teach; else ''."""
+    """Return the warning that a verdict needs if the teacher could not teach; else ''."""
     warned = [one for one in found if one["warning"]]
     if not warned:
         return ""

@@ -1,7 +1,7 @@
 """A run folder: the resolved config, the machine, a line per epoch, the results.
 
-While a run is under way it also holds `work/`, from which the same command goes on after a kill,
-and in it the lock that keeps a second process out.
+During a run it also holds `work/`, from which the same command resumes after a kill. The lock in it
+keeps a second process out.
 """
 
 import json
@@ -25,15 +25,15 @@ NOT_COMPARED = ("out", "export", "format", "overwrite", "cache_dir", "cache_limi
 LOCK = "lock"
 EARLIER = "earlier.json"
 
-# Patterns of all names that the library gives in a run folder. What is named otherwise somebody
-# else has put there, and it stays, whatever becomes of the run.
+# Patterns of all names that the library gives in a run folder. Files with other names are somebody
+# else's and are never removed.
 OURS = (
     *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
     "predictions.npz",
     *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
     *("trials.csv", "search", "tensorboard", "workers"),
 )
-# in `report/`, where somebody may have put more as well
+# in `report/`, which may also hold somebody else's files
 PLOTS = (
     *("curves", "confusion", "reliability", "cost", "study", "comparison"),
     *("search", "surface", "parallel"),
@@ -50,11 +50,11 @@ Extends = Callable[[dict[str, Any], dict[str, Any]], bool]
 
 
 class Journal:
-    """Where trainings are written: a line per epoch, and what is needed to go on after a kill.
+    """The record of trainings: a line per epoch, and what is needed to resume after a kill.
 
     Args:
         path: the folder that holds `metrics.jsonl`.
-        work: the folder for what is needed to go on.
+        work: the folder for what is needed to resume.
     """
 
     def __init__(self, path: Path, work: Path):
@@ -67,28 +67,28 @@ class Journal:
             file.write(json.dumps(line) + "\n")
 
     def sync(self) -> None:
-        """Have the lines on the disk itself."""
+        """Force the lines to disk."""
         if self._metrics.exists():
             with self._metrics.open("a") as file:
                 os.fsync(file.fileno())
 
     def lines(self) -> list[dict[str, Any]]:
-        """Those that are whole; a kill may have torn the last.
+        """Return the complete lines; a kill may have torn the last one.
 
         Raises:
-            DamagedFile: another one is no line of a training.
+            DamagedFile: another line is not a line of a training.
         """
         return records.read_lines(self._metrics, LINE)
 
     def holds(self, *, seed: int, model: str, epochs: int) -> bool:
-        """Whether the lines of a training's first `epochs` epochs are there."""
+        """Return whether the lines of a training's first `epochs` epochs are there."""
         there = {
             line["epoch"] for line in self.lines() if (line["seed"], line["model"]) == (seed, model)
         }
         return there.issuperset(range(1, epochs + 1))
 
     def mend(self) -> None:
-        """Set a damaged `metrics.jsonl` aside, and keep the lines of it that are sound."""
+        """Set a damaged `metrics.jsonl` aside, and keep its sound lines."""
         try:
             self.lines()
         except records.DamagedFile as error:
@@ -97,7 +97,7 @@ class Journal:
                 try:
                     sound.append(records.parse(self._metrics, line, LINE))
                 except records.DamagedFile:
-                    continue  # the first of them is named below
+                    continue  # the first of them is reported below
             then = f"Its {len(sound)} sound lines are taken over; the rest is trained again."
             records.set_aside(self._metrics, error, then)
             self._write(sound)
@@ -119,23 +119,23 @@ class Journal:
 
 
 class RunFolder(Journal):
-    """Opens the folder of a run: new, interrupted, or finished.
+    """The folder of a run: new, interrupted, or finished.
 
-    It is locked until `finish`, or the end of a `with` block.
+    It is locked until `finish`, or until the end of a `with` block.
 
     Args:
         config: a config that names a `folder`, and says whether to `overwrite`.
-        digests: of the data and files that the config only names, see `setup.digests`.
-        extends: `extends(before, now)` says of a run of other settings whether it is the beginning
-            of this one, which then goes on from there, even if it was finished. By default none
-            is.
+        digests: those of the data and files that the config only names, see `setup.digests`.
+        extends: `extends(before, now)` returns whether a run of other settings is the beginning of
+            this one, which then resumes from it, even if it was finished. By default none is.
 
     Attributes:
         path: the folder.
-        work: the folder for what is needed to go on.
-        results: those of the same run, finished before; None where there is something to train.
-        earlier: the results of the finished run that this one goes on with, until it is finished
-            itself; None where there was none.
+        work: the folder for what is needed to resume.
+        results: the results if the same run was finished before; None if there is something to
+            train.
+        earlier: the results of the finished run that this one extends, until it is finished
+            itself; None if there was none.
 
     Raises:
         FileExistsError: the folder holds something else, or a run of other settings, data or
@@ -203,7 +203,7 @@ class RunFolder(Journal):
             self.earlier = _read(self.work / EARLIER, RESULTS)
 
     def _before(self, overwrite: bool) -> dict[str, Any] | None:
-        """The settings of the run that is there; none of a damaged one that is replaced."""
+        """Return the settings of the existing run, `{}` for a damaged one that is replaced."""
         known = self.path / "config.json"
         if not known.exists():
             return None
@@ -215,7 +215,7 @@ class RunFolder(Journal):
             return {}
 
     def _refuse_foreign(self) -> None:
-        """Refuse a folder that is not of a run, before anything is put into it."""
+        """Refuse a folder that is not a run's, before anything is written into it."""
         known = self.path / "config.json"
         if known.exists() or not self.path.exists():
             return
@@ -237,10 +237,10 @@ class RunFolder(Journal):
         return lock
 
     def _replace(self) -> None:
-        """Remove the run that is there, and nothing else.
+        """Remove the existing run, and nothing else.
 
-        Its results go first, and its settings stay until others are written: a kill leaves a run
-        that is not finished, never a folder of which nobody knows what it is.
+        Its results go first, and its settings stay until new ones are written: a kill leaves an
+        unfinished run, never a folder that cannot be recognised.
         """
         files.discard([self._results])
         names = [path for path in self.path.iterdir() if files.is_ours(path.name, OURS)]
@@ -254,29 +254,29 @@ class RunFolder(Journal):
                 report.rmdir()
 
     def finish(self, results: Mapping[str, Any]) -> None:
-        """Write `results.json`, clear the working files and let others in."""
+        """Write `results.json`, remove the working files and release the lock."""
         files.write_json(self._results, results)
         self._let_go()
 
     def _let_go(self) -> None:
-        """Let others in. Of a finished run, whose clearing a kill may have cut short, clear all."""
+        """Release the lock; remove the working files of a finished run, even after a kill."""
         if not self._lock.is_locked:
             return
         if self._results.exists():
             shutil.rmtree(self.work)
-            files.clear(self.path)  # of writings that a kill cut short
+            files.clear(self.path)  # of writes that a kill cut short
         self._lock.release()
 
 
 def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
-    """The folder of a run that another process has under way; its lock stays with that process.
+    """Return the journal of a run that another process has under way, and keeps locked.
 
     Args:
-        config, digests: of the run, as `RunFolder` takes them.
+        config, digests: those of the run, as `RunFolder` takes them.
 
     Raises:
         FileNotFoundError: no run is there.
-        ValueError: it is one of other settings, data or files.
+        ValueError: the run has other settings, data or files.
     """
     path = config.folder
     if not (path / "config.json").exists():
@@ -294,32 +294,35 @@ def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
 
 
 def _settings(config: RunConfig, digests: dict[str, str]) -> dict[str, Any]:
-    """What makes a run, as JSON keeps it."""
+    """Return the settings that define a run, as JSON stores them."""
     named = {f"digest of {name}": digest for name, digest in digests.items()}
     return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """The names of the settings in which two runs differ."""
+    """Return the names of the settings in which two runs differ."""
     names = sorted({*before, *now} - set(NOT_COMPARED))
     return [name for name in names if _given(before.get(name)) != _given(now.get(name))]
 
 
 def _given(value: Any) -> Any:
-    """A setting, or None for an empty list: earlier versions had no such setting at all."""
+    """Return a setting, or None for an empty list: earlier versions had no such setting."""
     return None if value == [] else value
 
 
 def _read(path: Path, shape: Any = dict) -> dict[str, Any]:
-    """What a run says of itself."""
+    """Read a JSON file of a run."""
     return records.read_json(
         path, shape, "Restore it, choose another folder with --out, or run anew with --overwrite."
     )
 
 
 def _begun(entry: Path) -> bool:
-    """Whether `entry` makes no folder somebody else's: a kill before the first file leaves such a
-    folder, and hidden entries, such as `.git` or `.DS_Store`, are not touched."""
+    """Return whether a folder with this entry may still be a run's.
+
+    A kill before the first file leaves `work/` with no more than the lock. Hidden entries, such as
+    `.git` or `.DS_Store`, are not touched.
+    """
     if entry.name == "work" and entry.is_dir():
         return all(left.name == LOCK for left in entry.iterdir())
     return entry.name.startswith(".")

@@ -1,4 +1,4 @@
-"""Models as files: without an optimizer, whole or not at all."""
+"""Model files, without an optimizer, written whole or not at all."""
 
 import math
 import zipfile
@@ -13,11 +13,11 @@ from kd_keras.models import heads, taps
 from kd_keras.training.trainer import Trainer
 from kd_keras.utils.files import check_room, whole_file
 
-OVERHEAD = 4096  # bytes that HDF5 takes for a variable beside its numbers, at the most
+OVERHEAD = 4096  # upper bound of the bytes that HDF5 adds to the numbers of a variable
 
 
 def plain_copy(model: keras.Model) -> keras.Model:
-    """A copy without the optimizer, which would make the file three times as large."""
+    """Return a copy without the optimizer, which would make the file three times as large."""
     copy = type(model).from_config(model.get_config())  # `clone_model` would compile it too
     copy.set_weights(model.get_weights())
     return copy
@@ -30,7 +30,7 @@ def save(model: keras.Model, path: Path) -> None:
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
-    """Write a weights file, of a compiled model with the state of its optimizer, whole or not.
+    """Write a weights file, whole or not at all; a compiled model's holds its optimizer's state.
 
     Raises:
         OSError: the disk has no room for it.
@@ -39,16 +39,16 @@ def save_weights(model: keras.Model, path: Path) -> None:
     variables = [*model.variables, *(optimizer.variables if optimizer is not None else ())]
     size = sum(math.prod(v.shape) * np.dtype(v.dtype).itemsize + OVERHEAD for v in variables)
     with whole_file(path) as temporary:
-        check_room(temporary, size)  # a disk that fills up under HDF5 ends the whole process
+        check_room(temporary, size)  # if the disk fills up, HDF5 ends the whole process
         model.save_weights(temporary)
 
 
 def read_model(path: str | Path) -> keras.Model:
-    """A model from a `.keras` file, or a whole model's `.h5` file, in Keras' safe mode.
+    """Read a model from a `.keras` file, or a whole model's `.h5` file, in Keras' safe mode.
 
     Raises:
-        FileNotFoundError, ValueError: not there, no model or another kind of model, not to be
-            loaded, a trainer and not what it trains, or ending in softmax.
+        FileNotFoundError, ValueError: the file is missing, is not a Keras model, cannot be loaded,
+            or holds a trainer instead of its model, or a model that ends in softmax.
     """
     path = Path(path)
     check_file(path)
@@ -73,11 +73,11 @@ def read_model(path: str | Path) -> keras.Model:
 
 
 def check_file(path: str | Path) -> None:
-    """Raise for what cannot be a Keras model, by its first bytes: before anything is loaded.
+    """Raise for a path that cannot be a Keras model, by its first bytes, before it is loaded.
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
-        ValueError: says what lies there, and how to mend it.
+        ValueError: says what is there, and what to do instead.
     """
     path = Path(path)
     if not path.exists():
@@ -112,7 +112,7 @@ def _file_is(path: Path) -> str | None:
     try:
         with h5py.File(path) as file:
             whole = "model_config" in file.attrs
-    except OSError:  # damaged: loading it says how
+    except OSError:  # damaged: the error on loading says how
         whole = True
     if whole:
         return _named(path, ".h5", ".hdf5")
@@ -129,21 +129,21 @@ def _holds_config(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return "config.json" in archive.namelist()
     except zipfile.BadZipFile:
-        return True  # damaged: loading it says how
+        return True  # damaged: the error on loading says how
 
 
 def _named(path: Path, *endings: str) -> str | None:
-    """None where Keras will know the file by its name."""
+    """Return None if Keras will know the file by its name, else the end of an error message."""
     if path.name.endswith(endings):
         return None
     return f"is one by its content. Let its name end in {endings[0]}."
 
 
 def load_model(path: str | Path, task: Task) -> keras.Model:
-    """A model from a file, as `read_model`, checked against the task.
+    """Read a model as `read_model` does, and check it against the task.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_model`; or the model is of another shape.
+        FileNotFoundError, ValueError: as `read_model`; or the model has other shapes.
     """
     model = read_model(path)
     shapes = taps.input_spec(model).shape[1:], taps.output_shape(model)[1:]

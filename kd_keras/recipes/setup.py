@@ -1,4 +1,4 @@
-"""From a config's words to tasks, models and methods, checked before anything heavy starts."""
+"""Turn a config into tasks, models and methods, checked before anything heavy starts."""
 
 import dataclasses
 import hashlib
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 Training = configs.TrainConfig | configs.TeachingConfig
 
-OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # of tasks, with fields
+OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # task options that are fields
 ALL = "all"
 
 
 def check(config: Training) -> None:
-    """Raise `ValueError` for names and options that do not exist, and files that are not there."""
+    """Raise `ValueError` or `FileNotFoundError` for unknown names and options, or missing files."""
     if isinstance(config, configs.TrainConfig):
         check_data(config)
         check_model(config.model, config.model_knobs)
@@ -51,10 +51,10 @@ def check(config: Training) -> None:
 
 
 def check_data(config: configs.DataConfig, *learning: methods.Method) -> None:
-    """Raise `ValueError` for words about data, or about stored answers, that do not exist.
+    """Raise `ValueError` for unknown names and options of data, or of stored predictions.
 
     Args:
-        config: the words.
+        config: the config to check.
         learning: the methods of the run.
     """
     lookup("task", data.TASKS, config.task)
@@ -79,7 +79,7 @@ def check_teacher(config: configs.TeacherConfig) -> None:
 
 
 def untrained_teacher(config: configs.TeachingConfig, task: Task) -> keras.Model:
-    """The teacher before it has learned, or from its file; several as the one that they make."""
+    """Return the teacher, untrained or from its file; several are joined into one."""
     found = []
     for spec in grid.teachers(config):
         if is_file(spec.name):
@@ -90,7 +90,7 @@ def untrained_teacher(config: configs.TeachingConfig, task: Task) -> keras.Model
 
 
 def is_file(model: str) -> bool:
-    """Whether a config's model is a file or a folder, there or not, and not a name."""
+    """Return whether a config's model is a path, existing or not, instead of a name."""
     if not model or model in models.MODELS:
         return False
     path = Path(model)
@@ -98,7 +98,7 @@ def is_file(model: str) -> bool:
 
 
 def check_model(name: str, knobs: tuple[str, ...]) -> None:
-    """Raise `ValueError` for a model or knobs that do not exist, or a file."""
+    """Raise `ValueError` for an unknown model or knob, or for a file."""
     if is_file(name):
         raise ValueError(
             f"A model that is trained is made anew, by its name, and {name} is a file. Name one of "
@@ -111,13 +111,12 @@ def check_model(name: str, knobs: tuple[str, ...]) -> None:
 
 
 def check_models(config: Training, task: Task) -> None:
-    """Build or load every model and method once, and drop it: a fault shows now, and not between
-    trainings.
+    """Build or load every model and method once, then drop it, to find faults before training.
 
     Raises:
-        ValueError, FileNotFoundError, ConnectionError: knobs, weights, blocks or taps that a model
-            does not have, a file of another shape, features that a method cannot bring together,
-            answers that take more than the limit.
+        ValueError, FileNotFoundError, ConnectionError: for knobs, weights, blocks or taps that a
+            model does not have, a file of another shape, features that a method cannot match, or
+            predictions that take more than the limit.
     """
     if isinstance(config, configs.TrainConfig):
         _check_built(config, task, Spec(config.model, config.model_knobs, config.weights))
@@ -133,7 +132,7 @@ def check_models(config: Training, task: Task) -> None:
 
 
 def taught(config: configs.TeachingConfig) -> list[tuple[Spec, methods.Plan, Any]]:
-    """Every student that is going to be taught, by which plan, and alpha."""
+    """Return every student that will be taught, with its plan and alpha."""
     if isinstance(config, configs.SettingConfig):
         return [(grid.student(config), plan(config, epochs=1), alpha(config, epochs=1))]
     if not isinstance(config, grid.Sweep):
@@ -152,11 +151,11 @@ def _check_built(
 
 
 def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
-    """The task of a config, its pixels in memory where they fit.
+    """Return the task of a config, with its pixels in memory if they fit.
 
     Args:
-        config: says which.
-        whole: leave no validation split: its examples belong to the training split.
+        config: names the task.
+        whole: move the examples of the validation split to the training split.
     """
     given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
     own = configs.parse_knobs("task_options", config.task_options)
@@ -173,7 +172,7 @@ def _each_split(task: Task, change: Callable[[Split], Split]) -> Task:
 
 
 def open_task(config: Training) -> Task:
-    """The task of a config, after all that can be wrong with its words, data and models.
+    """Check a config's names, data and models, and return its task.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: as `check`, `load_task`, `check_models`.
@@ -186,7 +185,7 @@ def open_task(config: Training) -> Task:
 
 
 def digests(config: configs.RunConfig, task: Task) -> dict[str, str]:
-    """What the data and the named files hold, so that no run goes on with others under its name."""
+    """Return digests of the data and the named files, so that no run resumes with others."""
     found = {"data": task.fingerprint, **transfer.digests(config, task)}
     named = ("teacher", "weights", "teacher_weights", "student_weights")
     files = {name: getattr(config, name, None) for name in named}
@@ -213,7 +212,7 @@ def build_model(
     *,
     logits: int | None = None,
 ) -> keras.Model:
-    """A new model for the task, initialised by the seed; with a logit a class, or so many."""
+    """Return a new model, initialised by the seed, with `logits` or by default one per class."""
     keras.utils.set_random_seed(seed)
     return _built(Spec(name, knobs, weights), task, logits or task.classes)
 
@@ -231,14 +230,14 @@ def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
 def roles(
     config: configs.TeachingConfig, spec: Spec, student: keras.Model, teacher: Any, task: Task
 ) -> methods.Roles:
-    """The models of a run, for a plan, which may ask for more of them.
+    """Return the models of a run for a plan, which may build more of them.
 
     Args:
-        config: of the run.
-        spec: by which the student was made.
-        student: has just been made, by the seed of its training: the same draws go on.
+        config: the run's config.
+        spec: the spec of the student.
+        student: just built with the seed of its training; further models continue its draws.
         teacher: a Keras model.
-        task: what the models are for.
+        task: the task that the models are for.
     """
 
     logits = int(student.output_shape[-1])
@@ -260,7 +259,7 @@ def roles(
 
 
 def plan(config: configs.SettingConfig, *, epochs: int) -> methods.Plan:
-    """The plan of a new method with the config's knobs."""
+    """Return the plan of a new method with the config's knobs."""
     knobs = configs.parse_knobs("method_knobs", config.method_knobs)
     last = config.temperature_end if isinstance(config, configs.DistillConfig) else None
     if config.temperature is not None or last is not None:
@@ -272,7 +271,7 @@ def plan(config: configs.SettingConfig, *, epochs: int) -> methods.Plan:
 
 
 def alpha(config: configs.SettingConfig, *, epochs: int) -> Any:
-    """The labels' weight, or its schedule; the method's own where the config gives none."""
+    """Return the labels' weight, or its schedule; the method's own if the config gives none."""
     last = config.alpha_end if isinstance(config, configs.DistillConfig) else None
     first: Any = config.alpha
     if first is None:
@@ -286,9 +285,9 @@ def _scheduled(first: Any, last: float | None, epochs: int):
 
 
 def open_sweep(config: grid.Sweep) -> tuple[grid.Sweep, Task]:
-    """A sweep's config, `all` replaced by the methods it stands for, and its task.
+    """Return a sweep's config, with `all` replaced by the methods it stands for, and its task.
 
-    Those that do not fit are said, and why. A method of several names counts once.
+    Methods that do not fit are logged with the reason. A method with several names counts once.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: as `open_task`.
@@ -302,7 +301,7 @@ def open_sweep(config: grid.Sweep) -> tuple[grid.Sweep, Task]:
     if not isinstance(config, CompareConfig) or ALL not in config.methods:
         return config, open_task(config)
     others = tuple(text for text in config.methods if text != ALL)
-    # what is wrong whatever the method is, shows here
+    # errors that do not depend on the method are raised here
     task = open_task(dataclasses.replace(config, methods=others or ("kd",)))
     names = {kind: name for name, kind in reversed(METHODS.items())}.values()
     fitting = [name for name in reversed(names) if _fits(name, config, task)]
@@ -331,15 +330,15 @@ def check_stages(
     """Build the methods of all stages, for their students and teachers.
 
     Args:
-        plans: the name of every plan that is going to be run, and its stages.
-        teacher: the run's; one that nobody learns from is logged.
+        plans: the name of every plan that will be run, and its stages.
+        teacher: the run's teacher; a plan in which nobody learns from it is logged.
         config, task: the run's.
 
     Raises:
-        ValueError: taps that a model does not have, features that a method cannot bring together,
-            peers that differ, answers that take more than the limit.
+        ValueError: for taps that a model does not have, features that a method cannot match, peers
+            that differ, or predictions that take more than the limit.
     """
-    taught: dict[int, tuple[Any, list[Stage]]] = {}  # by teacher: who learns from it
+    taught: dict[int, tuple[Any, list[Stage]]] = {}  # by teacher: the stages that use it
     for name, plan in plans:
         learning = [stage for stage in plan if _asks(stage)]
         if not any(stage.teacher is teacher for stage in learning):
@@ -355,12 +354,12 @@ def check_stages(
 
 
 def _asks(stage: Stage) -> bool:
-    """Whether a stage's student learns from a teacher."""
+    """Return whether a stage's student learns from a teacher."""
     return stage.method is not None and bool(stage.method.teacher_taps) and not stage.peers
 
 
 def _check_alone(stage: Stage, config: configs.TeachingConfig) -> None:
-    """What learns from no teacher: from its peers, from itself, or from labels alone."""
+    """Check a stage without a teacher: from peers, from itself, or from labels alone."""
     if stage.peers:
         if config.head_epochs:
             for peer in stage.peers:
@@ -373,7 +372,7 @@ def _check_alone(stage: Stage, config: configs.TeachingConfig) -> None:
 def _check_taught(
     teacher: Any, stages: list[Stage], config: configs.TeachingConfig, task: Task
 ) -> None:
-    """Those who learn from one teacher; what all of them ask of it fits the limit."""
+    """Check the stages of one teacher, whose predictions for all of them must fit the limit."""
     methods = [(stage.student, stage.method) for stage in stages if stage.method is not None]
     wanted = dict.fromkeys(tap for _, method in methods for tap in method.teacher_taps)
     source = as_source(teacher, tuple(wanted))
@@ -387,8 +386,8 @@ def _build(student: keras.Model, method: Method, source: TeacherSource) -> None:
     if method.built:
         return
     try:
-        view = taps.TapView(student, dict.fromkeys((*method.student_taps, "logits")))
+        extractor = taps.FeatureExtractor(student, dict.fromkeys((*method.student_taps, "logits")))
         method.adopt(source.behind)
-        method.prepare(view.shapes, source)
-    except ValueError as error:  # which of many, the error cannot know
+        method.prepare(extractor.shapes, source)
+    except ValueError as error:  # it does not name the method
         raise ValueError(f"{type(method).__name__}: {error}") from error

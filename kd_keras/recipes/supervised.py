@@ -1,4 +1,4 @@
-"""Train one model on labels alone, over seeds; judge a model that was saved."""
+"""Train one model on labels alone, over seeds, or evaluate a saved model."""
 
 from pathlib import Path
 
@@ -16,15 +16,15 @@ from kd_keras.recipes.training import train
 
 
 def run(config: TrainConfig, progress: Progress | None = None) -> Results:
-    """Train the model for every seed, keep the one best on validation, judge all on test.
+    """Train the model for every seed, save the best on validation, evaluate all on test.
 
     Args:
-        config: what to run.
+        config: the model, the task and the seeds.
         progress: shows bars; None shows nothing.
 
     Returns:
-        What `results.json` holds; the model lies beside it as `model.keras`. A run that was
-        finished before is not repeated, unless `config.overwrite`.
+        The content of `results.json`; the model lies beside it as `model.keras`. A finished run is
+        not repeated unless `config.overwrite` is set.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
@@ -60,7 +60,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
 
 
 def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> Results:
-    """A saved model's quality on the task's test split, and its cost.
+    """Evaluate a saved model on the task's test split, and measure its cost.
 
     Args:
         path: a `.keras` file that returns logits.
@@ -68,10 +68,10 @@ def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> Re
         teacher: a `.keras` file to measure the agreement with.
 
     Returns:
-        As `run`, with one entry.
+        The same as `run`, with one entry.
 
     Raises:
-        FileNotFoundError, ValueError: the files or the data are not there, or do not fit.
+        FileNotFoundError, ValueError: the files or the data are missing, or do not fit.
     """
     task = setup.load_task(config)
     model = setup.load_model(path, task)

@@ -1,7 +1,7 @@
 """One teacher, many students: methods, temperatures, alphas, students and seeds in one run.
 
-The teacher is trained, and answers, once. Trainings that share student and method share a
-Distiller, whose step is traced once; between them it is put back to its start.
+The teacher is trained once, and its predictions are computed once. Trainings that share student and
+method share a Distiller, whose step is traced once; it is reset between them.
 """
 
 import dataclasses
@@ -48,17 +48,17 @@ Outcomes = Mapping[tuple[str, int], Outcome]
 def _on_validation(
     config: Sweep, metric: str, outcomes: Outcomes, teachers: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Every training's score on validation, and which setting is best by the mean over seeds.
+    """Return every training's score on validation, and the best setting by the mean over seeds.
 
     Args:
-        config: of the sweep.
-        metric: that the scores are of.
-        outcomes: by label and seed.
-        teachers: labels of those that methods have trained by themselves.
+        config: the sweep's config.
+        metric: the metric of the scores.
+        outcomes: the outcomes by label and seed.
+        teachers: labels of teachers that methods have trained themselves.
 
     Returns:
         `command`, `metric`, `chosen` (a label), `settings` (one per row), `alone` (per student),
-        `teacher`, and `teachers` (one a label).
+        `teacher`, and `teachers` (one per label).
     """
     rows = [
         {
@@ -105,7 +105,7 @@ def _scores(label: str, seeds: tuple[int, ...], outcomes: Outcomes) -> dict[str,
 
 
 def _to_evaluate(config: Sweep, found: Mapping[str, Any]) -> dict[str, tuple[str, Spec]]:
-    """What is to be judged on test: label and student, by the name it gets in the results."""
+    """Return the label and student of each row to evaluate on test, by its name in the results."""
     baselines = {grid.alone(config, student): student for student in grid.students(config)}
     named = {label: (label, student) for label, student in baselines.items()}
     for setting in grid.settings(config):
@@ -124,14 +124,15 @@ def _assembled(
     difference: Callable[[str, str], dict[str, Any]],
     warning: str,
 ) -> Results:
-    """All of `results.json`: each judged row beside its student alone, and the verdict.
+    """Return all of `results.json`: each evaluated row beside its student alone, and the verdict.
 
     Args:
-        config: of the sweep.
-        task: its facts.
-        found: as `_on_validation` gives it.
-        models: entries of the results.
-        difference: of two models on test, by their names in `models`: see `paired.difference`.
+        config: the sweep's config.
+        task: the facts of the task.
+        found: the result of `_on_validation`.
+        models: the models' entries in the results.
+        difference: compares two models on test, by their names in `models`: see
+            `paired.difference`.
         warning: of the teacher, or empty.
     """
     metric, study = found["metric"], isinstance(config, StudyConfig)
@@ -161,21 +162,21 @@ def _assembled(
 
 
 def run(config: Sweep, progress: Progress | None = None) -> Results:
-    """Train every setting for every seed, and each student alone, on the answers of one teacher.
+    """Train every setting and each student alone, for every seed, with one teacher.
 
-    A `StudyConfig` looks for the temperature and the alpha of a method: the best setting is chosen
-    by the mean over the seeds on validation, and it and the student alone are judged on test. A
-    `CompareConfig` compares methods and students: every row is judged on test. Epochs are chosen
-    on validation in both.
+    A `StudyConfig` searches for the temperature and the alpha of a method: the best setting is
+    chosen by the mean over the seeds on validation, and it and the student alone are evaluated on
+    test. A `CompareConfig` compares methods and students: every row is evaluated on test. In both,
+    epochs are chosen on validation.
 
     Args:
-        config: what to run. The teacher is a `.keras` file, or is trained with the first seed.
+        config: the sweep to run. The teacher is a `.keras` file, or is trained with the first seed.
         progress: shows bars; None shows nothing.
 
     Returns:
-        What `results.json` holds; `student.keras`, of the best setting and its best seed, and
-        `teacher.keras` lie beside it. A run that was finished before is not repeated, unless
-        `config.overwrite`.
+        The content of `results.json`; `student.keras`, of the best setting and its best seed, and
+        `teacher.keras` lie beside it. A finished run is not repeated unless `config.overwrite` is
+        set.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
@@ -202,7 +203,7 @@ def run(config: Sweep, progress: Progress | None = None) -> Results:
 
 
 class _Sweep:
-    """The trainings of a sweep, and their judging."""
+    """The trainings of a sweep, and their evaluation."""
 
     def __init__(self, config: Sweep, task: Task, folder: RunFolder, progress: Progress):
         self.config, self.task, self.folder, self.progress = config, task, folder, progress
@@ -231,7 +232,7 @@ class _Sweep:
                 self._keep(role, seed, self._train(learner))
 
     def _distilled(self, student: Spec, method: Spec) -> None:
-        """All settings of one student and one method."""
+        """Train all settings of one student and one method."""
         pool = TrainerPool(self.config, self.students_task)
         for seed in self.config.seeds:
             for setting in self.settings:
@@ -260,7 +261,7 @@ class _Sweep:
         return setup.roles(self.config, spec, student, self.teacher, self.task)
 
     def _known(self, role: str, seed: int) -> bool:
-        """Whether a training was finished before a kill; its outcome is then taken over."""
+        """Return whether a training was finished before a kill; if so, take over its outcome."""
         outcome = finished(self.folder, role, seed)
         if outcome is not None:
             self.outcomes[role, seed] = outcome
@@ -279,7 +280,7 @@ class _Sweep:
         log.info("seed %d: %s, %s", seed, role, outcome.text(self.task.metric))
 
     def _judged(self) -> Results:
-        """Choose on validation; look at test, once; measure costs."""
+        """Choose on validation, evaluate on test once, and measure costs."""
         self.progress.say("judging on the test split, measuring costs")
         teachers = self._own_teachers()
         found = _on_validation(self.config, self.task.metric, self.outcomes, teachers)
@@ -305,7 +306,7 @@ class _Sweep:
         return results.model_entry(name, cost.describe(self.teacher), [entry])
 
     def _own_teachers(self) -> dict[str, keras.Model]:
-        """Teachers that methods have trained by themselves, for all students."""
+        """Return the teachers that methods have trained themselves, for all students."""
         found: dict[str, keras.Model] = {}
         for setting in {setting.method: setting for setting in self.settings}.values():
             plan = grid.plan_of(setting)
@@ -325,7 +326,7 @@ class _Sweep:
         )
 
     def _entries(self, student: Spec, judged: dict[str, tuple[str, Spec]]) -> dict[str, ModelEntry]:
-        """The entries of a student's trainings in the results, by the names they have there."""
+        """Return the results' entries of a student's trainings, by their names there."""
         model, entries = self._new(student, self.config.seeds[0]), {}
         judges: dict[Spec | None, tuple] = {}  # by method
         judges[None] = model, Predictor(model), cost.describe(model)
@@ -345,12 +346,12 @@ class _Sweep:
     def _seeds(
         self, name: str, role: str, model: keras.Model, predict: Predictor
     ) -> list[SeedEntry]:
-        """A role's trainings, judged on test one after the other in one model.
+        """Evaluate a role's trainings on test, one after the other in one model.
 
         Args:
-            name: of the role in the results.
+            name: the name of the role in the results.
             role: names its files.
-            model, predict: what the weights are read into, and what runs it.
+            model, predict: the model that the weights are read into, and its predictor.
         """
         seeds = []
         for seed in self.config.seeds:
@@ -366,7 +367,7 @@ class _Sweep:
         return {setting.label: setting for setting in self.settings}
 
     def _deployed(self, label: str, student: keras.Model) -> keras.Model:
-        """What a setting's method makes of a student: often itself."""
+        """Return the model that a setting's method makes of a student: often the student itself."""
         setting = self._settings[label]
         plan = grid.plan_of(setting)
         if not plan.changes_answer:
@@ -377,7 +378,7 @@ class _Sweep:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)
 
     def _save_best(self, label: str) -> None:
-        """The chosen setting's student, of the seed that is best on validation."""
+        """Save the chosen setting's student, of the seed that is best on validation."""
         setting = self._settings[label]
         seed = max(self.config.seeds, key=lambda seed: self.outcomes[label, seed].score)
         model = self._deployed(label, self._new(setting.student, seed))

@@ -1,4 +1,4 @@
-"""One training of one model: its phases, its best epoch, and how it goes on after a kill."""
+"""One training of one model: its phases, its best epoch, and how it resumes after a kill."""
 
 import dataclasses
 import functools
@@ -26,14 +26,14 @@ from kd_keras.utils import interrupts, records
 from kd_keras.utils.files import fingerprint
 
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
-ALL_WEIGHTS = "all.weights.h5"  # of peers that learned at once
+ALL_WEIGHTS = "all.weights.h5"  # if peers learned together
 SHAPE = {"epochs": int, "best_epoch": int, "score": float, "seconds": float, "digests": dict}
 ANEW = "This training begins anew."
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A part of a training with weights frozen or not, and a learning rate of its own.
+    """A part of a training, with its own frozen weights, if any, and its own learning rate.
 
     Attributes:
         rate: the learning rate at an epoch of the training.
@@ -46,7 +46,7 @@ class Phase:
     prepare: Callable[[keras.Model], None]
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """What sets the learning rate at each epoch, where it changes."""
+        """Return the callback that sets the learning rate at each epoch, if it changes."""
         epochs = range(self.first_epoch, self.last_epoch)
         if len({self.rate(epoch) for epoch in epochs}) < 2:
             return []
@@ -54,7 +54,7 @@ class Phase:
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """The whole model for `epochs`; in transfer learning, first its head for `head_epochs`."""
+    """Return the phases: the whole model for `epochs`, in transfer learning after its head alone."""
     head, rate = budget.head_epochs, learning_rate(budget, epochs)
     if not head:
         return [Phase("all", 0, epochs, rate, lambda model: None)]
@@ -71,7 +71,7 @@ def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
 
 
 def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
-    """The learning rate by epoch, of a training of so many: its drops come at the same shares.
+    """Return the learning rate by epoch; its drops come at fixed shares of `epochs`.
 
     Example:
         >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.3, 0.2))
@@ -81,16 +81,16 @@ def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
     if budget.learning_rate_drop is None:
         return lambda epoch: budget.learning_rate
     share, factor = budget.learning_rate_drop
-    every = max(1, math.floor(share * epochs + 1e-9))  # 0.3 of 10 is 3, whatever a float says
+    every = max(1, math.floor(share * epochs + 1e-9))  # 0.3 of 10 is 3, despite rounding errors
     return schedules.Drops(budget.learning_rate, factor, every)
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a training went.
+    """The outcome of a training.
 
-    `score` is the task's metric on validation at the best epoch; NaN where there was no validation
-    and the last epoch was kept.
+    `score` is the task's metric on validation at the best epoch; NaN if there was no validation and
+    the last epoch was stored.
     """
 
     epochs: int
@@ -99,7 +99,7 @@ class Outcome:
     seconds: float
 
     def text(self, metric: str) -> str:
-        """For a line in the log."""
+        """Return the outcome as text for the log."""
         return (
             f"validation {metric} {self.score:.4f} at epoch {self.best_epoch} of {self.epochs}, "
             f"{self.seconds:.1f} s"
@@ -108,25 +108,26 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """What is trained.
+    """A model to train, and how to train it.
 
     Attributes:
         role: `"teacher"`, `"alone"`, `"distilled"`, ...: names it in logs and files.
-        seed: of the order of the examples, and of dropout.
-        model: the model whose weights count.
-        student: the model whose layers a phase freezes, as it does those of the `peers`.
-        ready: called before each phase with its name, an optimizer and options of `compile`, when
-            the layers are frozen or not; gives what `fit` is called on, compiled and as new.
-        join: what of the pipeline is trained on, such as its batches with the teacher's answers;
-            asked in each phase, after its weights were frozen or not.
-        views: augmented versions of each image, taken in turn; None draws new ones every epoch.
-        augmentation: what happens to the images; the budget's where it is None.
-        augmentation_seed: of the augmentation; the learner's own where it is None.
-        predict: runs the model over a split; a new one where it is None.
-        keep: whose weights are left in the model: those of the `"best"` epoch on validation, or
-            of the `"last"`.
-        full_model: the model whose weights are left so: where several learn at once, one of them
-            all, of which `model` is a part; `model` itself where it is None.
+        seed: the seed of the order of the examples, and of dropout.
+        model: the model that is evaluated, and whose weights the training stores.
+        student: the model whose layers a phase freezes, like those of the `peers`.
+        ready: called before each phase, after its layers were frozen or not, with the phase's name,
+            an optimizer and options of `compile`; returns the trainer to `fit`, compiled and with
+            its optimizer as new.
+        join: returns the dataset to train on, such as the pipeline's batches with the teacher's
+            predictions; called in each phase, after `ready`.
+        views: the number of views per image, taken in turn; None draws new ones every epoch.
+        augmentation: the augmentation of the images; None takes the budget's.
+        augmentation_seed: the seed of the augmentation; None takes the learner's own.
+        predict: runs the model over a split; None makes a new predictor.
+        keep: the epoch whose weights are left in the model: the `"best"` on validation, or the
+            `"last"`.
+        full_model: the model in which these weights are left. If several models learn together, it
+            holds all of them, including `model`; None takes `model` itself.
         peers: the models that learn at the same time.
     """
 
@@ -146,16 +147,17 @@ class Learner:
 
     @property
     def left(self) -> keras.Model:
-        """The model whose weights the training leaves as those of one epoch."""
+        """The model in which the training leaves the weights of one epoch."""
         return self.model if self.full_model is None else self.full_model
 
 
 def length(budget: BudgetConfig, epochs: int | None) -> int:
-    """All epochs of a training, those of the head included.
+    """Return the number of all epochs of a training, those of the head included.
 
     Args:
-        budget: the run's.
-        epochs: beside those of the head; None takes the budget's, and with 0 nothing is trained.
+        budget: the run's budget.
+        epochs: the epochs after those of the head; None takes the budget's, and with 0 nothing is
+            trained.
     """
     if epochs == 0:
         return 0
@@ -175,20 +177,20 @@ def train(
 ) -> Outcome:
     """Train to the end and leave the best epoch's weights (or the last's) in `learner.model`.
 
-    Goes on where an interrupted run of the same settings stopped; a training that was finished is
-    not repeated.
+    An interrupted training of the same settings resumes where it stopped; a finished one is not
+    repeated.
 
     Args:
-        learner: what is trained.
-        task: on what.
-        budget: how long and how fast.
-        run: where it is written.
-        epochs: beside those of the head; the budget's where not given. With 0 the model is judged
-            as it is.
-        progress: callbacks that show it.
-        judged: whether validation chooses the epoch; else the last one is kept.
+        learner: the model to train.
+        task: the task to learn.
+        budget: the epochs and the learning rates.
+        run: the journal of the run.
+        epochs: the epochs after those of the head; the budget's if not given. With 0 the model is
+            evaluated as it is.
+        progress: callbacks that show the progress.
+        judged: whether validation chooses the epoch; otherwise the last one is stored.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
-            settings goes on, and ends as if it had never stopped.
+            settings resumes, and ends as if it had never stopped.
 
     Raises:
         Diverged: the loss became NaN or infinite; the model holds the best epoch before.
@@ -222,12 +224,12 @@ def train(
 
 
 def _file(learner: Learner) -> str:
-    """Where all weights lie that a training left."""
+    """Return the name of the file with all weights that a training left."""
     return WEIGHTS if learner.left is learner.model else ALL_WEIGHTS
 
 
 def _as_it_is(learner: Learner, task: Task, folder: Path) -> Outcome:
-    """The outcome of no training: what was made of trained models is judged."""
+    """Evaluate a model that was made of trained ones; return the outcome of no training."""
     predict = learner.predict or Predictor(learner.model)
     score = quality.score(task.metric, predict(task.validation), task.validation.labels)
     folder.mkdir(parents=True, exist_ok=True)
@@ -249,7 +251,7 @@ def _finish(folder: Path, outcome: Outcome) -> Outcome:
 
 
 def _checkpoint(learner: Learner, run: Journal, best: Best) -> Checkpoint:
-    """The last checkpoint of a training; a new one where that is damaged, or its epochs' lines."""
+    """Return a training's last checkpoint; a new one if that or its epochs' lines are damaged."""
     folder = folder_of(run, learner.role, learner.seed)
     make = functools.partial(Checkpoint, folder, best, sync=run.sync)
     try:
@@ -264,16 +266,16 @@ def _checkpoint(learner: Learner, run: Journal, best: Best) -> Checkpoint:
 
 
 def folder_of(run: Journal, role: str, seed: int) -> Path:
-    """Where a training keeps what is needed to go on, and its best weights."""
+    """Return the folder for what a training needs to resume, and for its best weights."""
     name = re.sub(r"[^\w.=,+-]", "-", role)[:100]  # a role may name the path of a layer or a file
     name = name if name == role else f"{name}-{fingerprint(role)}"
     return run.work / f"{name}-{seed}"
 
 
 def finished(run: Journal, role: str, seed: int) -> Outcome | None:
-    """How a training went that was finished before; None for one that was not.
+    """Return the outcome of a training that was finished before; None if it was not.
 
-    One whose files or lines are not what was written is set aside, to begin anew.
+    A training whose files or lines are not what was written is set aside, to begin anew.
     """
     run.mend()
     folder = folder_of(run, role, seed)
@@ -292,7 +294,7 @@ def finished(run: Journal, role: str, seed: int) -> Outcome | None:
 
 
 def _class_weight(task: Task) -> dict[int, float] | None:
-    if not task.train.labelled:  # a transfer set: nobody knows which is of which class
+    if not task.train.labelled:  # a transfer set: the classes are unknown
         return None
     return task.class_weight or balanced_class_weight(task.train.labels, task.classes)
 
@@ -300,7 +302,7 @@ def _class_weight(task: Task) -> dict[int, float] | None:
 def _judge(
     learner: Learner, task: Task, best: Best, run: Journal, *, judged: bool
 ) -> keras.callbacks.Callback:
-    """What keeps the weights of the best epoch, or of the last."""
+    """Return the callback that stores the weights of the best epoch, or of the last."""
 
     def journal(line):
         run.epoch({"seed": learner.seed, "model": learner.role, **line})
@@ -333,7 +335,7 @@ def _check(split: Split, classes: int) -> None:
 
 
 def _fit(learner, task, budget, plan, checkpoint, judge, progress):
-    """Every phase from the last checkpoint on."""
+    """Train every phase from the last checkpoint on."""
     _check(task.train, task.classes)
     data = pipeline.Epochs(
         task.train,

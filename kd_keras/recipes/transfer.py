@@ -30,16 +30,17 @@ log = logging.getLogger(__name__)
 
 MEMORY_SHARE = 0.25
 MADE = "munge.npy"
-DIGEST = {"digest of the file": str}  # lies beside it
+DIGEST = {"digest of the file": str}  # stored beside it
 
 
 def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
-    """The task as the distilled students learn it: its training split is the transfer set.
+    """Return the task that the distilled students learn: its training split is the transfer set.
 
     Args:
-        config: a config that may have what `TransferConfig` says.
-        task: of the teacher, and of the student alone; as it is where no transfer set is asked for.
-        work: where made-up images are kept, for a run that goes on after a kill.
+        config: requests a transfer set only if it is a `TransferConfig`.
+        task: the task of the teacher and of the student alone; returned unchanged if no transfer
+            set is requested.
+        work: the folder for synthetic images, for a run that resumes after a kill.
 
     Raises:
         ValueError, FileNotFoundError: as `check` and `data.folder.unlabelled`.
@@ -60,14 +61,14 @@ def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
 
 
 def digests(config: RunConfig, task: Task) -> dict[str, str]:
-    """What a folder of unlabelled images holds, so that a run does not go on with others."""
+    """Return the digest of a folder of unlabelled images, so that no run resumes with others."""
     if not isinstance(config, TransferConfig) or config.transfer_dir is None:
         return {}
     return {"transfer set": folder.unlabelled(config.transfer_dir, task.image_shape)[1]}
 
 
 def check(config: RunConfig, task: Task) -> None:
-    """Raise `ValueError` where made-up images are asked for that memory does not hold."""
+    """Raise `ValueError` for synthetic images that cannot be made, or that memory does not hold."""
     if not isinstance(config, TransferConfig) or config.munge is None:
         return
     if task.train.images is None or len(task.train) < 2:
@@ -84,7 +85,7 @@ def check(config: RunConfig, task: Task) -> None:
 
 
 def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> None:
-    """Raise `ValueError` for stages that ask for labels, where the transfer set has none."""
+    """Raise `ValueError` for stages that need labels, if the transfer set has none."""
     if not isinstance(config, TransferConfig) or (config.transfer_dir, config.munge) == (
         None,
         None,
@@ -103,8 +104,8 @@ def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> No
 
 
 def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path) -> np.ndarray:
-    """Made-up images, shape `(munge * n, height, width, channels)`; those of before a kill."""
-    if kept.exists():  # of this run: others have another folder, or are refused in it
+    """Return synthetic images, shape `(munge * n, height, width, channels)`, stored ones if any."""
+    if kept.exists():  # by this run: others have another folder, or are refused in this one
         try:
             return _kept(kept)
         except DamagedFile as error:
@@ -124,13 +125,13 @@ def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path
 
 
 def _kept(path: Path) -> np.ndarray:
-    """What was made before.
+    """Read stored synthetic images.
 
     Raises:
-        DamagedFile: it is not what was written.
+        DamagedFile: the file is not what was written.
     """
     signed = path.with_suffix(".json")
-    if not signed.exists():  # a kill came between the two
+    if not signed.exists():  # a kill came between the two writes
         raise DamagedFile(path, "its digest is missing")
     check_digests(path.parent, {path.name: read_signed(signed, DIGEST)["digest of the file"]})
     with reading(path):

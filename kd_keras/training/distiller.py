@@ -8,11 +8,11 @@ import keras
 import numpy as np
 
 from kd_keras import cache, losses, methods
-from kd_keras.methods.views import found
+from kd_keras.methods.tap_names import found
 from kd_keras.models.graphs import NoGraph
 from kd_keras.models.shared import refuse_shared
 from kd_keras.models.tapped import answering, symbolic
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.teachers import AbsentTeacher, TeacherSource, as_source, models_of
 from kd_keras.training import teacher_check
 from kd_keras.training.batches import weighted_mean
@@ -20,32 +20,34 @@ from kd_keras.training.checking import is_examples
 from kd_keras.training.mixed import MixedObjective, check_unlabelled, known_of
 from kd_keras.training.stages import StageRunner, split
 from kd_keras.training.supervised import Supervised
-from kd_keras.training.trainer import Trainer, check_student, view_of
+from kd_keras.training.trainer import Trainer, check_student, extractor_of
 from kd_keras.utils.checks import lookup
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 1024  # stored rows that a method is shown before training, where memory does not hold all
+_SHOWN = 1024  # stored rows that a method adapts to before training, if memory does not hold all
 
 
 class DistillationObjective(MixedObjective):
     """Learning from labels and from a teacher at once.
 
     Args:
-        view: the student, with the taps that the method asks for.
+        extractor: the student, with the taps that the method needs.
         teacher: a Keras model that returns logits, a teacher source, or None.
-        method: what the student matches of the teacher.
+        method: the method by which the student learns from the teacher.
         alpha: the weight of the labels, a number or a schedule.
     """
 
     parts = ("student_loss", "distillation_loss")
 
-    def __init__(self, view: TapView, teacher, method: methods.Method, alpha, **kwargs):
+    def __init__(
+        self, extractor: FeatureExtractor, teacher, method: methods.Method, alpha, **kwargs
+    ):
         super().__init__(alpha, **kwargs)
         self.method = method
-        self.view, self.teacher = view, teacher
-        # built by shapes and not by a first batch, so that checkpoints work before `fit`
-        method.prepare(view.shapes, self.teacher)
+        self.extractor, self.teacher = extractor, teacher
+        # built from shapes and not from a first batch, so that checkpoints work before `fit`
+        method.prepare(extractor.shapes, self.teacher)
 
     def losses_of(self, batch, student):
         soft = self.method(student, batch["teacher"], known_of(batch), training=True)
@@ -59,11 +61,11 @@ class DistillationObjective(MixedObjective):
     def logits(self, student):
         return self.method.answer(student)
 
-    def teacher_views(self, batch) -> dict:
-        """The teacher's views of a batch: those that are stored, or else the teacher runs now.
+    def teacher_features(self, batch) -> dict:
+        """Return the teacher's features of a batch: stored ones, or else the teacher runs now.
 
         Raises:
-            ValueError: the stored ones lack a tap that the method asks for.
+            ValueError: the stored features lack a tap that the method needs.
         """
         if "teacher" not in batch:
             return self.teacher(batch)
@@ -90,8 +92,8 @@ class DistillationObjective(MixedObjective):
 
     @teacher.setter
     def teacher(self, source: TeacherSource) -> None:
-        student = self.view.model
-        theirs, ours = source.shapes.get("logits"), self.view.shapes["logits"]
+        student = self.extractor.model
+        theirs, ours = source.shapes.get("logits"), self.extractor.shapes["logits"]
         if theirs is not None and theirs[-1] != ours[-1]:
             raise ValueError(
                 "The student and the teacher must have the same classes. Received: a student "
@@ -113,7 +115,7 @@ class DistillationObjective(MixedObjective):
 
     def check_examples(self, x, y):
         # what was frozen before may be trained now
-        refuse_shared("student", self.view.model, models_of(self.teacher))
+        refuse_shared("student", self.extractor.model, models_of(self.teacher))
         if not is_examples(x):
             return
         if y is None:
@@ -146,41 +148,41 @@ class Distiller(Trainer):
 
     The loss of an example is `alpha * CE(label, student) + (1 - alpha) * method(student, teacher)`.
     It is weighted and averaged over the batch in one place; the student's own regularisation
-    losses are added. `predict`, `evaluate` and the compiled metrics are the student's alone, or
-    those of what the method makes of it, which is `deployed`: save and export that.
+    losses are added. `predict`, `evaluate` and the compiled metrics use `deployed` alone: the
+    student, or the model that the method makes of it. Save and export `deployed`.
 
-    Where a method is a plan of several trainings, such as `fitnets` or `takd`, the first `fit` runs
-    those that come before, with its data, its epochs and its optimizer, and then the student's.
-    Callbacks are called in that one alone.
+    If a method is a plan of several trainings, such as `fitnets` or `takd`, the first `fit` runs
+    the earlier ones, with its data, its epochs and its optimizer, and then the student's own.
+    Callbacks are called in the student's own training only.
 
     Args:
         student: a built Keras model that returns logits.
         teacher: a Keras model that returns logits, or a teacher source. It is neither trained
-            nor saved nor changed. None where the method asks nothing of a teacher (`byot`); one
-            that is given is then not run.
+            nor saved nor changed. None if the method needs no teacher (`byot`); a teacher that is
+            given is then not run.
         method: a method's name, a `Method`, several through `methods.Sum`, or a distillation loss
             of `keras.distillation`.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 1 is plain training;
             0 needs no labels. None takes the method's `default_alpha`, 0.1 for most.
-        teacher_cache: `"auto"` runs the teacher once over arrays given to `fit` and keeps its
-            answers in memory, or on disk where they are too large for it; a `cache.Cache` says
+        teacher_cache: `"auto"` runs the teacher once over arrays given to `fit` and stores its
+            predictions in memory, or on disk if they are too large for it; a `cache.Cache` says
             where and how; `"off"` runs the teacher at every step, as for a `tf.data` pipeline
-            without stored answers (see `cache.attach`). A frozen part of the student is likewise
-            computed once.
-        before: what `fit` trains before the student, as `Stage`s, from which `method` goes on;
-            None takes the method's own plan.
+            without stored predictions (see `cache.attach`). A frozen part of the student is
+            likewise computed once.
+        before: the `Stage`s that `fit` trains before the student, whose training with `method`
+            follows; None takes the method's own plan.
         name: the name of the Keras model.
 
     Raises:
-        ValueError: before the first step, where the student or the teacher ends in softmax, they
-            share weights that training changes, their class counts differ, a tap is missing, or
-            alpha or a knob is out of range; for a plan that does not end in one training of the
+        ValueError: before the first step, if the student or the teacher ends in softmax, they share
+            weights that training changes, their class counts differ, a tap is missing, or alpha or
+            a knob is out of range; also for a plan that does not end in one training of the
             student.
 
     Attributes:
-        method: the method of the student's own training: of a plan of several, of the last.
-        before: the stages of a plan but for the last, with their models.
-        histories: what `fit` logged of each of them, by name: dicts as those of a Keras history.
+        method: the method of the student's own training, the last of a plan.
+        before: the stages of a plan except the last, with their models.
+        histories: the logs of `fit` for each of these stages, by name: dicts as in a Keras history.
 
     Source: Hinton, Vinyals and Dean (2015), section 2, for the mixed loss.
 
@@ -199,12 +201,12 @@ class Distiller(Trainer):
     def train_step(self, data):
         batch, weight = self.unpack(data)
         self.objective.check_batch(batch)
-        batch["teacher"] = self.objective.teacher_views(batch)
+        batch["teacher"] = self.objective.teacher_features(batch)
         means, logits = self.minimise(batch, weight)
         return self.log(means, batch, logits, weight)
 
     def test_step(self, data):
-        """The student alone: the teacher is not run."""
+        """Evaluate the student alone: the teacher is not run."""
         batch, weight = self.unpack(data)
         logits = self.test_logits(batch)
         hard = weighted_mean(self.objective.label_loss(batch["label"], logits), weight)
@@ -229,14 +231,16 @@ class Distiller(Trainer):
         with _named(plan.name):
             before, own = (before, own) if before is not None else split(plan, student, teacher)
         first = own.chosen()
-        view = view_of(student, first.method.student_taps)
+        extractor = extractor_of(student, first.method.student_taps)
         with _named(type(first.method).__name__):
-            objective = DistillationObjective(view, first.teacher, first.method, given)
-        super().__init__(view=view, objective=objective, teacher_cache=teacher_cache, name=name)
-        deployed = _deployed(first.method, view)
-        # past Keras' tracking: the layers of the one are tracked, and the others are not ours
+            objective = DistillationObjective(extractor, first.teacher, first.method, given)
+        super().__init__(
+            extractor=extractor, objective=objective, teacher_cache=teacher_cache, name=name
+        )
+        deployed = _deployed(first.method, extractor)
+        # past Keras' tracking: its layers are tracked already
         self.__dict__["_deployed"] = deployed
-        # what is not deployed may have no say in the loss either
+        # weights that are not deployed may not take part in the loss either
         kept = answering(deployed)
         objective.idle = frozenset(id(w) for w in student.trainable_weights if id(w) not in kept)
         self.__dict__["_stages"] = StageRunner(before, own, teacher, _trainer_of)
@@ -247,12 +251,12 @@ class Distiller(Trainer):
 
     @property
     def method(self) -> methods.Method:
-        """What the student matches of its teacher."""
+        """The method by which the student learns from its teacher."""
         return self.objective.method
 
     @property
     def alpha(self) -> float:
-        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
+        """The labels' current weight. Assigning a number or a schedule retraces nothing."""
         return self.objective.alpha
 
     @alpha.setter
@@ -330,16 +334,16 @@ class Distiller(Trainer):
         return {**super().roles(), **({} if teacher is None else {"teacher": teacher})}
 
     def reset(self, like, method=None):
-        """Back to before training: the student as `like`, the optimizer as new. No retracing.
+        """Return to before training: the student as `like`, the optimizer as new. No retracing.
 
         Args:
-            like: a model of the student's architecture, whose variables are copied, those that
-                decide on dropout included.
+            like: a model of the student's architecture, whose variables are copied, including those
+                that decide on dropout.
             method: a method of the same class and settings, whose weights and knobs are copied;
                 None leaves the method as it is.
 
         Raises:
-            ValueError: for another architecture, class or settings; a plan of several trainings.
+            ValueError: for another architecture, class or settings, or a plan of several trainings.
         """
         if self.before:
             raise ValueError(
@@ -351,7 +355,7 @@ class Distiller(Trainer):
             return
         given = methods.as_plan(method).loss
         given.adopt(self.teacher.behind)
-        given.prepare(self.view.shapes, self.teacher)
+        given.prepare(self.extractor.shapes, self.teacher)
         self.method.copy_state(given)
 
     def get_config(self):
@@ -380,24 +384,24 @@ class Distiller(Trainer):
 
 @contextlib.contextmanager
 def _named(method: str) -> Iterator[None]:
-    """Names the method for which a model would have to be made of another's layers."""
+    """Name the method in the error if a model cannot be made of another's layers."""
     try:
         yield
     except NoGraph as error:
         raise ValueError(f"{method} makes models of others. {error}") from error
 
 
-def _deployed(method: methods.Method, view: TapView) -> keras.Model:
-    """What is deployed of a student that this method trains."""
+def _deployed(method: methods.Method, extractor: FeatureExtractor) -> keras.Model:
+    """Return the model to deploy of a student that this method trains."""
     if not method.changes_answer:
-        return view.model
-    twin, tensors = symbolic(view.model, view.taps)
+        return extractor.model
+    twin, tensors = symbolic(extractor.model, extractor.taps)
     made = method.deploy(twin, lambda tap: lookup("tap of the student", tensors, tap))
-    return view.model if made is twin else made
+    return extractor.model if made is twin else made
 
 
 def _trainer_of(stage: methods.Stage) -> Trainer:
-    """What trains a stage that comes before; alpha and the cache are set when it begins."""
+    """Return the trainer of an earlier stage; alpha and the cache are set when it begins."""
     if stage.method is None:
         return Supervised(student=stage.student)
     taught = {"student": stage.student, "teacher": stage.teacher, "method": stage.method}

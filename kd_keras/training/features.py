@@ -49,10 +49,10 @@ class FeatureSource(LiveTeacher):
     """A trunk as a source of stored features, under one tap, `FEATURES`."""
 
     def __init__(self, trunk: keras.Model):
-        def view(images, training):
+        def extract(images, training):
             return {FEATURES: trunk(images, training=training)}
 
-        self._set(trunk, view, {FEATURES: taps.output_shape(trunk)}, "float32")
+        self._set(trunk, extract, {FEATURES: taps.output_shape(trunk)}, "float32")
 
 
 def cut(model: keras.Model) -> FrozenPart | None:
@@ -90,16 +90,16 @@ def cut(model: keras.Model) -> FrozenPart | None:
     return known[id(edge)]
 
 
-def parts_of(student: taps.TapView) -> tuple[FeatureSource, taps.TapView] | None:
-    """Return a student's frozen part as a source of features, and a `TapView` of the trained rest.
+def parts_of(student: taps.FeatureExtractor) -> tuple[FeatureSource, taps.FeatureExtractor] | None:
+    """Return a student's frozen part as a source of features, and an extractor of the trained rest.
 
     None if there is no frozen part, or if a requested tap lies in it.
     """
     frozen = cut(student.model)
     if frozen is None:
         return None
-    view = student.behind(frozen.head)
-    return None if view is None else (frozen.source, view)
+    head = student.behind(frozen.head)
+    return None if head is None else (frozen.source, head)
 
 
 def _edge(graph) -> keras.KerasTensor | None:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kd_keras import cache
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.teachers import CachedTeacher, TeacherSource
 from kd_keras.training import features
 from kd_keras.training.batches import FEATURES, PLACE
@@ -32,7 +32,7 @@ class Joined:
 
     batch: dict[str, Any] = dataclasses.field(default_factory=dict)
     on_disk: dict[str, cache.Stored] = dataclasses.field(default_factory=dict)
-    head: TapView | None = None
+    head: FeatureExtractor | None = None
 
     def predictions(self, name: str) -> Any:
         """Return the stored predictions of a teacher: a dict by tap, rows on disk, or None."""
@@ -52,7 +52,7 @@ class Joiner:
 
     def __init__(
         self,
-        student: TapView,
+        student: FeatureExtractor,
         sources: Mapping[str, TeacherSource],
         kept: cache.Cache | None,
         batch_size: int,

@@ -10,47 +10,49 @@ from kd_keras.models.copies import copy_variables
 from kd_keras.models.graphs import input_spec, output_shape
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.shared import refuse_shared
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.training.batches import weighted_mean
 from kd_keras.training.mixed import MixedObjective, known_of
 from kd_keras.training.trainer import Trainer, serialized
 
 
 class MutualObjective(MixedObjective):
-    """Learning from labels and from each other, of several students.
+    """Learning of several students, from labels and from each other.
 
     Args:
-        views: the students, with the taps that the method asks for.
-        method: what each matches of each other.
+        extractors: the students, with the taps that the method needs.
+        method: the method by which each student learns from each other one.
         alpha: the weight of the labels, a number or a schedule.
-        pairs: a method for every ordered pair, of another objective around the same students.
+        pairs: a method for every ordered pair, from another objective around the same students.
     """
 
-    def __init__(self, views: Sequence[TapView], method: methods.Method, alpha, pairs, **kwargs):
+    def __init__(
+        self, extractors: Sequence[FeatureExtractor], method: methods.Method, alpha, pairs, **kwargs
+    ):
         super().__init__(alpha, **kwargs)
-        self.views, self.method = list(views), method
-        prefixes = ["", *(f"peer{number}_" for number in range(2, len(self.views) + 1))]
+        self.extractors, self.method = list(extractors), method
+        prefixes = ["", *(f"peer{number}_" for number in range(2, len(self.extractors) + 1))]
         self.parts = tuple(
             prefix + part for prefix in prefixes for part in ("student_loss", "distillation_loss")
         )
         self.pairs = [list(row) for row in pairs or self._new_pairs()]
 
     def _new_pairs(self) -> list[list[methods.Method]]:
-        """Row `i` holds what student `i` matches of each other, in their order."""
+        """Return methods: row `i` has those of student `i`, one for each other student in order."""
         return [
             [
                 self._new_pair(self.method if (i, j) == (0, 1) else self.method.clone(), i, j)
                 for j in self._others(i)
             ]
-            for i in range(len(self.views))
+            for i in range(len(self.extractors))
         ]
 
     def _others(self, i: int) -> list[int]:
-        return [j for j in range(len(self.views)) if j != i]
+        return [j for j in range(len(self.extractors)) if j != i]
 
     def _new_pair(self, method: methods.Method, i: int, j: int) -> methods.Method:
-        """A method, built for student `i` to learn from student `j`."""
-        method.prepare(self.views[i].shapes, self.views[j])
+        """Build a method for student `i` to learn from student `j`, and return it."""
+        method.prepare(self.extractors[i].shapes, self.extractors[j])
         return method
 
     def reset_pairs(self, method: methods.Method) -> None:
@@ -65,7 +67,7 @@ class MutualObjective(MixedObjective):
 
     def losses_of(self, batch, student):
         known = known_of(batch)
-        taught = [{tap: _constant(view) for tap, view in each.items()} for each in student]
+        taught = [{tap: _constant(part) for tap, part in each.items()} for each in student]
         each = []
         for i, row in enumerate(self.pairs):
             hard = self.label_loss(batch["label"], student[i]["logits"])
@@ -82,7 +84,9 @@ class MutualObjective(MixedObjective):
         return student[0]["logits"]
 
     def check_examples(self, x, y):
-        _refuse_shared([view.model for view in self.views])  # what was frozen may be trained now
+        _refuse_shared(
+            [each.model for each in self.extractors]
+        )  # what was frozen may be trained now
 
     def check_batch(self, batch):
         super().check_batch(batch)
@@ -91,26 +95,26 @@ class MutualObjective(MixedObjective):
 
 @keras.saving.register_keras_serializable("kd_keras")
 class MutualDistiller(Trainer):
-    """Trains several students at once: each on labels, and on what the others answer.
+    """Trains several students at once: each on labels, and on the predictions of the others.
 
     The loss of student `i` on an example is `alpha * CE(label, i) + (1 - alpha) * mean over the
     others j of method(i, j)`, without a gradient to `j`. The losses of all are added and minimised
-    in one step; each student runs once a step, and is its own when another learns from it, in
-    training mode. With an optimizer that treats every weight by itself, such as Adam, that is an
-    optimizer for each student.
+    in one step. Each student runs once per step, in training mode, also for the students that learn
+    from it. With an optimizer that treats every weight by itself, such as Adam, this is the same as
+    one optimizer per student.
 
     Among the logs are `student_loss` and `distillation_loss` of the first student, and
     `peer2_student_loss` and so on of the others; `loss` is the sum that is minimised. `predict`,
     `deployed` and the compiled metrics are those of the first. All students are plain Keras
-    models, to be judged, saved and exported by themselves.
+    models, to be evaluated, saved and exported by themselves.
 
     Args:
-        students: two built Keras models or more, of the same images and classes, that return
+        students: two or more built Keras models, of the same images and classes, that return
             logits.
-        method: what each matches of each other: a method's name, a `Method`, or several through
-            `methods.Sum`. Every ordered pair of students has a copy of its own.
-        pairs: those copies, of another MutualDistiller around the same students, which are shared;
-            new ones are made where it is None.
+        method: the method by which each learns from each other: a method's name, a `Method`, or
+            several through `methods.Sum`. Every ordered pair of students has a copy of its own.
+        pairs: the copies of another MutualDistiller around the same students, to share them; None
+            makes new ones.
         alpha: the weight of the labels, in [0, 1], or a schedule over epochs. 0.5 is the paper's
             balance.
         name: the name of the Keras model.
@@ -118,11 +122,11 @@ class MutualDistiller(Trainer):
     Raises:
         ValueError: for fewer than two students, one that is given twice, students that differ in
             images or classes, end in softmax, or share weights that training changes; a method that
-            deploys something else than the student, or asks nothing of a teacher; a missing tap;
+            deploys something else than the student, or needs no teacher; a missing tap;
             alpha out of range.
 
     Source: Zhang, Xiang, Hospedales and Lu, *Deep Mutual Learning* (2018), in the form of their
-    code, which takes all answers from one forward pass; the paper lets the students take turns.
+    code, which takes all predictions from one forward pass; in the paper the students take turns.
 
     Example:
         >>> import kd_keras as kd
@@ -138,15 +142,17 @@ class MutualDistiller(Trainer):
     def test_step(self, data):
         batch, weight = self.unpack(data)
         self.objective.check_batch(batch)
-        views, label_loss = self.look(batch, training=False), self.objective.label_loss
-        hard = [weighted_mean(label_loss(batch["label"], v["logits"]), weight) for v in views]
+        features, label_loss = self.extract(batch, training=False), self.objective.label_loss
+        hard = [
+            weighted_mean(label_loss(batch["label"], each["logits"]), weight) for each in features
+        ]
         means = dict(zip(self.objective.parts[::2], hard, strict=True))
         means["loss"] = sum(hard) + self.regularisation()
-        return self.log(means, batch, self.objective.logits(views), weight)
+        return self.log(means, batch, self.objective.logits(features), weight)
 
-    def look(self, batch, training):
-        """The views of all students."""
-        return [view(batch["image"], training=training) for view in self.objective.views]
+    def extract(self, batch, training):
+        """Return the features of all students."""
+        return [each(batch["image"], training=training) for each in self.objective.extractors]
 
     def __init__(
         self,
@@ -161,18 +167,20 @@ class MutualDistiller(Trainer):
         method = methods.as_plan(method).loss
         _check_method(method)
         taps = dict.fromkeys((*method.student_taps, *method.teacher_taps, "logits"))
-        views = [TapView(student, taps) for student in students]
-        objective = MutualObjective(views, method, alpha, pairs)
-        # a frozen part of the one is none of the other: nothing of the images is stored
-        super().__init__(view=views[0], objective=objective, teacher_cache="off", name=name)
+        extractors = [FeatureExtractor(student, taps) for student in students]
+        objective = MutualObjective(extractors, method, alpha, pairs)
+        # the students' frozen parts differ: no features of the images are stored
+        super().__init__(
+            extractor=extractors[0], objective=objective, teacher_cache="off", name=name
+        )
         self.peers = list(students[1:])
         for number, peer in enumerate(self.peers, start=1):
             self.check_strategy(f"students[{number}]", peer)
-        self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: they are tracked
+        self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: its parts are tracked
 
     @property
     def students(self) -> list[keras.Model]:
-        """All students; the first is the one that metrics are of."""
+        """All students; the metrics are those of the first."""
         return [self.student, *self.peers]
 
     @property
@@ -185,17 +193,17 @@ class MutualDistiller(Trainer):
 
     @property
     def method(self) -> methods.Method:
-        """What each student matches of each other."""
+        """The method by which each student learns from each other."""
         return self.objective.method
 
     @property
     def pairs(self) -> list[list[methods.Method]]:
-        """The methods at work: row `i` holds what student `i` matches of each other."""
+        """The methods in use: row `i` holds those of student `i`, one for each other student."""
         return self.objective.pairs
 
     @property
     def alpha(self) -> float:
-        """The labels' weight now. Assigning a number or a schedule retraces nothing."""
+        """The labels' current weight. Assigning a number or a schedule retraces nothing."""
         return self.objective.alpha
 
     @alpha.setter
@@ -209,7 +217,7 @@ class MutualDistiller(Trainer):
         return {f"student {number}": model for number, model in enumerate(self.students, 1)}
 
     def reset(self, like, method=None):
-        """Back to before training: the students as `like`, the optimizer as new. No retracing.
+        """Return to before training: the students as `like`, the optimizer as new. No retracing.
 
         Args:
             like: models of the students' architectures, in their order, whose variables are
@@ -282,15 +290,15 @@ def _check_method(method: methods.Method) -> None:
         )
 
 
-def _constant(view):
-    """As a teacher's: float32, and without a gradient."""
-    return tf.stop_gradient(tf.cast(view, tf.float32))
+def _constant(features):
+    """Return features like those of a teacher: float32, and without a gradient."""
+    return tf.stop_gradient(tf.cast(features, tf.float32))
 
 
 def _side_by_side(students: Sequence[keras.Model]) -> keras.Model:
-    """All students as one model, for what asks for one: it holds the weights of all."""
+    """Return all students as one model, which holds the weights of all."""
     seen = input_spec(students[0])
     images = keras.Input(seen.shape[1:], dtype=seen.dtype.name)
-    # each in a model of its own: within one, no two may have the same name
+    # each in a model of its own: names within a model must be unique
     each = [keras.Model(images, x(images), name=f"student{k}") for k, x in enumerate(students, 1)]
     return keras.Model(images, [member(images) for member in each], name="students")

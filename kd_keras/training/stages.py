@@ -1,4 +1,4 @@
-"""What a Distiller trains before its student: the stages of a plan but for the last."""
+"""The trainings of a Distiller before its student's: the stages of a plan except the last."""
 
 import logging
 import math
@@ -28,16 +28,16 @@ def run_stages(
     *,
     seed: int | None = None,
 ) -> Any:
-    """Train the stages of a plan in order; return what the last training gave.
+    """Train the stages of a plan in order; return the result of the last training.
 
     Args:
-        stages: of a plan, or what is left of it.
-        scores: on validation, by stage; each training adds its own, and they decide on the models
-            that the stages behind it choose.
-        train: trains a stage whose models are chosen, told whether it is the last; gives a result
-            and its score.
-        seed: of the trainings, if they must not depend on whether the stages before were trained
-            just now, or before a kill: each stage then has random draws of its own.
+        stages: the stages of a plan, or those that are left.
+        scores: the scores on validation, by stage. Each training adds its own, and later stages
+            choose their models by them.
+        train: trains a stage whose models are chosen, given whether it is the last; returns a
+            result and its score.
+        seed: the seed of the trainings. If given, each stage has random draws of its own, which do
+            not depend on whether earlier stages were trained just now, or before a kill.
     """
     result = None
     for number, stage in enumerate(stages, start=1):
@@ -65,7 +65,7 @@ def roles_of(
         student, teacher: the models; the teacher may be a source, or None.
         build: makes an untrained model by its spec, or as the student was made for None. If not
             given, the student is copied without its weights, and specs name models of the library.
-        build_teacher: makes an untrained teacher with so many logits; if not given, none is made.
+        build_teacher: makes an untrained teacher with a number of logits; if not given, none is made.
         epochs, teacher_epochs: as in `Roles`.
     """
 
@@ -93,15 +93,15 @@ def roles_of(
 
 
 def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], Stage]:
-    """The trainings that a plan puts before the student's, and the student's own.
+    """Return the trainings that a plan puts before the student's, and the student's own.
 
     Args:
-        plan: of a Distiller.
+        plan: the plan of a Distiller.
         student, teacher: its models; the teacher may be a source, or None.
 
     Raises:
-        ValueError: no teacher, where one is needed; a plan that does not end in a training of this
-            student, or in which models learn from each other.
+        ValueError: if a teacher is needed and missing; for a plan that does not end in a training
+            of this student, or in which models learn from each other.
     """
     if teacher is None:
         as_source(None, plan.loss.teacher_taps)
@@ -124,16 +124,16 @@ def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], 
 
 
 class StageRunner:
-    """Trainings, one after the other, and who teaches after them.
+    """Runs trainings one after the other, and returns the teacher for the stage that follows.
 
     Args:
-        stages: what is trained.
+        stages: the stages to train.
         last: the stage that follows.
-        teacher: whom the first learn from.
+        teacher: the teacher of the run.
         trainer_of: makes a Distiller or a `Supervised` for a stage.
 
     Attributes:
-        histories: what `fit` logged of those that are done, by stage.
+        histories: the logs of `fit` for the stages that are done, by name.
     """
 
     def __init__(
@@ -147,16 +147,16 @@ class StageRunner:
         self.histories: dict[str, dict[str, list[float]]] = {}
         self._scores: dict[str, float] = {}
         _refuse_shared([*self.stages, last], teacher)
-        # all of them now, so that what does not fit together shows before anything is trained
+        # all made now, so that models that do not fit together raise before anything is trained
         self._waiting: list[tuple[Stage, Any]] = [(s, trainer_of(s.chosen())) for s in stages]
 
     @property
     def waiting(self) -> int:
-        """How many have yet to be trained."""
+        """The number of stages yet to be trained."""
         return len(self._waiting)
 
     def check(self, x: Any, options: dict[str, Any]) -> None:
-        """Raise `ValueError` for what cannot be trained with what was given to `fit`."""
+        """Raise `ValueError` for stages that cannot be trained with the arguments of `fit`."""
         if self.chooses:
             given = options.get("validation_data")
             if given is None or not isinstance(self._teacher, keras.Model):
@@ -175,15 +175,15 @@ class StageRunner:
 
     @property
     def chooses(self) -> bool:
-        """Whether scores decide on who teaches."""
+        """True if scores decide which model teaches."""
         return any(isinstance(stage.teacher, Choice) for stage in (*self.stages, self._last))
 
     def train(self, like: Trainer, alpha: Any, x, y, options: dict[str, Any]) -> Any:
-        """Train all that have not been; the teacher of the stage that follows.
+        """Train all waiting stages; return the teacher of the stage that follows.
 
         Args:
-            like: says how they are compiled.
-            alpha: the weight of the labels, where a stage has none of its own.
+            like: the trainer whose arguments of `compile` they use.
+            alpha: the weight of the labels, for stages that have none of their own.
             x, y, options: as given to `fit`.
         """
         if self.chooses:
@@ -198,7 +198,7 @@ class StageRunner:
     def _train(
         self, stage: Stage, like: Trainer, alpha: Any, examples: tuple, options: dict[str, Any]
     ) -> tuple[None, float]:
-        """Train the first of those that wait, and forget it."""
+        """Train the first waiting stage, and drop it."""
         waiting, trainer = self._waiting[0]
         if isinstance(waiting.teacher, Choice):
             trainer.teacher = stage.teacher
@@ -210,7 +210,7 @@ class StageRunner:
         epochs = stage.epochs or options["epochs"]
         said = f"{stage.name}: {trainer.student.name} is trained for {epochs} epochs"
         log.info(said)
-        if options.get("verbose"):  # Keras is going to print its epochs
+        if options.get("verbose"):  # Keras will print its epochs
             print(said)
         found = trainer.fit(*examples, **{**options, "epochs": epochs}).history
         self.histories[stage.name] = found
@@ -219,7 +219,7 @@ class StageRunner:
 
 
 def _refuse_shared(stages: Sequence[Stage], teacher: Any) -> None:
-    """Raise where a training changes the run's teacher, or what an earlier one has trained."""
+    """Raise if a training changes the run's teacher, or a model that an earlier one trained."""
     others = models_of(teacher)
     for stage in stages:
         learner = stage.chosen().student

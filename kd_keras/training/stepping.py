@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from kd_keras import cache
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.runtime import execution as running
 
 
@@ -29,7 +29,7 @@ class Stepping:
 
     execution: running.Execution = running.KERAS
     on_disk: Mapping[str, cache.Stored] = dataclasses.field(default_factory=dict)
-    head: TapView | None = None
+    head: FeatureExtractor | None = None
     left: tf.Variable | None = None
 
     def looks_like(self, other: "Stepping") -> bool:

@@ -1,14 +1,14 @@
 """`Supervised`: a Keras model that trains a classifier on labels, as fast as this machine can.
 
-It is what a `Distiller` is without a teacher: the same step, the same execution, the same stored
-features of a frozen part. So a student that is trained alone is compared like with like.
+It is like a `Distiller` without a teacher: the same step, the same execution, the same stored
+features of a frozen part. So the comparison with a student that is trained alone is fair.
 """
 
 import keras
 
 from kd_keras.training.batches import weighted_mean
 from kd_keras.training.objective import LabelObjective
-from kd_keras.training.trainer import Trainer, check_student, view_of
+from kd_keras.training.trainer import Trainer, check_student, extractor_of
 
 
 @keras.saving.register_keras_serializable("kd_keras")
@@ -17,8 +17,8 @@ class Supervised(Trainer):
 
     Args:
         student: a built Keras model that returns logits.
-        teacher_cache: where what never changes is kept, here the features of a frozen part:
-            `"auto"` in memory where it fits, `"off"` nowhere, or a `cache.Cache`.
+        teacher_cache: the storage of what never changes, here the features of a frozen part:
+            `"auto"` or a `cache.Cache` stores them in memory if they fit, `"off"` does not.
         name: the name of the Keras model.
 
     Raises:
@@ -36,8 +36,10 @@ class Supervised(Trainer):
 
     def __init__(self, *, student, teacher_cache="auto", name=None):
         check_student(student)
-        view, objective = view_of(student), LabelObjective()
-        super().__init__(view=view, objective=objective, teacher_cache=teacher_cache, name=name)
+        extractor, objective = extractor_of(student), LabelObjective()
+        super().__init__(
+            extractor=extractor, objective=objective, teacher_cache=teacher_cache, name=name
+        )
 
     def test_step(self, data):
         batch, weight = self.unpack(data)

@@ -13,7 +13,7 @@ from kd_keras.data import labels
 from kd_keras.models.copies import copy_variables
 from kd_keras.models.graphs import logits_in, output_shape
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.runtime import execution as running
 from kd_keras.training import batches, features, keras_metrics, stepping
 from kd_keras.training.batches import FEATURES, PLACE
@@ -32,30 +32,32 @@ WATCHING = (DivergenceWatch, keras.callbacks.TerminateOnNaN)
 
 
 class Trainer(keras.Model):
-    """Trains a student by an objective, run as is fastest on this machine.
+    """Trains a student by an objective, with steps run in the fastest way on this machine.
 
     A step reads a batch with `unpack`, runs the student with `look`, takes a step of the optimizer
-    with `minimise`, and reports with `log`. A subclass overrides `train_step` where it does more.
+    with `minimise`, and reports with `log`. A subclass that does more overrides `train_step`.
 
     Args:
-        view: the student, a built Keras model that returns logits, and the taps of it that the
-            objective wants to see.
-        objective: what is minimised.
-        teacher_cache: where what never changes is kept: the teacher's predictions, and the features
-            of a frozen part of the student. `"auto"` in memory where it fits, `"off"` nowhere, or a
-            `cache.Cache`.
+        extractor: the student, a built Keras model that returns logits, with the taps that the
+            objective needs.
+        objective: the objective to minimise.
+        teacher_cache: the storage of what never changes: the teacher's predictions, and the
+            features of a frozen part of the student. `"auto"` stores both in memory if they fit,
+            `"off"` stores neither; or a `cache.Cache` for the teacher's predictions.
         name: the name of the Keras model.
 
     Raises:
         ValueError: the student was made under another distribution strategy.
     """
 
-    def __init__(self, *, view: TapView, objective: Objective, teacher_cache="auto", name=None):
-        # neither the policy of the day nor its own: images and logits pass as they are
+    def __init__(
+        self, *, extractor: FeatureExtractor, objective: Objective, teacher_cache="auto", name=None
+    ):
+        # no dtype policy, neither the global one nor its own: images and logits pass unchanged
         super().__init__(name=name, dtype="float32", autocast=False)
         cache.as_cache(teacher_cache)  # refuses anything else; it may be changed before `fit`
-        self.student, self.objective = view.model, objective
-        self.view, self.teacher_cache = view, teacher_cache
+        self.student, self.objective = extractor.model, objective
+        self.extractor, self.teacher_cache = extractor, teacher_cache
         self._names = input_names(self.student)
         self.check_strategy("student", self.student)
         self._trackers = {part: keras.metrics.Mean(name=part) for part in objective.parts}
@@ -72,24 +74,24 @@ class Trainer(keras.Model):
 
     @property
     def deployed(self) -> keras.Model:
-        """The model to deploy, judge and save: the student, or a model around its layers."""
+        """The model to deploy, evaluate and save: the student, or a model around its layers."""
         return self.student
 
     @property
     def full_model(self) -> keras.Model:
-        """The model that holds all weights that a training leaves."""
+        """The model that holds all weights that a training stores."""
         return self.deployed
 
     @property
     def network(self) -> keras.Model:
-        """The model that a step trains, by which its execution is chosen."""
+        """The model that a step trains; the execution is chosen to suit it."""
         return self.student
 
     @property
     def classes(self) -> int:
-        """How many classes the student tells apart."""
+        """The number of classes that the student tells apart."""
         same = self.deployed is self.student
-        shape = self.view.shapes["logits"] if same else output_shape(self.deployed)
+        shape = self.extractor.shapes["logits"] if same else output_shape(self.deployed)
         return int(shape[-1])  # type: ignore[arg-type]
 
     @property
@@ -97,18 +99,20 @@ class Trainer(keras.Model):
         """The names of the losses that are logged beside `loss`."""
         return self.objective.parts
 
-    def frozen_part(self) -> tuple[features.FeatureSource, TapView] | None:
-        """The part of the student that stays as it is, which need be computed but once, and the
-        view of the rest; None where there is no such part."""
-        return features.parts_of(self.view)
+    def frozen_part(self) -> tuple[features.FeatureSource, FeatureExtractor] | None:
+        """Return the frozen part of the student, whose features are computed once, and the rest.
+
+        None means that there is no such part.
+        """
+        return features.parts_of(self.extractor)
 
     def roles(self) -> dict[str, keras.Model]:
-        """The models that see the images, by role, the student first."""
+        """Return the models that see the images, by role, the student first."""
         return {"student": self.student}
 
     def check_strategy(self, role: str, model: keras.Model) -> None:
-        """Raise `ValueError` for a model that lies on other devices than this trainer's steps."""
-        # where a model was made under none, `distribute_strategy` is the one of this moment
+        """Raise `ValueError` for a model on other devices than this trainer's steps."""
+        # for a model made under none, `distribute_strategy` is the current one
         theirs, ours = (each._distribute_strategy for each in (model, self))
         count, wanted = (1 if s is None else s.num_replicas_in_sync for s in (theirs, ours))
         if theirs is not ours and max(count, wanted) > 1:
@@ -122,7 +126,7 @@ class Trainer(keras.Model):
 
     @property
     def execution(self) -> running.Execution:
-        """How steps are run: what `fit` chose last, or was told to `compile`."""
+        """The way to run steps: the last choice of `fit`, or what `compile` was given."""
         return self._stepping.execution
 
     def compile(
@@ -141,23 +145,23 @@ class Trainer(keras.Model):
 
         Args:
             optimizer: as in `keras.Model.compile`.
-            loss: the loss on the labels, from logits; by default cross-entropy, for class
-                numbers or soft labels alike.
-            metrics, weighted_metrics: as in `keras.Model.compile`. Keras' own are given what they
-                compare: probabilities, logits with `from_logits=True`, or classes. Where they
-                tell yes from no, such as `AUC`, yes is class 1 of two. A metric or function of
-                your own is given the labels and the logits as they are, unless it says
+            loss: the loss on the labels, from logits; by default cross-entropy, for class numbers
+                and soft labels.
+            metrics, weighted_metrics: as in `keras.Model.compile`. Keras' own metrics are given
+                what they compare: probabilities, logits with `from_logits=True`, or classes. For
+                binary metrics, such as `AUC`, class 1 of two is the positive one. A metric or
+                function of your own is given the labels and the logits as they are, unless it says
                 `from_logits=False`.
             run_eagerly: as in `keras.Model.compile`.
             steps_per_execution, jit_compile: as in `keras.Model.compile`; None leaves them to
                 `kd_keras.runtime.execution`, which logs at `fit` what it chose.
-            auto_scale_loss: whether to scale the loss where a layer that is trained through
-                computes in float16, so that its small gradients do not vanish.
+            auto_scale_loss: whether to scale the loss if a layer that gradients pass through
+                computes in float16, so that small gradients do not vanish.
             execution: an `execution.Execution` to use instead of what would be chosen.
 
         Raises:
-            ValueError: for a loss that expects probabilities; a metric that is not known, that
-                compares nothing, or that has a threshold of 0.
+            ValueError: for a loss that expects probabilities, or a metric that is unknown, compares
+                nothing, or has a threshold of 0.
         """
         self.objective.label_loss = label_loss(loss)
         optimizer = keras.optimizers.get(optimizer)
@@ -181,15 +185,15 @@ class Trainer(keras.Model):
             run_eagerly=run_eagerly,
             steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
             jit_compile="auto" if jit_compile is None else jit_compile,
-            auto_scale_loss=False,  # Keras asks the policy of this model, and not of what it trains
+            auto_scale_loss=False,  # Keras looks at the policy of this model, not the student's
         )
 
     def compile_like(self, other: "Trainer", metrics=None) -> None:
-        """As `other` is compiled, with an optimizer as new and metrics of its own."""
+        """Compile like `other`, with a new optimizer and other metrics."""
         self.compile(**other.compilation.again(metrics))
 
     def get_compile_config(self):
-        """What `compile` was given, in Keras' form; nothing where it was not called."""
+        """Return the arguments of `compile`, in Keras' form; `{}` if it was not called."""
         return (
             keras.saving.serialize_keras_object(self.compilation.saved()) if self.compiled else {}
         )
@@ -198,14 +202,14 @@ class Trainer(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    # --- examples come in ---
+    # --- examples ---
 
     def checker(self) -> InputChecker:
-        """Checks whatever is given to this trainer."""
+        """Return a new checker of everything that is given to this trainer."""
         return InputChecker(self.roles(), self.classes, lambda x: batches.is_batch(x, self._names))
 
     def check(self, x, y) -> None:
-        """Raise `ValueError` for examples that cannot be learned from, or nothing to be trained."""
+        """Raise `ValueError` for examples that cannot be learned from, or if nothing is trainable."""
         self.objective.check_examples(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
@@ -213,11 +217,11 @@ class Trainer(keras.Model):
     def examples(
         self, x, y, batch_size, options: Mapping[str, Any], checker: InputChecker
     ) -> Examples:
-        """The arguments of `fit`, checked.
+        """Return the arguments of `fit`, checked.
 
         Args:
             x, y, batch_size, options: as given to `fit`.
-            checker: of this trainer; it remembers what it refuses in a batch.
+            checker: this trainer's checker; it remembers what it refuses in a batch.
 
         Raises:
             ValueError: as `fit`.
@@ -235,16 +239,16 @@ class Trainer(keras.Model):
     ):
         """Train the student; the arguments are those of `keras.Model.fit`, in their order.
 
-        Arrays may be whatever numpy makes one of, such as lists and tables of pandas. A pipeline
+        Arrays may be anything that numpy converts, such as lists and pandas tables. A pipeline
         yields images, or dicts that hold them under `"image"` beside `"index"`.
 
         Raises:
             ValueError: for labels outside the student's classes, weights that are negative
-                or not finite, images with NaN, missing labels where they are needed, or a student
-                without trainable weights. Of arrays all are checked before the first step, of a
-                pipeline those of each batch as it comes.
-            Diverged: a loss became NaN or infinite. With a `keras.callbacks.TerminateOnNaN` that
-                one ends the training.
+                or not finite, images with NaN, labels that are missing but needed, or a student
+                without trainable weights. Arrays are checked as a whole before the first step,
+                pipelines batch by batch.
+            Diverged: a loss became NaN or infinite. If a `keras.callbacks.TerminateOnNaN` is given,
+                it ends the training instead.
         """
         checker = self.checker()
         given = self.examples(x, y, batch_size, options, checker)
@@ -266,7 +270,7 @@ class Trainer(keras.Model):
 
     def _prepared(self, given: Examples, checker: InputChecker) -> FitInputs:
         kept = cache.as_cache(self.teacher_cache)
-        joiner = Joiner(self.view, self.objective.teachers(), kept, given.batch_size)
+        joiner = Joiner(self.extractor, self.objective.teachers(), kept, given.batch_size)
         single = self.distribute_strategy.num_replicas_in_sync == 1
         return prepare(given, checker, joiner, self._names, single=single)
 
@@ -274,7 +278,7 @@ class Trainer(keras.Model):
         """Warn of teachers whose stored predictions show that they cannot teach these labels."""
 
     def _with_ours(self, callbacks, steps: int | None) -> tuple[Any, Sequence[Any]]:
-        """The callbacks of a training with ours before them, and those that were given."""
+        """Return a training's callbacks, ours first, and the list of those that were given."""
 
         def begin(epoch, logs=None):
             self.objective.begin_epoch(epoch)
@@ -297,8 +301,10 @@ class Trainer(keras.Model):
         return callbacks, others
 
     def _build_state(self, first) -> None:
-        """Make the optimizer's and the metrics' variables: a step that makes them is traced twice,
-        which for a large student takes as long as many steps.
+        """Make the optimizer's and the metrics' variables.
+
+        A step that makes them is traced twice, which takes as long as many steps of a large
+        student.
 
         Args:
             first: labels of one example, or None.
@@ -322,30 +328,30 @@ class Trainer(keras.Model):
         callbacks=None,
         **rest,
     ):
-        """As in `keras.Model.evaluate`, with what `fit` takes.
+        """Evaluate as in `keras.Model.evaluate`, on anything that `fit` takes.
 
         Raises:
-            ValueError: as `fit`, for what is no image, label or weight.
+            ValueError: as `fit`, for invalid images, labels or weights.
         """
         self._one_by_one(steps)
         checker = self.checker()
-        if not rest.get("_use_cached_eval_dataset"):  # by `fit`, which has checked them
+        if not rest.get("_use_cached_eval_dataset"):  # if called by `fit`, which has checked them
             x, y, sample_weight = checker.examples(x, y, sample_weight)
         with checker.refusals():
             x, shown = checker.batches(x), with_bar(callbacks, verbose)
             return super().evaluate(x, y, batch_size, verbose, sample_weight, steps, shown, **rest)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """As in `keras.Model.predict`; NaN among the images is answered with NaN."""
+        """Predict as in `keras.Model.predict`; images with NaN are allowed, and give NaN."""
         self._one_by_one(steps)
         x = self.checker().images(x) if is_examples(x) else x
         return super().predict(x, batch_size, verbose, steps, with_bar(callbacks, verbose))
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False):
-        """As in `keras.Model.train_on_batch`; the teacher is asked about this batch here and now.
+        """Train as in `keras.Model.train_on_batch`; the teacher is run on this batch.
 
         Raises:
-            ValueError: as `fit`; for a plan of several trainings of which `fit` has run none.
+            ValueError: as `fit`; also for a plan of several trainings before `fit` was called.
         """
         labels.check_class_weight(class_weight)
         x, y, sample_weight = self.checker().examples(x, y, sample_weight)
@@ -353,23 +359,23 @@ class Trainer(keras.Model):
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """As in `keras.Model.test_on_batch`, with what `evaluate` takes."""
+        """Evaluate as in `keras.Model.test_on_batch`, on anything that `evaluate` takes."""
         x, y, sample_weight = self.checker().examples(x, y, sample_weight)
         return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def predict_on_batch(self, x):
-        """As in `keras.Model.predict_on_batch`."""
+        """Predict as in `keras.Model.predict_on_batch`."""
         return super().predict_on_batch(self.checker().images(x))
 
     def call(self, inputs, training=False):
-        """The logits of the model to deploy, shape `(batch, classes)`."""
+        """Return the logits of the model to deploy, shape `(batch, classes)`."""
         output = self.deployed(batches.images_of(inputs, self._names), training=training)
         return logits_in(output, self.deployed)
 
     # --- how steps are run ---
 
     def _adopt(self, inputs: FitInputs, callbacks, epochs: int) -> None:
-        """Choose how the steps of a training are run; a step that was traced otherwise goes."""
+        """Choose how to run the steps of a training; drop steps that were traced in another way."""
         before, joined = self._stepping, inputs.joined
         self.inputs = inputs
         head = None if joined.head is None else joined.head.model
@@ -400,15 +406,15 @@ class Trainer(keras.Model):
             self.train_function = self.test_function = self.predict_function = None
 
     def _one_by_one(self, steps: int | None) -> None:
-        """Take as many steps as were asked for: Keras runs calls of several to their end."""
+        """Take exactly the requested steps: Keras runs calls of several steps to their end."""
         told = self.compiled and any(self.compilation.words()[name] for name in ("all", "steps"))
         if steps is not None and not told:
             self._steps_per_call(1)
 
     def make_train_function(self, force=False):
-        """As in Keras; where the steps of an epoch are counted, several of a call stop at its end.
+        """Make it as Keras does; if an epoch's steps are counted, a call stops at the epoch's end.
 
-        What `train_on_batch` gives is one batch by itself, and left to Keras.
+        The single batch of `train_on_batch` is left to Keras.
         """
         if self.train_function is not None and not force:
             return self.train_function
@@ -428,7 +434,7 @@ class Trainer(keras.Model):
         return self.log(means, batch, logits, weight)
 
     def unpack(self, data) -> tuple[dict[str, Any], Any]:
-        """A batch as a dict of what is known of it, with what is stored of it; and its weights."""
+        """Return a batch as a dict, with all that is stored for it, and its weights."""
         batch, weight = batches.as_batch(data, self._names)
         if PLACE in batch:
             place = batch.pop(PLACE)
@@ -436,15 +442,15 @@ class Trainer(keras.Model):
             batch |= {name: rows.gather(place) for name, rows in on_disk.items()}
         return batch, weight
 
-    def look(self, batch, training: bool) -> Any:
-        """The student's views; from the features of its frozen part where these are stored."""
-        view, seen = self.view, batch.get("image")
+    def extract(self, batch, training: bool) -> Any:
+        """Return the student's features by tap; from stored ones of its frozen part if it can."""
+        extractor, seen = self.extractor, batch.get("image")
         if self._stepping.head is not None and FEATURES in batch:
-            view, seen = self._stepping.head, batch[FEATURES][FEATURES]
-        return view(seen, training=training)
+            extractor, seen = self._stepping.head, batch[FEATURES][FEATURES]
+        return extractor(seen, training=training)
 
     def minimise(self, batch, weight) -> tuple[dict[str, Any], Any]:
-        """One step of the optimizer.
+        """Take one step of the optimizer.
 
         Returns:
             The losses by name, each a mean over the batch, and the student's logits.
@@ -454,7 +460,7 @@ class Trainer(keras.Model):
     def _minimise(self, batch, weight):
         with self.execution.running(self.network, self.optimizer):
             with tf.GradientTape() as tape:
-                student = self.look(batch, training=True)
+                student = self.extract(batch, training=True)
                 each = self.objective.losses_of(batch, student)
                 means = {name: batches.weighted_mean(one, weight) for name, one in each.items()}
                 means["loss"] += self.regularisation()
@@ -469,23 +475,23 @@ class Trainer(keras.Model):
             return means, self.objective.logits(student)
 
     def test_logits(self, batch) -> Any:
-        """The logits of the model to deploy, outside of training.
+        """Return the logits of the model to deploy, in inference mode.
 
         Raises:
             ValueError: for a batch without labels.
         """
         if "label" not in batch:
             raise ValueError("Evaluating the student takes labels. Received: y=None")
-        return self.objective.logits(self.look(batch, training=False))
+        return self.objective.logits(self.extract(batch, training=False))
 
     def regularisation(self):
-        """The sum of the regularisation losses of all layers, a scalar in float32."""
+        """Return the sum of the regularisation losses of all layers, a scalar in float32."""
         return sum((ops.cast(loss, "float32") for loss in self.losses), 0.0)
 
     # --- logging ---
 
     def log(self, means, batch, logits, weight) -> dict[str, Any]:
-        """Update what is logged: the losses as they were minimised, and the compiled metrics."""
+        """Update and return the logs: the losses as minimised, and the compiled metrics."""
         count, trackers = tf.shape(logits)[0], {"loss": self._loss_tracker, **self._trackers}
         for part, value in means.items():
             trackers[part].update_state(value, sample_weight=count)
@@ -495,21 +501,21 @@ class Trainer(keras.Model):
 
     @property
     def metrics(self):
-        """As Keras lists them; the compiled ones from the first labels on, which build them."""
+        """The metrics as Keras lists them; compiled ones only once the first labels built them."""
         return [metric for metric in super().metrics if getattr(metric, "built", True)]
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """As in Keras; without labels the compiled metrics have nothing to say."""
+        """Compute the compiled metrics as in Keras; there are none without labels."""
         return {} if y is None else super().compute_metrics(x, y, y_pred, sample_weight)
 
-    # --- again, and saving ---
+    # --- resetting and saving ---
 
     def reset(self, like: keras.Model) -> None:
-        """Back to before training: the student as `like`, the optimizer as new. No retracing.
+        """Return to before training: the student as `like`, the optimizer as new. No retracing.
 
         Args:
-            like: a model of the student's architecture, whose variables are copied, those that
-                decide on dropout included.
+            like: a model of the student's architecture, whose variables are copied, including those
+                that decide on dropout.
         """
         copy_variables(like, self.student)
         self.reset_optimizer()
@@ -518,7 +524,7 @@ class Trainer(keras.Model):
     def reset_optimizer(self) -> None:
         """Make the optimizer as new, learning rate included; nothing is traced again.
 
-        Where there is none yet, or none that has taken a step, nothing is to be done.
+        Do nothing if there is no optimizer yet, or if its variables are not built.
         """
         if not self.compiled or not self.optimizer.built:
             return
@@ -527,12 +533,12 @@ class Trainer(keras.Model):
             ours.assign(new)
 
     def save(self, filepath, *args, **kwargs):
-        """As in Keras. What cannot be saved is said before a file is begun, or one replaced."""
+        """Save as in Keras. Raise for what cannot be saved before a file is begun or replaced."""
         self.get_config()
         super().save(filepath, *args, **kwargs)
 
     def export(self, *args, **kwargs):
-        """Refused: what is trained is exported, and not what trains it.
+        """Refuse to export the trainer instead of the model that it trains.
 
         Raises:
             TypeError: names the model to export.
@@ -556,20 +562,20 @@ class Trainer(keras.Model):
 
 
 def check_student(student: Any) -> None:
-    """Raise `ValueError` for no Keras model, or one that returns probabilities or one logit."""
+    """Raise `ValueError` unless the student is a Keras model that returns two or more logits."""
     if not isinstance(student, keras.Model):
         raise ValueError(f"`student` must be a Keras model. Received: {type(student).__name__}")
     refuse_probabilities("student", student)
     refuse_single_logit("student", output_shape(student))
 
 
-def view_of(student: keras.Model, taps: Iterable[str] = ()) -> TapView:
-    """The view of a student: these taps beside its logits."""
-    return TapView(student, dict.fromkeys((*taps, "logits")))
+def extractor_of(student: keras.Model, taps: Iterable[str] = ()) -> FeatureExtractor:
+    """Return an extractor of these taps of a student, and of its logits."""
+    return FeatureExtractor(student, dict.fromkeys((*taps, "logits")))
 
 
 def serialized(student: keras.Model) -> dict[str, Any]:
-    """A student's configuration.
+    """Return a student's configuration.
 
     Raises:
         NotImplementedError: for a subclassed model that has none.

@@ -177,7 +177,7 @@ def test_what_is_deployed_answers_as_the_method_and_is_judged(name):
     distiller = SETTINGS[name]()
     x, y = images()
     y = y % distiller.classes
-    views = distiller.view(x)
+    views = distiller.extractor(x)
     answer = distiller.method.answer(views)
     deployed = distiller.deployed.predict(x, verbose=0)
     assert deployed.shape == (32, distiller.classes)

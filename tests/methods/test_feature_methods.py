@@ -149,7 +149,9 @@ def test_stored_answers_tell_by_their_numbers_what_the_teacher_ends_in(mlp, exam
     distiller.compile(run_eagerly=True)
     distiller.fit(x, y, verbose=0)
     share = np.mean(distiller.teacher({"image": x})["hidden"] < 0)
-    assert f"{share:.0%} of the numbers in the teacher's view 'hidden' are negative" in caplog.text
+    assert (
+        f"{share:.0%} of the numbers in the teacher's features 'hidden' are negative" in caplog.text
+    )
 
 
 def small(shape=(8, 8, 1), seed=0):
@@ -208,11 +210,13 @@ def test_a_tap_may_be_a_path_into_a_nested_model():
         kd.methods.RKD("lenet5/embedding"),
     ):
         distiller = kd.Distiller(student=student, teacher=teacher, method=method, alpha=0.5)
-        by_hand = method(distiller.view(x), distiller.teacher({"image": x}), {}, training=False)
+        by_hand = method(
+            distiller.extractor(x), distiller.teacher({"image": x}), {}, training=False
+        )
         assert np.std(by_hand) > 0
         distiller.compile()
         distiller.fit(x, np.arange(16) % 10, verbose=0)
-        after = method(distiller.view(x), distiller.teacher({"image": x}), {}, training=False)
+        after = method(distiller.extractor(x), distiller.teacher({"image": x}), {}, training=False)
         assert not np.allclose(by_hand, after, rtol=1e-3)
 
 

@@ -140,9 +140,9 @@ def test_each_head_learns_its_label_and_their_mean_is_deployed(mlp, examples, tm
     student = two_heads()
     made = kd.Distiller(student=student, teacher=mlp(1), method=DeiT("first", "second"))
     made.compile(keras.optimizers.SGD(1.0), metrics=["accuracy"], run_eagerly=True)
-    batch = {"image": x, "label": y, "teacher": made.objective.teacher_views({"image": x})}
+    batch = {"image": x, "label": y, "teacher": made.objective.teacher_features({"image": x})}
     with tf.GradientTape(persistent=True) as tape:
-        parts = made.objective.losses_of(batch, made.view(x, training=True))
+        parts = made.objective.losses_of(batch, made.extractor(x, training=True))
     first, second = (student.get_layer(name).kernel for name in ("first", "second"))
     heads = [first.value, second.value]
     labelled, taught = (

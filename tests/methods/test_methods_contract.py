@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from kd_keras import methods, models
 from kd_keras.methods import METHODS
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.teachers import LiveTeacher
 from kd_keras.training.distiller import Distiller
 
@@ -151,7 +151,7 @@ def test_the_teacher_gets_no_gradient(name):
         for width in (0.25, 0.125)
     )
     source = LiveTeacher(teacher, method.teacher_taps)
-    view = TapView(student, method.student_taps)
+    view = FeatureExtractor(student, method.student_taps)
     method.build(view.shapes, source.shapes)
     method.built = True
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1)).astype("float32")
@@ -312,7 +312,10 @@ def test_a_restarted_training_repeats_the_first(name):
     )
     first, second = made(name), made(name)
     source = LiveTeacher(teacher, first.teacher_taps)
-    shapes = TapView(student, dict.fromkeys((*first.student_taps, "logits"))).shapes, source.shapes
+    shapes = (
+        FeatureExtractor(student, dict.fromkeys((*first.student_taps, "logits"))).shapes,
+        source.shapes,
+    )
     for method in (first, second):
         method.adopt(source.behind)
         method.build(*shapes)

@@ -92,7 +92,7 @@ def train(distiller):
 
 def check_deployed(distiller):
     """What is deployed answers as the method says, with the student's weights."""
-    want = distiller.method.answer(distiller.view(X, training=False))
+    want = distiller.method.answer(distiller.extractor(X, training=False))
     np.testing.assert_allclose(distiller.deployed(X, training=False), want, rtol=1e-4, atol=1e-5)
     ours = {id(v) for v in distiller.deployed.weights}
     assert ours & {id(v) for v in distiller.student.weights}

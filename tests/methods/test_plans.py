@@ -278,7 +278,7 @@ def test_the_first_training_is_the_loss_of_the_formula_halved():
         student=first.student, teacher=None, method=first.method, alpha=first.alpha
     )
     distiller.compile(keras.optimizers.SGD(0.0))
-    stages = {tap: distiller.view(x)[tap] for tap in ("stage1", "stage2", "logits")}
+    stages = {tap: distiller.extractor(x)[tap] for tap in ("stage1", "stage2", "logits")}
     answers = [
         tail(transform(stages[tap], stages[tap], training=True)[0], training=True)
         for tap, tail, transform in zip(
@@ -322,7 +322,7 @@ def test_branches_shape_the_teacher_and_are_left_behind(tmp_path):
 def test_branch_normalisations_run_in_training_mode():
     _, first = branches()
     method = first.method
-    view = kd.models.taps.TapView(first.student, method.student_taps)
+    view = kd.models.taps.FeatureExtractor(first.student, method.student_taps)
     method.build(view.shapes, {})
     batch = {"label": tf.constant(np.arange(8))}
     means = [v for v in method.non_trainable_variables if v.path.endswith("moving_mean")]

@@ -122,12 +122,16 @@ def test_the_deployed_student_answers_with_the_teachers_layers_and_is_counted_so
     student, teacher = convolutional(4, 0), convolutional(6, 1, wide=5)
     before, own = teacher.get_weights(), student.get_layer("logits").get_weights()
     made, x = distiller(student, teacher), images()
-    projected = made.method.projector(made.view(x)["maps"], training=False)
+    projected = made.method.projector(made.extractor(x)["maps"], training=False)
     pooled = np.mean(projected, axis=(1, 2))
     want = pooled
     for layer in teacher.layers[3:]:
         want = layer(want, training=False)
-    for got in (made.deployed(x), made.method.answer(made.view(x)), made.predict(x, verbose=0)):
+    for got in (
+        made.deployed(x),
+        made.method.answer(made.extractor(x)),
+        made.predict(x, verbose=0),
+    ):
         np.testing.assert_allclose(got, want, atol=1e-5)
     # inner width 3: 4*3 + 9*9 + 3*6 without biases; normalisations of 3, 3 and 6 channels
     parts = {

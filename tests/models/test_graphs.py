@@ -87,7 +87,7 @@ def both(answers):
 )
 def test_logits_are_taken_by_name_from_teacher_student_and_member(answers, examples, mlp):
     model = both(answers)
-    view = kd.models.taps.TapView(model, ("logits", "features"))
+    view = kd.models.taps.FeatureExtractor(model, ("logits", "features"))
     assert view.shapes == {"logits": (None, 3), "features": (None, 5)}
     want = np.asarray(view(X)["logits"])
     distiller = kd.Distiller(student=model, teacher=both(answers))
@@ -112,7 +112,7 @@ def test_other_outputs_are_listed_and_named(answers, which, listed, kind, mlp):
     model = both(answers)
     if kind != "functional":
         inner = mlp()
-        view = kd.models.taps.TapView(inner, ("embedding", "logits"))
+        view = kd.models.taps.FeatureExtractor(inner, ("embedding", "logits"))
         step = tf.identity if kind == "wrapped" else (lambda x: x)
 
         class Two(keras.Model):

@@ -13,7 +13,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from kd_keras.models import pretrained
 from kd_keras.models.backbones import BACKBONES, TAPS
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 
 rng = np.random.default_rng(0)
 
@@ -81,7 +81,7 @@ def test_stages_lie_at_strides_4_to_32(built, backbone_name):
 
 @pytest.mark.slow
 def test_a_stage_has_negative_numbers_unless_it_has_passed_a_relu(built, backbone_name):
-    view = TapView(built(backbone_name), ("stages", "embedding"))
+    view = FeatureExtractor(built(backbone_name), ("stages", "embedding"))
     assert view.taps == ("stage1", "stage2", "stage3", "stage4", "embedding")
     for tap, features in view(pixels()).items():
         assert bool(np.min(features) >= 0) == view.rectified(tap), tap

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from kd_keras import models
-from kd_keras.models.taps import TapView, probe_of
+from kd_keras.models.taps import FeatureExtractor, probe_of
 
 X = np.zeros((1, 8, 8, 1), "float32")
 
@@ -115,7 +115,7 @@ def small(name, **knobs):
 )
 def test_every_model_answers(make, want, signs):
     model = make()
-    view = TapView(model, ("stages", "last", "logits"))
+    view = FeatureExtractor(model, ("stages", "last", "logits"))
     numbered = [f"stage{k}" for k in range(1, len(want) + 1)]
     assert view.taps == (*numbered, "last", "logits")
     for tap, layer in zip(numbered, want, strict=True):
@@ -127,11 +127,11 @@ def test_every_model_answers(make, want, signs):
     assert [view.rectified(tap) for tap in numbered] == signs
     assert view.rectified("last") == signs[-1]
     with pytest.raises(ValueError, match=f"has no tap 'stage{len(want) + 1}'"):
-        TapView(model, (f"stage{len(want) + 1}",))
+        FeatureExtractor(model, (f"stage{len(want) + 1}",))
 
 
 def test_a_tap_may_be_asked_for_by_several_names():
-    view = TapView(small("cnn"), ("stage2", "stages", "last"))
+    view = FeatureExtractor(small("cnn"), ("stage2", "stages", "last"))
     assert view.taps == ("stage2", "stage1", "last")
     got = view(X)
     np.testing.assert_array_equal(got["stage2"], got["last"])
@@ -141,7 +141,7 @@ def test_names_of_ones_own_come_first():
     inputs = keras.Input((6,))
     x = layers.Dense(5, name="last")(inputs)
     x = layers.Dense(4, name="stages")(x)
-    view = TapView(keras.Model(inputs, layers.Dense(3)(x)), ("last", "stages"))
+    view = FeatureExtractor(keras.Model(inputs, layers.Dense(3)(x)), ("last", "stages"))
     assert view.shapes == {"last": (None, 5), "stages": (None, 4)}
 
 
@@ -160,5 +160,5 @@ def test_the_sign_is_that_of_what_enters():
         (layers.Activation("relu6", name="tap")(plain), True),
     ):
         model = keras.Model(inputs, layers.Dense(3)(layers.Flatten(name="flat")(x)))
-        view = TapView(model, ("tap", "embedding"))
+        view = FeatureExtractor(model, ("tap", "embedding"))
         assert (view.rectified("tap"), view.rectified("embedding")) == (want, want)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import models
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 
 SIZES = {"xception": (71, 71, 3)}
 SMALL = {"mlp": {"hidden": (6, 5)}, "lenet5": {}, "cnn": {"width": 0.25}}
@@ -42,7 +42,7 @@ def test_of_the_small_models(name):
     for tap in [layer.name for layer in model.layers if layer.name.startswith("stage")]:
         check(model, tap, 1e-5) if "dropout" not in tap else None
     check(model, "embedding", 1e-5)
-    TapView(model, ("embedding",))  # the model is as it was
+    FeatureExtractor(model, ("embedding",))  # the model is as it was
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from kd_keras.models import pretrained
-from kd_keras.models.taps import TapView, input_spec, layer_paths, output_shape
+from kd_keras.models.taps import FeatureExtractor, input_spec, layer_paths, output_shape
 
 X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 
@@ -69,7 +69,7 @@ def untouched(model):
 @every_kind
 def test_a_path_reaches_into_a_nested_model(make, path):
     model = make()
-    view = TapView(model, (f"{path}/inner", "logits"))
+    view = FeatureExtractor(model, (f"{path}/inner", "logits"))
     backbone = model
     for name in path.split("/"):
         backbone = backbone.get_layer(name)
@@ -82,10 +82,11 @@ def test_a_path_reaches_into_a_nested_model(make, path):
 @every_kind
 def test_the_embedding_is_what_enters_the_head(make, path):
     model = make()
-    view = TapView(model, ("embedding", "logits"))
+    view = FeatureExtractor(model, ("embedding", "logits"))
     got = view(X)
     np.testing.assert_allclose(
-        got["embedding"], np.maximum(TapView(model, (f"{path}/inner",))(X)[f"{path}/inner"], 0)
+        got["embedding"],
+        np.maximum(FeatureExtractor(model, (f"{path}/inner",))(X)[f"{path}/inner"], 0),
     )
     kernel, bias = (np.asarray(v) for v in model.get_layer("logits").weights)
     np.testing.assert_allclose(
@@ -97,7 +98,7 @@ def test_the_embedding_is_what_enters_the_head(make, path):
 @every_kind
 def test_it_works_in_a_graph_and_leaves_the_layers_as_they_were(make, path):
     model = make()
-    view = TapView(model, (f"{path}/inner", "embedding", "logits"))
+    view = FeatureExtractor(model, (f"{path}/inner", "embedding", "logits"))
     assert untouched(model)
     graph = tf.function(lambda x: view(x, training=True))
     for tap, tensor in graph(X).items():
@@ -109,18 +110,18 @@ def test_it_works_in_a_graph_and_leaves_the_layers_as_they_were(make, path):
 def test_paths_are_listed_and_the_nearest_is_named(make, path):
     model = make()
     assert f"{path}/inner" in layer_paths(model)
-    assert all(TapView(model, (each,)).shapes[each] for each in layer_paths(model))
+    assert all(FeatureExtractor(model, (each,)).shapes[each] for each in layer_paths(model))
     with pytest.raises(ValueError, match="has no tap 'inner'") as caught:
-        TapView(model, ("inner",))
+        FeatureExtractor(model, ("inner",))
     assert f"Nearest: {path}/inner." in str(caught.value)
     with pytest.raises(ValueError, match="has no tap") as caught:
-        TapView(model, (f"{path}/iner",))
+        FeatureExtractor(model, (f"{path}/iner",))
     assert f"{path}/inner" in str(caught.value)
 
 
 def test_a_layer_of_a_flat_model_is_named_plainly(mlp):
     model = mlp()
-    got = TapView(model, ("embedding",))(X)
+    got = FeatureExtractor(model, ("embedding",))(X)
     assert set(got) == {"embedding"}
     np.testing.assert_array_equal(got["embedding"], model.get_layer("embedding")(X))
 
@@ -128,7 +129,7 @@ def test_a_layer_of_a_flat_model_is_named_plainly(mlp):
 def test_a_meaning_is_looked_up_in_the_models_table(built):
     model = built("mobilenetv2")
     images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype("float32")
-    view = TapView(model, ("stage2", "embedding", "logits"))
+    view = FeatureExtractor(model, ("stage2", "embedding", "logits"))
     got = view(images)
     by_keras = keras.Model(model.input, model.get_layer("block_5_add").output)
     np.testing.assert_allclose(
@@ -142,14 +143,14 @@ def test_a_meaning_of_a_nested_backbone_is_reached_by_its_layers_path():
     backbone = pretrained.mobilenetv2((32, 32, 3), 2, width=0.35)
     model = keras.Sequential([keras.Input((32, 32, 3)), backbone])
     path = "mobilenetv2/block_5_add"
-    assert TapView(model, (path,)).shapes == {path: (None, 4, 4, 16)}
+    assert FeatureExtractor(model, (path,)).shapes == {path: (None, 4, 4, 16)}
 
 
 def test_names_that_begin_alike_do_not_hide_each_other():
     outer = keras.Sequential([keras.Input((6,)), block("block"), layers.Dense(3, name="logits")])
     inner = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="block"), outer])
     path = f"{outer.name}/block/inner"
-    assert TapView(inner, (path, "block")).shapes == {path: (None, 5), "block": (None, 6)}
+    assert FeatureExtractor(inner, (path, "block")).shapes == {path: (None, 5), "block": (None, 6)}
 
 
 class Counting(layers.Layer):
@@ -167,7 +168,7 @@ def test_all_taps_come_from_one_forward_pass():
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, name="a"), count, layers.Dense(3, name="logits")]
     )
-    view = TapView(model, ("a", "count", "embedding", "logits"))
+    view = FeatureExtractor(model, ("a", "count", "embedding", "logits"))
     before = count.calls
     view(X)
     assert count.calls == before + 1
@@ -175,7 +176,7 @@ def test_all_taps_come_from_one_forward_pass():
 
 def test_training_reaches_the_model(forgetful):
     model = forgetful()
-    view = TapView(model, ("embedding", "logits"))
+    view = FeatureExtractor(model, ("embedding", "logits"))
     mean = np.array(model.layers[1].moving_mean)
     view(X)
     np.testing.assert_array_equal(model.layers[1].moving_mean, mean)
@@ -185,7 +186,7 @@ def test_training_reaches_the_model(forgetful):
 
 def test_gradients_flow_through_a_tap(mlp):
     model = mlp()
-    view = TapView(model, ("embedding", "logits"))
+    view = FeatureExtractor(model, ("embedding", "logits"))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(view(X)["embedding"])
     kernel = model.get_layer("embedding").kernel
@@ -200,7 +201,7 @@ def test_a_layer_that_runs_twice_is_refused():
     twice = layers.Dense(6, name="twice")
     model = keras.Model(inputs, layers.Dense(3, name="logits")(twice(twice(inputs))))
     with pytest.raises(ValueError, match=r"must run exactly once.*it ran 2 times"):
-        TapView(model, ("twice", "logits"))
+        FeatureExtractor(model, ("twice", "logits"))
     assert untouched(model)
 
 
@@ -216,12 +217,12 @@ def test_a_layer_that_never_runs_is_refused():
     model = Lazy()
     model(X)
     with pytest.raises(ValueError, match=r"must run exactly once.*it ran 0 times"):
-        TapView(model, ("idle",))
+        FeatureExtractor(model, ("idle",))
 
 
 def test_a_failing_forward_pass_leaves_the_layers_as_they_were(mlp):
     model = mlp()
-    view = TapView(model, ("embedding", "logits"))
+    view = FeatureExtractor(model, ("embedding", "logits"))
     with pytest.raises(ValueError, match="incompatible with the layer"):
         view(np.zeros((2, 7), "float32"))
     assert untouched(model)
@@ -242,7 +243,10 @@ def test_threads_that_overlap_see_only_their_own():
     model = keras.Sequential(
         [keras.Input((6,)), Meet(), layers.Dense(5, name="a"), Meet(), layers.Dense(3)]
     )
-    views = [TapView(model, ("a", "logits")), TapView(model, ("a", "embedding", "logits"))]
+    views = [
+        FeatureExtractor(model, ("a", "logits")),
+        FeatureExtractor(model, ("a", "embedding", "logits")),
+    ]
     inputs = [X, 2 * X]
     wanted = [view(x) for view, x in zip(views, inputs, strict=True)]
     armed, got = True, [None, None]
@@ -267,7 +271,7 @@ def test_several_inputs_keep_their_structure():
     both = layers.Concatenate(name="both")([inputs["left"], inputs["right"]])
     model = keras.Model(inputs, layers.Dense(3, name="logits")(both))
     assert set(input_spec(model)) == {"left", "right"}
-    view = TapView(model, ("both", "embedding", "logits"))
+    view = FeatureExtractor(model, ("both", "embedding", "logits"))
     assert view.shapes == {"both": (None, 12), "embedding": (None, 12), "logits": (None, 3)}
     got = view({"left": X, "right": 2 * X})
     np.testing.assert_array_equal(got["both"], np.concatenate([X, 2 * X], axis=1))
@@ -281,4 +285,4 @@ def test_shapes_of_a_model_that_keeps_its_secrets_are_found_by_tracing():
 def test_a_model_that_was_never_called_is_refused():
     for model in (keras.Sequential([layers.Dense(3)]), Subclassed()):
         with pytest.raises(ValueError, match="Call the model once on a batch of images"):
-            TapView(model, ("logits",))
+            FeatureExtractor(model, ("logits",))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import kd_keras as kd
 from kd_keras.cache import Cache
-from kd_keras.models.taps import TapView
+from kd_keras.models.taps import FeatureExtractor
 from kd_keras.training.joining import Joiner
 
 SEEN = tf.Variable(0)
@@ -225,7 +225,7 @@ def test_a_free_shape_runs_at_every_step(caplog):
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
     model = keras.Model(inputs, keras.layers.Dense(3, name="logits")(pooled))
     source = kd.LiveTeacher(model, ("logits", "maps"))
-    joined = Joiner(TapView(model, ("logits",)), {"teacher": source}, Cache(), 32)(
+    joined = Joiner(FeatureExtractor(model, ("logits",)), {"teacher": source}, Cache(), 32)(
         np.zeros((4, 8, 8, 1), "float32")
     )
     assert "teacher" not in joined.batch

@@ -1,14 +1,14 @@
-"""The names of the requested taps in views, and the pairs of them that are compared."""
+"""The names of the requested taps among features, and the pairs of them that are compared."""
 
 import re
 from collections.abc import Iterable
 
 
 def found(tap: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names under which views hold a tap; an empty tuple if they do not.
+    """Return the names under which features hold a tap; an empty tuple if they do not.
 
-    Views of a model hold its `stages` as `stage1`, `stage2`, ...; in stored views with these names,
-    `last` is the last stage.
+    Features of a model hold its `stages` as `stage1`, `stage2`, ...; in stored features with these
+    names, `last` is the last stage.
 
     Example:
         >>> found("stages", ["stage2", "logits", "stage1"]), found("last", ["stage1", "stage2"])
@@ -23,7 +23,7 @@ def found(tap: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def paired(what: str, student_taps, student_shape, teacher_taps, teacher_shape):
-    """Return the pairs of names, one of each side, under which views hold the taps to compare.
+    """Return the pairs of names, one of each side, under which features hold the taps to compare.
 
     Args:
         what: the method, for the message.
