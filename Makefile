@@ -7,15 +7,19 @@ PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadsc
 # TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
 # every model that is trained in it. Each part of the suite has processes of its own, which end with it.
 # Files of few long tests stand first, so that no process is left alone with one at the end.
-PARTS := contract methods models training recipes commands tuning docs rest
-FILES_contract := $(wildcard tests/methods/test_*_contract.py tests/methods/test_stored_*.py)
-FILES_methods := $(filter-out $(FILES_contract),$(wildcard tests/methods/test_*.py)) tests/losses tests/evaluation
+PARTS := contract trained methods models training fit recipes commands cache tuning docs rest
+FILES_contract := tests/methods/test_methods_contract.py tests/methods/test_model_kinds.py
+FILES_trained := tests/methods/test_trained_contract.py $(wildcard tests/methods/test_stored_*.py)
+FILES_methods := $(filter-out $(FILES_contract) $(FILES_trained),$(wildcard tests/methods/test_*.py)) \
+  tests/losses tests/evaluation
 FILES_models := tests/models tests/data
 FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
-FILES_commands := tests/cli tests/cache
+FILES_commands := tests/cli
+FILES_cache := tests/cache
 FILES_tuning := tests/tuning/test_tune_resume.py tests/tuning/test_distributed.py tests/tuning
 FILES_docs := tests/test_benchmarks.py tests/test_docs.py tests/test_docstrings.py
-FILES_training := tests/training tests/runtime
+FILES_training := $(wildcard tests/training/test_distiller_*.py) tests/training/test_mutual.py
+FILES_fit := $(filter-out $(FILES_training),$(wildcard tests/training/test_*.py)) tests/runtime
 FILES_rest := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py)) tests/export tests/report tests/utils
 
 .PHONY: demo test test-fast $(PARTS:%=test-%) test-files lint install clean

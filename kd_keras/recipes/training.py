@@ -54,7 +54,7 @@ class Phase:
 
 
 def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """Return the phases: the whole model for `epochs`, in transfer learning after its head alone."""
+    """Return the phases: the whole model for `epochs`; in transfer learning, the head first."""
     head, rate = budget.head_epochs, learning_rate(budget, epochs)
     if not head:
         return [Phase("all", 0, epochs, rate, lambda model: None)]

@@ -238,7 +238,7 @@ class Distiller(Trainer):
             extractor=extractor, objective=objective, teacher_cache=teacher_cache, name=name
         )
         deployed = _deployed(first.method, extractor)
-        # past Keras' tracking: its layers are tracked already
+        # past Keras' tracking: its layers are tracked already, earlier stages are not ours
         self.__dict__["_deployed"] = deployed
         # weights that are not deployed may not take part in the loss either
         kept = answering(deployed)

@@ -176,7 +176,7 @@ class MutualDistiller(Trainer):
         self.peers = list(students[1:])
         for number, peer in enumerate(self.peers, start=1):
             self.check_strategy(f"students[{number}]", peer)
-        self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: its parts are tracked
+        self.__dict__["_all"] = _side_by_side(students)  # past Keras' tracking: they are tracked
 
     @property
     def students(self) -> list[keras.Model]:

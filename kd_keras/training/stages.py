@@ -65,7 +65,7 @@ def roles_of(
         student, teacher: the models; the teacher may be a source, or None.
         build: makes an untrained model by its spec, or as the student was made for None. If not
             given, the student is copied without its weights, and specs name models of the library.
-        build_teacher: makes an untrained teacher with a number of logits; if not given, none is made.
+        build_teacher: makes an untrained teacher with this many logits; if not given, none is made.
         epochs, teacher_epochs: as in `Roles`.
     """
 

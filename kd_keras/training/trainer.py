@@ -34,16 +34,18 @@ WATCHING = (DivergenceWatch, keras.callbacks.TerminateOnNaN)
 class Trainer(keras.Model):
     """Trains a student by an objective, with steps run in the fastest way on this machine.
 
-    A step reads a batch with `unpack`, runs the student with `look`, takes a step of the optimizer
-    with `minimise`, and reports with `log`. A subclass that does more overrides `train_step`.
+    A step reads a batch with `unpack`, runs the student with `extract`, takes a step of the
+    optimizer with `minimise`, and reports with `log`. A subclass that does more overrides
+    `train_step`.
 
     Args:
         extractor: the student, a built Keras model that returns logits, with the taps that the
             objective needs.
         objective: the objective to minimise.
         teacher_cache: the storage of what never changes: the teacher's predictions, and the
-            features of a frozen part of the student. `"auto"` stores both in memory if they fit,
-            `"off"` stores neither; or a `cache.Cache` for the teacher's predictions.
+            features of a frozen part of the student. `"auto"` stores both in memory, or predictions
+            on disk if they are too large; `"off"` stores neither; a `cache.Cache` says where and
+            how predictions are stored.
         name: the name of the Keras model.
 
     Raises:
@@ -185,7 +187,7 @@ class Trainer(keras.Model):
             run_eagerly=run_eagerly,
             steps_per_execution=1 if steps_per_execution is None else steps_per_execution,
             jit_compile="auto" if jit_compile is None else jit_compile,
-            auto_scale_loss=False,  # Keras looks at the policy of this model, not the student's
+            auto_scale_loss=False,  # Keras would go by the policy of this model
         )
 
     def compile_like(self, other: "Trainer", metrics=None) -> None:
@@ -209,7 +211,7 @@ class Trainer(keras.Model):
         return InputChecker(self.roles(), self.classes, lambda x: batches.is_batch(x, self._names))
 
     def check(self, x, y) -> None:
-        """Raise `ValueError` for examples that cannot be learned from, or if nothing is trainable."""
+        """Raise `ValueError` for examples that cannot be learned from, or if nothing can train."""
         self.objective.check_examples(x, y)
         if not self.trainable_weights:
             raise ValueError("The student has no trainable weights: every layer is frozen.")
