@@ -4,19 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 15
 
-# TensorFlow never lets go of a traced function, so that a test process grows by some megabytes for
-# every model that is trained in it. Each part of the suite has processes of its own, which end with it.
+# TensorFlow returns no memory to the system that a model once took, and keeps what was traced, so that
+# a test process only grows. Each part of the suite has processes of its own, which end with it.
 # Files of few long tests stand first, so that no process is left alone with one at the end.
-PARTS := contract trained methods models training fit recipes commands cache tuning docs rest
+PARTS := contract trained methods models backbones data training fit recipes commands cache \
+  searches workers docs rest
 FILES_contract := tests/methods/test_methods_contract.py tests/methods/test_model_kinds.py
 FILES_trained := tests/methods/test_trained_contract.py $(wildcard tests/methods/test_stored_*.py)
 FILES_methods := $(filter-out $(FILES_contract) $(FILES_trained),$(wildcard tests/methods/test_*.py)) \
   tests/losses tests/evaluation
-FILES_models := tests/models tests/data
+FILES_backbones := tests/models/test_tails.py tests/models/test_pretrained.py
+FILES_models := $(filter-out $(FILES_backbones),$(wildcard tests/models/test_*.py))
+FILES_data := tests/data
 FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
 FILES_commands := tests/cli
 FILES_cache := tests/cache
-FILES_tuning := tests/tuning/test_tune_resume.py tests/tuning/test_distributed.py tests/tuning
+FILES_searches := tests/tuning/test_tune_resume.py tests/tuning/test_run.py tests/tuning/test_more_trials.py
+FILES_workers := $(filter-out $(FILES_searches),$(wildcard tests/tuning/test_*.py))
 FILES_docs := tests/test_benchmarks.py tests/test_docs.py tests/test_docstrings.py
 FILES_training := $(wildcard tests/training/test_distiller_*.py) tests/training/test_mutual.py
 FILES_fit := $(filter-out $(FILES_training),$(wildcard tests/training/test_*.py)) tests/runtime

@@ -11,7 +11,7 @@ from kd_keras.utils.specs import as_dict as as_dict
 from kd_keras.utils.specs import parse_knobs as parse_knobs
 
 # methods that fit every pair of models: they use logits alone
-ON_ANSWERS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
+ON_LOGITS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -267,7 +267,7 @@ class StudyConfig(StudentConfig, SweepConfig):
 class CompareConfig(SweepConfig):
     """Compare methods and students on one teacher."""
 
-    methods: tuple[str, ...] = ON_ANSWERS
+    methods: tuple[str, ...] = ON_LOGITS
     """Methods by name, each with its own options (kd:temperature=2); `all` means all that fit."""
     students: tuple[str, ...] = ("mlp",)
     """Students by name, each with its own options (mlp:hidden=64,64)."""
@@ -291,8 +291,8 @@ def check_budget(config: RunConfig) -> None:
         positive("munge_sharpness", config.munge_sharpness)
         if config.transfer_dir is not None and config.munge is not None:
             raise ValueError(
-                "`munge` makes a transfer set of the training images, and `transfer_dir` names "
-                "another one: give one of them."
+                "`munge` makes a transfer set from the training images, and `transfer_dir` names "
+                "another one: give only one of them."
             )
     for value in config.learning_rate_drop or ():
         positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
@@ -300,14 +300,14 @@ def check_budget(config: RunConfig) -> None:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
         raise ValueError(
-            "`seeds` must be different numbers, none negative, at least one. "
+            "`seeds` must be one or more different numbers, none negative. "
             f"Received: {config.seeds}"
         )
 
 
 def _different(argument: str, values: tuple) -> tuple:
     if not values or len(set(values)) != len(values):
-        raise ValueError(f"`{argument}` must be different, at least one. Received: {values}")
+        raise ValueError(f"`{argument}` must be one or more different values. Received: {values}")
     return values
 
 

@@ -213,7 +213,7 @@ class CachedTeacher(TeacherSource):
     def rows(self, images, batch_size=256):
         n, stored = len(keras.tree.flatten(images)[0]), len(next(iter(self._rows.values())))
         if n != stored:
-            raise ValueError(f"The teacher's stored features have {stored} rows, `x` has {n}.")
+            raise ValueError(f"The teacher's stored features have {stored} rows, but `x` has {n}.")
         return self._rows
 
 
@@ -297,7 +297,7 @@ class AbsentTeacher(TeacherSource):
     def fingerprint(self):
         raise ValueError(
             "This Distiller was loaded from a file, which does not hold the teacher. "
-            "Set `distiller.teacher = model` before training on."
+            "Set `distiller.teacher = model` before you resume training."
         )
 
     def __call__(self, batch):
@@ -319,13 +319,13 @@ def as_source(teacher, taps: Sequence[str]) -> TeacherSource:
         return LiveTeacher(teacher, taps)
     if not isinstance(teacher, TeacherSource):
         raise ValueError(
-            "`teacher` must be a Keras model or a teacher source, of which the method asks "
+            "`teacher` must be a Keras model or a teacher source that gives the taps "
             f"{', '.join(taps)}. Received: {type(teacher).__name__}"
         )
     missing = [tap for tap in taps if not found(tap, teacher.shapes)]
     if missing:
         raise ValueError(
-            f"The method asks the teacher for the taps {missing}; "
+            f"The method needs the teacher's taps {missing}, but "
             f"{type(teacher).__name__} gives {sorted(teacher.shapes)}."
         )
     return teacher

@@ -60,10 +60,10 @@ def test_optional_numbers_of_teaching_must_be_positive(kind, name):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"alphas": (0.1, 0.1)}, "`alphas` must be different"),
+        ({"alphas": (0.1, 0.1)}, "`alphas` must be one or more different"),
         ({"alphas": (0.1, 1.5)}, r"`alphas` must lie in \[0, 1\]"),
         ({"temperatures": (1.0, 0.0)}, "`temperatures` must be a positive number"),
-        ({"temperatures": (2.0, 2.0)}, "`temperatures` must be different"),
+        ({"temperatures": (2.0, 2.0)}, "`temperatures` must be one or more different"),
     ],
 )
 def test_the_numbers_of_a_sweep_are_in_range_and_different(kind, changes, said):
@@ -74,7 +74,7 @@ def test_the_numbers_of_a_sweep_are_in_range_and_different(kind, changes, said):
 @pytest.mark.parametrize("name", ["methods", "students"])
 def test_a_comparison_names_different_methods_and_students(name):
     for wrong in ((), ("a", "a")):
-        with pytest.raises(ValueError, match=f"`{name}` must be different, at least one"):
+        with pytest.raises(ValueError, match=f"`{name}` must be one or more different values"):
             CompareConfig(**{name: wrong})
 
 
@@ -108,7 +108,7 @@ def test_head_epochs_may_be_zero_and_not_negative(kind):
 @pytest.mark.parametrize("kind", CONFIGS)
 @pytest.mark.parametrize("seeds", [(), (1, 1), (0, -1)])
 def test_seeds_are_different_and_not_negative(kind, seeds):
-    with pytest.raises(ValueError, match="`seeds` must be different numbers"):
+    with pytest.raises(ValueError, match="`seeds` must be one or more different numbers"):
         kind(seeds=seeds)
 
 

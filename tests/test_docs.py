@@ -13,8 +13,7 @@ PAGES = sorted(
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"))
     if path.exists()
 )
-# pages that train larger networks or start new processes
-SLOW = ("docs/export.md", "docs/models.md", "docs/notes.md", "docs/transfer.md")
+QUICK = "README.md"  # the page whose blocks run with the quick tests
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -56,9 +55,11 @@ def name_of(path: Path) -> str:
 
 def runnable() -> list:
     pages = [path for path in PAGES if python_blocks(path.read_text(encoding="utf-8"))]
-    marks = dict.fromkeys(SLOW, pytest.mark.slow)
     return [
-        pytest.param(page, id=name_of(page), marks=marks.get(name_of(page), ())) for page in pages
+        pytest.param(
+            page, id=name_of(page), marks=() if name_of(page) == QUICK else pytest.mark.slow
+        )
+        for page in pages
     ]
 
 

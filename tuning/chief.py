@@ -99,7 +99,7 @@ class Chief:
             if status == COMPLETED:
                 scores = self._scores(number)
             else:
-                message = self._trials.failure(number) or "Its worker has written no traceback.\n"
+                message = self._trials.failure(number) or "Its worker wrote no traceback.\n"
                 self._say_failed(trial, tuner, message)
             self._end(number, status, scores, message)
             self._calls.write(
@@ -153,7 +153,7 @@ class Chief:
             # after a kill of the chief, workers get time to find it again
             last = self._beats.setdefault(tuner, time.monotonic())
             if time.monotonic() - last > LEASE:
-                self.lost(tuner, f"nothing was heard of it for {LEASE:.0f} seconds.")
+                self.lost(tuner, f"nothing was heard from it for {LEASE:.0f} seconds.")
 
     def alone(self) -> bool:
         """Return True if no worker on another machine is connected."""
@@ -211,8 +211,8 @@ class Chief:
             elif call["call"] == "end":
                 if call["status"] == COMPLETED and self._outcome(call["trial"]) is None:
                     log.warning(
-                        "The outcome of trial %s is gone. It is trained again, and the search "
-                        "goes on from there.",
+                        "The outcome of trial %s is missing. It is trained again, and the search "
+                        "resumes from there.",
                         call["trial"],
                     )
                     self._calls.keep(place)
@@ -222,7 +222,7 @@ class Chief:
                 self._lost(call["tuner"], call["why"])
         if calls:
             ended, going = len(self.oracle.end_order), len(self.oracle.ongoing_trials)
-            log.info("Going on: %d trials are over, %d were under way.", ended, going)
+            log.info("Resuming: %d trials are over, %d were under way.", ended, going)
         for tuner in [name for name in self.oracle.ongoing_trials if name.startswith(LOCAL)]:
             self.lost(tuner, "it has ended with its chief.")
 
@@ -239,7 +239,7 @@ class Chief:
         executions = self._outcome(number)
         if executions is None:
             raise RuntimeError(
-                f"Trial {number} is over, and its outcome is not in {self._trials.search}. All "
+                f"Trial {number} is over, but its outcome is not in {self._trials.search}. All "
                 "workers must see the same run folder."
             )
         return [execution["score"] for execution in executions]
@@ -251,6 +251,6 @@ class Chief:
 
 def _foreign(call: dict[str, Any]) -> str:
     return (
-        f"The search cannot go on: asked again, its oracle does not propose trial {call['trial']} "
-        "where it did. Was KerasTuner replaced by another version? --overwrite begins anew."
+        f"The search cannot resume: its oracle does not propose trial {call['trial']} where it "
+        "did before. Was another version of KerasTuner installed? Start again with --overwrite."
     )

@@ -49,8 +49,8 @@ class TuneConfig(SettingConfig):
             raise ValueError(f"`seed` must not be negative. Received: seed={self.seed}")
         if self.oracle == "hyperband" and self.trials is not None:
             raise ValueError(
-                "`trials` is not for hyperband, which decides by `epochs`, `factor` and "
-                f"`hyperband_iterations` how many settings it tries. Received: {self.trials}"
+                "`trials` does not apply to hyperband, which derives the number of settings from "
+                f"`epochs`, `factor` and `hyperband_iterations`. Received: {self.trials}"
             )
 
     @property

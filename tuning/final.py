@@ -25,7 +25,7 @@ from tuning.values import in_words
 
 log = logging.getLogger("kd_keras.tuning")
 
-WORDS = results.Words("Tuning", "the default setting")
+WORDS = results.Names("Tuning", "the default setting")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Final:
     def _plan(self, role: str, setting: Setting) -> Plan | None:
         """Return the plan if it deploys something other than the student, else None."""
         plan = None if role == "alone" else grid.plan_of(setting)
-        return plan if plan is not None and plan.changes_answer else None
+        return plan if plan is not None and plan.changes_deployed else None
 
     def _judge(self, spec: grid.Spec, plan: Plan | None) -> tuple[keras.Model, Predictor, dict]:
         model = self._trainer.student(spec, seed=0, plan=plan)

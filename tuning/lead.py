@@ -12,7 +12,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 from kd_keras.recipes.runs import RunFolder
 from tuning.chief import Chief
 from tuning.oracle_log import Calls
-from tuning.pool import Crew
+from tuning.pool import WorkerPool
 from tuning.trials import Trials
 from tuning.wire import Server
 
@@ -48,12 +48,12 @@ class Lead:
     Args:
         server: the server that workers connect to.
         count: the number of workers to start on this machine.
-        words: the arguments of each worker's command.
+        command: the arguments of each worker's command.
     """
 
-    def __init__(self, server: Server, count: int, words: Sequence[str] = ()):
+    def __init__(self, server: Server, count: int, command: Sequence[str] = ()):
         self._server, self._count = server, count
-        self._words = (sys.executable, "-m", "tuning.distributed", *words)
+        self._command = (sys.executable, "-m", "tuning.distributed", *command)
 
     def __call__(
         self, oracle: keras_tuner.Oracle, trials: Trials, folder: RunFolder, metric: str
@@ -68,7 +68,7 @@ class Lead:
         add(Service(chief), self._server)
         self._server.answer = chief.heard
         self._say_how_to_join()
-        crew = Crew(self._count, self._words, self._server.place, folder.path / "workers")
+        crew = WorkerPool(self._count, self._command, self._server.place, folder.path / "workers")
         with crew:
             while not chief.over:
                 chief.wait(TICK)
@@ -81,6 +81,6 @@ class Lead:
         variables = self._server.place.variables("NAME").items()
         log.info(
             "Workers on other machines join with the same command, in the same run folder, with "
-            "these variables, each with a NAME of its own:\n%s",
+            "these variables, each with its own NAME:\n%s",
             "\n".join(f"{name}={value}" for name, value in variables),
         )

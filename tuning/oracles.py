@@ -105,8 +105,8 @@ def check(config: TuneConfig) -> None:
             lookup("objective", OBJECTIVES, config.objective)
         except ValueError as error:
             raise ValueError(
-                f"{error} It is a metric of the student on validation, larger is better: a loss "
-                "changes its scale with temperature and alpha."
+                f"{error} It must be a validation metric of the student for which larger is "
+                "better: the scale of a loss changes with temperature and alpha."
             ) from None
 
 

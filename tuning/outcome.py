@@ -57,7 +57,9 @@ def best(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     completed = [row for row in found if row["status"] == COMPLETED]
     if not completed:
         messages = [row["message"] or "" for row in found]
-        raise RuntimeError(f"No trial of {len(found)} was completed.\n{''.join(messages[-1:])}")
+        raise RuntimeError(
+            f"None of the {len(found)} trials was completed.\n{''.join(messages[-1:])}"
+        )
     return max(completed, key=lambda row: row["score"]["mean"])
 
 

@@ -23,14 +23,14 @@ class Local:
 
     Args:
         tuner: its name.
-        words: its command.
+        command: its command.
         place: the chief's place.
         file: its log file.
     """
 
-    def __init__(self, tuner: str, words: Sequence[str], place: Place, file: Path):
+    def __init__(self, tuner: str, command: Sequence[str], place: Place, file: Path):
         self.tuner, self.file = tuner, file
-        self._words, self._variables = words, place.variables(tuner)
+        self._command, self._variables = command, place.variables(tuner)
         self.stillborn, self._handed = 0, 0
         self._process: subprocess.Popen | None = None
         self._log: IO[bytes] | None = None
@@ -39,7 +39,7 @@ class Local:
         """Start the process. Ctrl-C reaches only the chief, and the process ends with the chief."""
         self._log = self._log or self.file.open("ab")
         self._process = subprocess.Popen(
-            self._words,
+            self._command,
             env={**os.environ, **self._variables, LIFELINE: "1"},
             stdin=subprocess.PIPE,
             stdout=self._log,
@@ -89,22 +89,22 @@ class Local:
         return "\n".join(self.file.read_text(errors="replace").splitlines()[-lines:])
 
 
-class Crew:
+class WorkerPool:
     """The workers that a chief starts. Leaving its `with` block ends them.
 
     Args:
         count: the number of workers.
-        words: the command that each runs.
+        command: the command that each runs.
         place: the chief's place.
         logs: the folder of their log files.
     """
 
-    def __init__(self, count: int, words: Sequence[str], place: Place, logs: Path):
+    def __init__(self, count: int, command: Sequence[str], place: Place, logs: Path):
         names = [f"{LOCAL}{number}" for number in range(1, count + 1)]
-        self._workers = [Local(name, words, place, logs / f"{name}.log") for name in names]
+        self._workers = [Local(name, command, place, logs / f"{name}.log") for name in names]
         logs.mkdir(exist_ok=True)
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "WorkerPool":
         for worker in self._workers:
             worker.start()
         return self
@@ -124,8 +124,8 @@ class Crew:
         if self._workers and all(worker.given_up for worker in self._workers) and chief.alone():
             last = self._workers[-1]
             raise RuntimeError(
-                f"No worker is left: each has ended {STILLBORN} times before it had a trial. The "
-                f"last words in {last.file}:\n{last.last_words()}"
+                f"No worker is left: each ended {STILLBORN} times before it got a trial. The last "
+                f"lines of {last.file}:\n{last.last_words()}"
             )
 
 

@@ -72,8 +72,8 @@ def run(
     """
     if lead is None and place.from_environment() is not None:
         raise ValueError(
-            f"{place.TUNER} makes this process one of many, and this search has one. Unset it, or "
-            "join with `python -m tuning.distributed`."
+            f"{place.TUNER} makes this process one of several, but this search uses only one. "
+            "Unset it, or join with `python -m tuning.distributed`."
         )
     here = opened(config, space)
     with RunFolder(config, here.digests, oracles.extends) as folder:
@@ -177,7 +177,7 @@ class _Search:
         Returns:
             The entries of the models, and the difference of the tuned setting from the default.
         """
-        self.progress.say("training on train and validation, judging on test")
+        self.progress.say("training on train and validation, evaluating on test")
         whole = dataclasses.replace(
             setup.load_task(self.config, whole=True), metric=self.task.metric
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kd_keras.config import ON_ANSWERS
+from kd_keras.config import ON_LOGITS
 from kd_keras.methods import METHODS
 from kd_keras.recipes import grid
 from kd_keras.recipes.grid import Spec
@@ -59,7 +59,7 @@ def kd_grid(hp) -> dict[str, Any]:
     }
 
 
-def of_methods(hp, names: Sequence[str] = ON_ANSWERS) -> dict[str, Any]:
+def of_methods(hp, names: Sequence[str] = ON_LOGITS) -> dict[str, Any]:
     """Vary the method, with its own knobs from `knobs.KNOBS`, alpha and learning rate.
 
     Args:
@@ -111,7 +111,7 @@ SPACES: dict[str, Space] = {
 }
 
 
-def find(words: str) -> Space:
+def find(text: str) -> Space:
     """Find a space by name.
 
     `methods=kd,rkd` is the space of these methods, `my_space.py:wide` a function of a file.
@@ -125,24 +125,24 @@ def find(words: str) -> Space:
         >>> find("methods=sp,kd")(keras_tuner.HyperParameters())["method"]
         'sp'
     """
-    if words.startswith(CHOSEN):
-        names = words.removeprefix(CHOSEN).split(",")
+    if text.startswith(CHOSEN):
+        names = text.removeprefix(CHOSEN).split(",")
         for name in names:
             lookup("method", METHODS, name)
         return functools.partial(of_methods, names=names)
-    file, colon, name = words.rpartition(":")
+    file, colon, name = text.rpartition(":")
     if not colon:
-        return lookup("space", SPACES, words)
+        return lookup("space", SPACES, text)
     path = Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"`space` names the file {path}, which is not there.")
+        raise FileNotFoundError(f"`space` names the file {path}, which does not exist.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"`space` must name a Python file, FILE.py:FUNCTION. Received: {words}")
+        raise ValueError(f"`space` must name a Python file, FILE.py:FUNCTION. Received: {text}")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     if not callable(getattr(module, name, None)):
-        raise ValueError(f"`space` names {name!r}, and {path} has no such function.")
+        raise ValueError(f"`space` names {name!r}, but {path} has no such function.")
     return getattr(module, name)
 
 

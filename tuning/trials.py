@@ -30,7 +30,7 @@ log = logging.getLogger("kd_keras.tuning")
 ROLE = "trial"
 EXECUTION = {"seed": int, "epochs": int, "best_epoch": int, "score": float, "seconds": float}
 ENDED = {"values": dict, "executions": [EXECUTION]}
-AGAIN = "What it said is found again."
+AGAIN = "Its content is computed again."
 POOLS = 8  # most recently used Distillers to keep, one per student, method and its settings
 
 
@@ -192,7 +192,7 @@ class Trials:
         try:
             there = records.read_json(known) if known.exists() else None
         except records.DamagedFile as error:
-            records.set_aside(journal.work, error, "The trial begins anew.")
+            records.set_aside(journal.work, error, "The trial starts again.")
         else:
             old.append(journal.work)
         if not journal.work.exists() or there != dict(values):

@@ -115,7 +115,7 @@ class Tuner(keras_tuner.Tuner):
         best = max(executions, key=lambda execution: execution["score"])
         folder = folder_of(self._trials.journal(trial.trial_id), ROLE, best["seed"])
         if not (folder / WEIGHTS).exists():
-            raise FileNotFoundError(f"{folder / WEIGHTS} is not there: the run is finished.")
+            raise FileNotFoundError(f"{folder / WEIGHTS} does not exist: the run is finished.")
         distiller = self.hypermodel.build(trial.hyperparameters)
         distiller.deployed.load_weights(folder / WEIGHTS)
         return distiller

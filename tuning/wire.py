@@ -74,8 +74,8 @@ class Server(grpc.GenericRpcHandler):
             port = self._server.add_insecure_port(place.target)
         except RuntimeError as error:
             raise OSError(
-                f"{place.target} cannot be listened on: the port is taken, or the address is not "
-                "one of this machine. Choose others with --port and --address."
+                f"Cannot listen on {place.target}: the port is taken, or the address is not one "
+                "of this machine. Choose others with --port and --address."
             ) from error
         self.place = Place(place.tuner, place.address, port).seen_from_outside
         self._server.start()
@@ -92,14 +92,14 @@ class Server(grpc.GenericRpcHandler):
         return next((handler for handler in found if handler is not None), None)
 
     def _beat(self, request: bytes, context) -> bytes:
-        return self.answer(json.loads(request)).encode()
+        return self.deployed_logits(json.loads(request)).encode()
 
     def close(self) -> None:
         """Release the port."""
         self._server.stop(grace=1.0).wait()
 
 
-class Link:
+class ChiefClient:
     """A worker's connection to its chief. It ends the process if the chief is lost.
 
     A worker may be ended at any moment: its files appear whole, and a trial that is cut off
@@ -131,7 +131,7 @@ class Link:
     def wait(self) -> None:
         """Wait until the search begins: the teacher has been trained."""
         if self._state == NOT_YET:
-            log.info("%s: waiting for the teacher to have learned", self.place.tuner)
+            log.info("%s: waiting for the teacher to be trained", self.place.tuner)
         while self._state == NOT_YET:
             time.sleep(BEAT)
 
@@ -159,9 +159,9 @@ class Link:
 
     def _unreachable(self, error: grpc.RpcError) -> str:
         return (
-            f"{self.place.tuner}: no chief of a search can be reached at {self.place.target} "
-            f"({error.details()}). Is it running, and may this machine reach that port? "
-            f"{ADDRESS} names its address, {PORT} its port."
+            f"{self.place.tuner}: no chief can be reached at {self.place.target} "
+            f"({error.details()}). Is it running, and can this machine reach that port? {ADDRESS} "
+            f"sets its address, {PORT} its port."
         )
 
 

@@ -25,7 +25,7 @@ from tuning.outcome import COMPLETED
 from tuning.place import Place
 from tuning.trials import Trainer, Trials
 from tuning.tuner import Tuner
-from tuning.wire import Link
+from tuning.wire import ChiefClient
 
 IDLE = 1.0  # seconds until a chief that had no trial is asked again
 
@@ -50,7 +50,7 @@ class WorkerTuner(Tuner):
         others: the arguments of `Tuner`; the oracle only gives the space.
     """
 
-    def __init__(self, link: Link, *others: Any):
+    def __init__(self, link: ChiefClient, *others: Any):
         super().__init__(*others)
         self._link, self._idle = link, False
         # `oracle` is now KerasTuner's client, since its environment variables are set
@@ -86,7 +86,7 @@ class WorkerTuner(Tuner):
         """Do nothing: a worker stores nothing but outcomes."""
 
 
-def work(config: TuneConfig, link: Link) -> None:
+def work(config: TuneConfig, link: ChiefClient) -> None:
     """Train trials of the search in the config's run folder, until none is left.
 
     The folder must be the chief's own: it holds the teacher, its predictions and the trials.
@@ -123,7 +123,7 @@ def _telling(logs: Path, place: Place) -> Iterator[None]:
         handler.close()
 
 
-def _train(here: Opened, folder: runs.Journal, link: Link) -> None:
+def _train(here: Opened, folder: runs.Journal, link: ChiefClient) -> None:
     config = here.with_answers(folder.work)
     if tf.distribute.has_strategy():  # on several devices, Keras fails with several steps per call
         config = dataclasses.replace(config, steps_per_execution=None)

@@ -45,10 +45,10 @@ def refuse_changing(request: Request, images: tf.Tensor) -> None:
         off = np.abs(answers[:few][::-1] - again[column.tap]).max() / max(largest, 1e-30)
         if off > request.source.rounding:  # false for NaN: `Column.encode` refuses it
             raise ChangingTeacher(
-                "The teacher must give the same answer each time for it to be stored. Received: "
-                f"tap {column.tap!r}, off by {off:.2g} of its largest number when it was asked "
-                "again about the same images. A layer of it draws random numbers in inference, or "
-                "looks at the whole batch. Run it live, with teacher_cache='off'"
+                "The teacher must give the same output each time for it to be stored. Received: "
+                f"tap {column.tap!r}, off by {off:.2g} of its largest value when the teacher was "
+                "run again on the same images. One of its layers uses random numbers at "
+                "inference, or depends on the whole batch. Run it live, with teacher_cache='off'"
             )
 
 
@@ -65,7 +65,7 @@ def probe(stored: Stored, request: Request) -> None:
     rows, same = _rows(stored, request, images)
     if not same.all():
         raise DamagedCache(
-            f"the images of {request.transfer_set.name!r} are not those that it was made from"
+            f"the images of {request.transfer_set.name!r} are not those it was made from"
         )
     _compare(stored, request, images, rows)
 
@@ -96,8 +96,8 @@ def _compare(stored: Stored, request: Request, images, rows: np.ndarray) -> None
         allowed = request.source.rounding + 2 * column.storage.rounding
         if not error <= allowed:
             raise DamagedCache(
-                f"the teacher answers otherwise now: tap {column.tap!r} is off by {error:.2g} of "
-                f"its largest number, and {allowed:.2g} is allowed"
+                f"the teacher's outputs have changed: tap {column.tap!r} is off by {error:.2g} of "
+                f"its largest value, but only {allowed:.2g} is allowed"
             )
 
 
@@ -138,7 +138,7 @@ def on_disk(request: Request, directory: Path, *, limit: int | None, room: float
             try:
                 return _reopen(request, folder, room)
             except DamagedCache as reason:
-                log.warning("%s is not used and computed anew: %s.", folder, reason)
+                log.warning("%s is not used and is computed again: %s.", folder, reason)
                 disk.remove(folder)
         _build(request, folder, limit)
         stored = disk.read(folder, request, room)
@@ -150,7 +150,7 @@ def _reopen(request: Request, folder: Path, room: float) -> Stored:
     stored = disk.read(folder, request, room)
     probe(stored, request)
     disk.use(folder)
-    log.info("Opened the teacher's answers in %s: %d rows.", folder, stored.count)
+    log.info("Opened the teacher's predictions in %s: %d rows.", folder, stored.count)
     return stored
 
 
@@ -166,9 +166,9 @@ def check_limit(request: Request, limit: int | None) -> None:
 
 def _refuse(what: str, request: Request, limit: int) -> None:
     raise ValueError(
-        f"The teacher's answers on {request.transfer_set.name!r} {what}, more than `limit`={limit} "
-        f"allows. One image takes {request.row_bytes}: give a larger limit, fewer views, or a "
-        "smaller `storage`, such as 'float16' or 'top10'."
+        f"The teacher's predictions for {request.transfer_set.name!r} {what}, more than "
+        f"`limit`={limit} allows. One image takes {request.row_bytes} bytes: use a larger limit, "
+        "fewer views, or a smaller `storage`, such as 'float16' or 'top10'."
     )
 
 
@@ -189,8 +189,8 @@ def _build(request: Request, folder: Path, limit: int | None) -> None:
                 raise
             raise OSError(
                 error.errno,
-                f"{os.strerror(error.errno)} while the teacher's answers were written. Make room "
-                "and try again: what is done is kept, and taken up",
+                f"{os.strerror(error.errno)} while the teacher's predictions were written. Free "
+                "some space and try again: finished rows are kept, and the build resumes there",
                 str(partial),
             ) from error
 
@@ -206,7 +206,7 @@ def _writer(request: Request, partial: Path) -> DiskWriter:
                 writer.close()
                 raise
     except DamagedCache as reason:
-        log.warning("%s is thrown away and begun anew: %s.", partial, reason)
+        log.warning("%s is discarded and started again: %s.", partial, reason)
         shutil.rmtree(partial)
         return DiskWriter(request, partial)
     return writer
@@ -217,20 +217,20 @@ def _check_space(request: Request, done: int, directory: Path) -> None:
         return
     needed, free = request.size - done * request.row_bytes, shutil.disk_usage(directory).free
     if needed > free:
-        message = f"The teacher's answers take {needed} bytes; free are {free}"
+        message = f"The teacher's predictions take {needed} bytes, but only {free} are free"
         raise OSError(errno.ENOSPC, message, str(directory))
 
 
 def _announce(request: Request, done: int, folder: Path) -> None:
     count = request.transfer_set.count
     log.info(
-        "Computing the teacher's answers on %r into %s: %s rows of %d bytes%s%s.",
+        "Computing the teacher's predictions for %r into %s: %s rows of %d bytes%s%s.",
         request.transfer_set.name,
         folder,
         "an unknown number of" if count is None else count,
         request.row_bytes,
         "" if request.size is None else f", {request.size / 1e6:.1f} MB",
-        f"; {done} rows are there" if done else "",
+        f"; {done} rows are done" if done else "",
     )
 
 
@@ -250,6 +250,8 @@ def _run(request: Request, writer: MemoryWriter | DiskWriter, limit: int | None)
         writer.add(batch.pixels[batch.new], encoded)
         if limit is not None and writer.count * request.row_bytes > limit:
             _refuse(
-                f"took {writer.count * request.row_bytes} bytes and were not all", request, limit
+                f"took {writer.count * request.row_bytes} bytes before they were complete",
+                request,
+                limit,
             )
     request.transfer_set.check_complete(writer.count)

@@ -51,7 +51,7 @@ def held(directory: Path, key: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log.info("Another process is at work on %s: waiting for it.", directory / key)
+        log.info("Another process is working on %s: waiting for it.", directory / key)
         lock.acquire()
     try:
         yield
@@ -186,7 +186,7 @@ def read(folder: Path, request: Request, room: float) -> Stored:
     meta = read_meta(folder)
     listed = [{k: v for k, v in entry.items() if k != "checksums"} for entry in meta["files"]]
     if meta["content"] != request.content or listed != layout(request):
-        raise DamagedCache("it holds other rows than its key says")
+        raise DamagedCache("it holds rows that do not match its key")
     check_chunks(folder, meta, _chunks_to_check(meta))
     count, views = meta["count"], request.transfer_set.views
     try:
@@ -332,7 +332,7 @@ class DiskWriter:
         done = read_signed(path)
         mine = {"content": self._request.content, "chunk_rows": self._chunk_rows}
         if any(done.get(name) != value for name, value in mine.items()):
-            raise DamagedCache("it was begun with other settings")
+            raise DamagedCache("it was started with other settings")
         for place, file in files_of(self._request).items():
             size = done["rows"] * file.part.row_bytes
             self._files[place].take_up(size, done["checksums"][file.name])

@@ -144,13 +144,13 @@ class TopK(Storage):
     def parts(self, tap, shape):
         if tap != "logits" or len(shape) != 1:
             raise ValueError(
-                f"`storage` {self.name!r} keeps the largest classes of the tap 'logits', a vector. "
-                f"Received: tap {tap!r} of shape {tuple(shape)}. Keep it as 'float16'."
+                f"`storage` {self.name!r} stores the largest classes of the tap 'logits', a "
+                f"vector. Received: tap {tap!r} of shape {tuple(shape)}. Store it as 'float16'."
             )
         if self.k >= shape[0]:
             raise ValueError(
                 f"`k` of TopK must be below the number of classes. Received: k={self.k} for "
-                f"{shape[0]} classes. Keep them as 'float16'."
+                f"{shape[0]} classes. Store them as 'float16'."
             )
         number = "int16" if shape[0] <= LARGEST_SHORT else "int32"
         return {
@@ -203,8 +203,8 @@ def _half(values: np.ndarray) -> np.ndarray:
     largest = float(np.max(np.abs(values), initial=0.0))
     if largest > LARGEST_HALF:
         raise ValueError(
-            f"An answer of {largest:g} does not fit float16, which ends at {LARGEST_HALF:g}. "
-            "Give storage='float32'."
+            f"A value of {largest:g} does not fit float16, whose largest is {LARGEST_HALF:g}. Use "
+            "storage='float32'."
         )
     return values.astype("float16")
 

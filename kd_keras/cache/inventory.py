@@ -83,7 +83,7 @@ def verify(directory: str | os.PathLike[str], key: str | None = None) -> list[En
     """
     found = [_entry(folder, fully=True) for folder in _folders(Path(directory), key)]
     if key is not None and not found:
-        raise ValueError(f"{directory} holds no answers of the key {key!r}.")
+        raise ValueError(f"{directory} holds no predictions with the key {key!r}.")
     return sorted(found, key=lambda entry: entry.last_used, reverse=True)
 
 
@@ -130,7 +130,7 @@ def _remove(entry: Entry) -> bool:
     """Remove a folder unless its lock is held; return whether it was removed."""
     with _held_now(entry.folder.parent, entry.key) as held:
         if not held:
-            log.info("%s is in use and stays.", entry.folder)
+            log.info("%s is in use and is not removed.", entry.folder)
         elif entry.folder.exists():  # else another process was faster
             disk.remove(entry.folder)
             return True

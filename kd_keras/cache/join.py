@@ -110,7 +110,7 @@ def attach(
         if batched:
             raise ValueError(
                 "With `augmentation`, `dataset` must yield images one by one, since every example "
-                "gets views of its own: attach first and batch what comes back."
+                "gets its own views: attach first, then batch the result."
             )
         dataset = _in_views(dataset, _augmenter(augmentation, seed), views)
         if fingerprint is not None:
@@ -152,10 +152,10 @@ def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
     """
     if isinstance(augmentation, str) and MIXUP in augmentation.split("+"):
         raise ValueError(
-            "`mixup` takes a second image, and a pipeline of your own gives one at a time. Mix in "
-            "the pipeline and let the teacher run at every step; or take data.pipeline.Epochs with "
-            "cache.SplitViews, whose mixed views can be stored. "
-            f"Received: augmentation={augmentation!r}"
+            "`mixup` needs a second image, but a pipeline of your own yields one at a time. Mix "
+            "in the pipeline and let the teacher run at every step, or use data.pipeline.Epochs "
+            "with cache.SplitViews, whose mixed views can be stored. Received: "
+            f"augmentation={augmentation!r}"
         )
     function = (
         lookup("augmentation", AUGMENTATIONS, augmentation)

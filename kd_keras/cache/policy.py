@@ -92,19 +92,19 @@ class Cache:
             if request.size is not None and request.size <= room:
                 return _remembered(request, self.limit)
             log.info(
-                "The teacher's answers on %r take %s, and %.1f GB of memory are set aside: they "
-                "are kept in %s.",
+                "The teacher's predictions for %r take %s, but only %.1f GB of memory are set "
+                "aside: they are stored in %s.",
                 transfer_set.name,
-                "an unknown size" if request.size is None else f"{request.size / 1e9:.1f} GB",
+                "an unknown amount" if request.size is None else f"{request.size / 1e9:.1f} GB",
                 room / 1e9,
                 default_directory(),
             )
         if not source.durable:
             raise ValueError(
-                "This teacher's code is not part of its fingerprint, since Keras cannot put the "
-                "model in writing, so that rows on disk could be those of older code. Give the "
-                "model a `get_config`, keep the rows in memory (directory=None, memory_share "
-                "large enough), or run it live."
+                "This teacher's code is not part of its fingerprint, because Keras cannot "
+                "serialize the model, so rows on disk could come from older code. Give the model "
+                "a `get_config`, keep the rows in memory (directory=None, with a large enough "
+                "memory_share), or run it live."
             )
         directory = default_directory() if self.directory is None else Path(self.directory)
         return build.on_disk(request, directory, limit=self.limit, room=room)
@@ -157,8 +157,8 @@ def fits(source: TeacherSource, count: int) -> bool:
     room = MEMORY_SHARE * available_memory()
     if size > room:
         log.warning(
-            "The teacher's views of %d images take %.1f GB, more than the %.1f GB set aside: "
-            "the teacher runs at every step.",
+            "The teacher's predictions for %d images take %.1f GB, more than the %.1f GB set "
+            "aside: the teacher runs at every step.",
             count,
             size / 1e9,
             room / 1e9,

@@ -38,15 +38,15 @@ class Column:
         """
         if values.shape[1:] != self.shape:
             raise ValueError(
-                f"The teacher answers with shape {values.shape[1:]} for tap {self.tap!r}, and its "
+                f"The teacher returns shape {values.shape[1:]} for tap {self.tap!r}, but its "
                 f"`shapes` say {self.shape}."
             )
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             raise ValueError(
-                f"The teacher's answer for tap {self.tap!r} is not finite on image "
-                f"{first_row + int(np.argmin(finite))} of the transfer set: look at its weights "
-                "and at that image."
+                f"The teacher's output for tap {self.tap!r} is not finite on image "
+                f"{first_row + int(np.argmin(finite))} of the transfer set: check its weights and "
+                "that image."
             )
         try:
             return self.storage.encode(values)
@@ -131,7 +131,7 @@ def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> R
     """
     if isinstance(source, CachedTeacher):
         raise ValueError(
-            "`source` is a CachedTeacher, whose rows are found by index: it cannot answer on "
+            "`source` is a CachedTeacher, whose rows are found by index: it cannot be run on "
             "images. Join its rows with kd_keras.cache.join(dataset, rows)."
         )
     free = {tap: shape for tap, shape in source.shapes.items() if None in shape[1:]}
@@ -164,7 +164,7 @@ def storages(storage, shapes: Mapping[str, tuple]) -> dict[str, Storage]:
         unknown = [tap for tap in storage if tap not in shapes]
         if unknown:
             raise ValueError(
-                f"`storage` names the taps {unknown}; the teacher gives {sorted(shapes)}."
+                f"`storage` names the taps {unknown}, but the teacher gives {sorted(shapes)}."
             )
         return {tap: as_storage(storage.get(tap, Float32())) for tap in shapes}
     one = as_storage(storage)

@@ -13,10 +13,10 @@ from kd_keras.cache.transfer import CHANGED, pixel_fingerprints
 
 BLOCK = 8192  # rows decoded at a time when all are requested
 OTHER_PIXELS = (
-    "The pixels of an example are not those that the teacher answered: another order, "
-    "augmentation, seed or type of the images."
+    "The pixels of an example are not those the teacher was run on: the order, augmentation, seed "
+    "or type of the images has changed."
 )
-OUT_OF_RANGE = "An `index` or a `view` of the batch is outside of the stored rows."
+OUT_OF_RANGE = "An `index` or a `view` of the batch is outside the stored rows."
 
 Parts = Mapping[tuple[str, str], np.ndarray]
 
@@ -86,8 +86,8 @@ class Stored:
         if not isinstance(batch, Mapping) or any(name not in batch for name in needed):
             raise ValueError(
                 "The dataset must yield ({'image': ..., "
-                f"{', '.join(f'{name!r}: ...' for name in needed)}}}, ...) in batches, for rows to "
-                f"be joined. Received: {batch}"
+                f"{', '.join(f'{name!r}: ...' for name in needed)}}}, ...) in batches, so that "
+                f"rows can be joined. Received: {batch}"
             )
         examples, row = self.count // self.views, tf.cast(batch["index"], tf.int64)
         checks = [tf.debugging.Assert(tf.reduce_all((row >= 0) & (row < examples)), [OUT_OF_RANGE])]
@@ -140,7 +140,9 @@ class Stored:
     @functools.cached_property
     def _sorted(self) -> tuple[tf.Tensor, tf.Tensor]:
         if self.pixels is None:
-            raise ValueError("These rows do not know their images: they are found by index only.")
+            raise ValueError(
+                "These rows hold no pixel fingerprints: they can be found by index only."
+            )
         order = np.argsort(self.pixels, kind="stable")
         return _on_host(self.pixels[order]), _on_host(order)
 

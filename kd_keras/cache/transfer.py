@@ -87,7 +87,7 @@ class TransferSet:
         """
         images = next(self.batches(0), None)
         if images is None:
-            raise ValueError(f"The transfer set {self.name!r} holds no image.")
+            raise ValueError(f"The transfer set {self.name!r} holds no images.")
         return images[:count]
 
     def check_complete(self, count: int) -> None:
@@ -205,14 +205,14 @@ def check_views(views: int, augmentation: object) -> None:
     positive_int("views", views)
     if views > 1 and augmentation is None:
         raise ValueError(
-            "Without an augmentation all views of an image are one and the same: leave `views` at "
-            f"1, or name an `augmentation`. Received: views={views}"
+            "Without an augmentation all views of an image are the same: leave `views` at 1, or "
+            f"name an `augmentation`. Received: views={views}"
         )
 
 
 CHANGED = (
-    "An image of the pipeline is not among those that the teacher answered: the pipeline has "
-    "changed, augments at random, or leaves out other images at every pass, as shuffle(...) "
+    "An image of the pipeline is not among those the teacher was run on: the pipeline has "
+    "changed, augments at random, or leaves out different images in every pass, as shuffle(...) "
     "before batch(..., drop_remainder=True) does. kd_keras.cache.attach(augmentation=..., "
     "views=K) on the images before they are augmented makes augmentation a function of the "
     "example; attach before you shuffle, batch and repeat."
@@ -249,8 +249,8 @@ class Stream(TransferSet):
     ):
         if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
             raise ValueError(
-                "`dataset` repeats for ever, so that the teacher would have no end. Attach first, "
-                "and repeat what comes back."
+                "`dataset` repeats forever, so the teacher would never finish. Attach first, then "
+                "repeat the result."
             )
         self.name = name
         self._dataset, self._given = dataset, fingerprint
@@ -304,7 +304,7 @@ class Stream(TransferSet):
 
     def check_complete(self, count):
         if not count:  # no other number is wrong: equal images share a row
-            raise ValueError("`dataset` yields no image.")
+            raise ValueError("`dataset` yields no images.")
 
     def places(self, pixels, stored):
         order = np.argsort(stored)

@@ -35,12 +35,12 @@ def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int
         only: `"MODULE:CLASS"` of the only command, whose name is not among the arguments; its
             defaults are those of `tune`.
     """
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     kind: type[KeyboardInterrupt] | None = None
     try:
         with interrupts.listening():
             try:
-                code = importlib.import_module("kd_keras.cli.entry").run(words, only)
+                code = importlib.import_module("kd_keras.cli.entry").run(given, only)
                 interrupts.check()
                 return code
             except Exception:
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int
     what, code = "interrupted", 130
     if kind is interrupts.Terminated:
         what, code = "terminated by SIGTERM", 143
-    goes_on = only is not None or (words[:1] and words[0] in GO_ON)
-    rest = "; the same command goes on from here" if goes_on else ""
+    goes_on = only is not None or (given[:1] and given[0] in GO_ON)
+    rest = "; run the same command to resume" if goes_on else ""
     print(f"kd-keras: {what}{rest}", file=sys.stderr)
     return code
 

@@ -60,14 +60,14 @@ BELONGINGS = {
 }
 
 
-def run(words: Sequence[str], only: str | None = None) -> int:
+def run(given: Sequence[str], only: str | None = None) -> int:
     """Run a command and return its exit code. Arguments as in `cli.main`."""
-    words = list(words)
+    given = list(given)
     _log_to_stderr()
     try:
-        command = _parse(words) if only is None else _parse_only(_kind(only), words)
+        command = _parse(given) if only is None else _parse_only(_kind(only), given)
         if hasattr(command, "early"):  # work to do before TensorFlow is loaded
-            command = command.early(words)
+            command = command.early(given)
         _import_tensorflow_quietly()
         return command() or 0
     except (ValueError, FileNotFoundError, FileExistsError, NotADirectoryError) as error:

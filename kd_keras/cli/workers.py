@@ -48,8 +48,11 @@ class TuneByWorkers(Tune):
         if place.LIFELINE in os.environ:
             wire.end_with_parent()
         elif here.is_local:
-            raise ValueError(f"{place.TUNER} must not begin with {place.LOCAL!r}: the chief's do.")
-        return functools.partial(self._work, wire.Link(here))
+            raise ValueError(
+                f"{place.TUNER} must not begin with {place.LOCAL!r}, reserved for the chief's own "
+                "workers."
+            )
+        return functools.partial(self._work, wire.ChiefClient(here))
 
     def _lead(self, server: wire.Server, arguments: Sequence[str]) -> int:
         from tuning.lead import Lead
@@ -57,7 +60,7 @@ class TuneByWorkers(Tune):
         with contextlib.closing(server):
             return self.search(lead=Lead(server, self.workers, arguments))
 
-    def _work(self, link: wire.Link) -> int:
+    def _work(self, link: wire.ChiefClient) -> int:
         import tensorflow as tf
 
         from tuning.worker import work

@@ -26,7 +26,7 @@ def unpack(archive: Path, folder: Path) -> None:
             images.refuse(
                 archive,
                 [
-                    f"member {name!r}: its path leaves the folder"
+                    f"member {name!r}: its path points outside the folder"
                     for name in members
                     if _leaves(name)
                 ],
@@ -34,16 +34,16 @@ def unpack(archive: Path, folder: Path) -> None:
             with whole_folder(folder) as temporary:
                 packed.extractall(temporary, members)
                 if folder.exists():
-                    raise FileExistsError(f"{folder} has come into being meanwhile")
+                    raise FileExistsError(f"{folder} has been created in the meantime")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ValueError(
-            f"{archive} is damaged or no ordinary zip file ({error}); fetch it again."
+            f"{archive} is damaged or not an ordinary zip file ({error}); download it again."
         ) from error
     except OSError as error:
         if folder.is_dir():  # another process was faster
             return
         raise OSError(
-            f"{archive} cannot be unpacked beside itself ({error}). Make {archive.parent} "
+            f"{archive} cannot be unpacked where it is ({error}). Make {archive.parent} "
             f"writable and free enough space, or unpack the archive to {folder} yourself."
         ) from error
 

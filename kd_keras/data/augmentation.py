@@ -46,14 +46,14 @@ MIXUP = "mixup"  # takes a second image: see `mixing`
 KNOWN = {**AUGMENTATIONS, MIXUP: None}
 
 
-def words(name: str) -> tuple[list[str], bool]:
+def parse_augmentation(name: str) -> tuple[list[str], bool]:
     """Split `"mirror+mixup"` into the augmentations of one image, `["mirror"]`, and True for mixup.
 
     Raises:
         ValueError: if a word is unknown or occurs twice.
 
     Example:
-        >>> words("shift+mirror+mixup"), words("none")
+        >>> parse_augmentation("shift+mirror+mixup"), parse_augmentation("none")
         ((['shift', 'mirror'], True), ([], False))
     """
     found = name.split("+")
@@ -71,7 +71,7 @@ def joined(*names: str | None) -> str:
         >>> joined("mixup", "none", "mirror"), joined("none", None)
         ('mirror+mixup', 'none')
     """
-    parts = [words(name) for name in names if name is not None]
+    parts = [parse_augmentation(name) for name in names if name is not None]
     alone = list(dict.fromkeys(word for found, _ in parts for word in found))
     return "+".join([*alone, *([MIXUP] if any(mixes for _, mixes in parts) else [])]) or "none"
 
@@ -92,7 +92,7 @@ def augmenter(name: str, seed: int):
     Raises:
         ValueError: for an unknown name.
     """
-    known = (AUGMENTATIONS[word] for word in words(name)[0])
+    known = (AUGMENTATIONS[word] for word in parse_augmentation(name)[0])
     chosen = [function for function in known if function is not None]
     if not chosen:
         return None

@@ -112,11 +112,11 @@ def _read(builder, name: str) -> Split:
 def _prepare_mnist(root: Path, *, given: bool) -> None:
     """Let TFDS download and prepare MNIST, if its host can be reached within seconds."""
     if not reachable(MNIST_HOST, seconds=6):
-        elsewhere = "(another folder than the one given)" if given else "or TFDS_DATA_DIR"
+        elsewhere = "(another folder than this one)" if given else "or TFDS_DATA_DIR"
         raise FileNotFoundError(
             f"MNIST is not prepared in {root}, and {MNIST_HOST} cannot be reached. On a machine "
-            'with a network run `python -c "import tensorflow_datasets as tfds; '
-            "tfds.load('mnist', data_dir='mnist-data')\"`, copy the folder mnist-data, and name it "
+            'with network access, run `python -c "import tensorflow_datasets as tfds; '
+            "tfds.load('mnist', data_dir='mnist-data')\"`, copy the folder mnist-data, and pass it "
             f"with --data-dir {elsewhere}: it must hold mnist/{MNIST_VERSION}."
         )
     import tensorflow_datasets as tfds

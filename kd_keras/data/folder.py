@@ -184,7 +184,7 @@ def _scan(folder: Path, classes: Sequence[str], faults: list[str]) -> Listing:
     for entry in images.entries(folder):
         if not entry.is_dir():
             where = images.shown(entry)
-            faults.append(f"{where}: a stray file; images lie in the folder of their class")
+            faults.append(f"{where}: a stray file; images belong in the folder of their class")
         elif entry.name not in classes:
             name = images.shown(entry.name)
             faults.append(f"{images.shown(entry)}: {unknown('class', name, classes)}")
@@ -194,7 +194,7 @@ def _scan(folder: Path, classes: Sequence[str], faults: list[str]) -> Listing:
         found = [path for path in entries if _is_image(path)]
         listing += [(path, number) for path in found]
         faults += [
-            f"{images.shown(path)}: neither an image by its ending nor wanted here"
+            f"{images.shown(path)}: not a file with an image suffix; move it elsewhere"
             for path in entries
             if not _is_image(path)
         ]

@@ -43,7 +43,9 @@ def as_array(given: Any, name: str, what: str) -> np.ndarray:
             several = isinstance(array[0], (np.ndarray, list, tuple))
             array = np.asarray(list(array)) if several else array
     except (TypeError, ValueError) as error:
-        raise _not_numbers(name, what, f"{type(given).__name__} of unlike rows: {error}") from error
+        raise _not_numbers(
+            name, what, f"{type(given).__name__} of unequal rows: {error}"
+        ) from error
     if array.dtype.kind == "O":
         strange = next((v for v in array.flat if isinstance(v, (str, bytes))), None)
         if strange is not None:
@@ -55,7 +57,9 @@ def as_array(given: Any, name: str, what: str) -> np.ndarray:
     if array.dtype.kind == "V" and "float" in array.dtype.name:  # bfloat16
         array = array.astype("float32")
     if array.dtype.kind not in "buif":
-        received = f"{array.flat[0].item()!r}" if array.size else f"no {array.dtype.name}"
+        received = (
+            f"{array.flat[0].item()!r}" if array.size else f"an empty {array.dtype.name} array"
+        )
         raise _not_numbers(name, what, received)
     if array.ndim == 0:
         raise _not_numbers(name, what, f"a single number, {array.item()}")
@@ -136,8 +140,8 @@ def check_distributions(labels: np.ndarray, classes: int, name: str) -> None:
     """Raise `ValueError` if a row is not a distribution over the classes."""
     if labels.shape[1:] != (classes,):
         raise ValueError(
-            f"{name} holds distributions over {labels.shape[-1]} classes, the student has "
-            f"{classes}. Received: labels of shape {labels.shape}"
+            f"{name} holds distributions over {labels.shape[-1]} classes, but the student "
+            f"has {classes}. Received: labels of shape {labels.shape}"
         )
     rows = labels.astype("float64")
     sums = rows.sum(axis=1)
@@ -148,7 +152,8 @@ def check_distributions(labels: np.ndarray, classes: int, name: str) -> None:
         raise ValueError(
             f"{name} must hold one distribution per example: no number is negative, and each row "
             f"sums to 1 (within {SUM_TOLERANCE}). Received: {_count(bad, rows, 'rows')} that are "
-            f"none, the first of them {first}, sum {sums[bad[0]]:.4g}, at position {bad[0]}"
+            f"not distributions, the first of them {first}, sum {sums[bad[0]]:.4g}, at position "
+            f"{bad[0]}"
         )
 
 

@@ -121,10 +121,10 @@ def _unused_bits(seen: Sequence[Seen]) -> list[str]:
     for level, bits in USED_BITS.items():
         if brightest <= level:
             return [
-                f"{shown(deep[0][1])}: of its 16 bits a sample only {bits} are used, and of the "
-                f"samples of all {len(deep)} files of 16 bits: none is above {2**bits - 1}, and "
+                f"{shown(deep[0][1])}: only {bits} of its 16 bits per sample are used: in all "
+                f"{len(deep)} 16-bit files, no sample is above {2**bits - 1}, and only "
                 f"{level + 1} of 256 grey levels would be left. Multiply all samples by "
-                f"{2 ** (16 - bits)}, or save them with 8 bits"
+                f"{2 ** (16 - bits)}, or save the images with 8 bits"
             ]
     return []
 

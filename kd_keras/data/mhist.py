@@ -31,7 +31,7 @@ PARTITION = "Partition"
 COLUMNS = (NAME, LABEL, VOTES, PARTITION)
 
 HELP = (
-    "MHIST is a data set of 3,152 images of colorectal polyps, given on request at "
+    "MHIST is a data set of 3,152 images of colorectal polyps, available on request from "
     "https://bmirds.github.io/MHIST/. Put its `annotations.csv`, and `images.zip` or the folder "
     "`images/` beside it, into one folder and pass that folder as `data_dir` (--data-dir)."
 )
@@ -144,7 +144,7 @@ def _find(data_dir: str | os.PathLike[str] | None) -> tuple[Path, Path]:
         raise FileNotFoundError(f"There is no annotations.csv in {root}. {HELP}")
     if len(found) > 1:
         raise ValueError(
-            f"`data_dir` holds several annotations.csv; pass the folder of the one you mean: "
+            f"`data_dir` holds several files annotations.csv; pass the folder of the one you mean: "
             f"{', '.join(map(str, found))}"
         )
     return found[0], _image_folder(dict.fromkeys((found[0].parent, root)))
@@ -160,14 +160,14 @@ def _image_folder(places: Collection[Path]) -> Path:
         holders = sorted({path.parent for path in below if path.suffix == ".png"})
         if len(holders) > 1:
             raise ValueError(
-                f"The PNG images must lie in one folder. Received: {len(holders)} folders, "
+                f"The PNG images must be in one folder. Received: {len(holders)} folders, "
                 f"{', '.join(map(str, holders[:10]))}"
             )
         if holders:
             return holders[0]
     raise FileNotFoundError(
         f"There are no PNG images in {' or '.join(str(place / 'images') for place in places)}, and "
-        f"no images.zip to be unpacked to a new folder of that name. {HELP}"
+        f"no images.zip to unpack into a new folder of that name. {HELP}"
     )
 
 
@@ -184,7 +184,7 @@ def _read(annotations: Path) -> Any:
             encoding="utf-8-sig",
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{annotations} is not a table in UTF-8 CSV: {error}") from error
+        raise ValueError(f"{annotations} is not a CSV table in UTF-8: {error}") from error
     table.columns = table.columns.str.strip()
     absent = [name for name in COLUMNS if name not in table]
     if absent:
@@ -193,7 +193,7 @@ def _read(annotations: Path) -> Any:
             f"{', '.join(map(repr, absent))}. It has: {', '.join(map(repr, table.columns))}."
         )
     if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError(f"{annotations}: its rows have more fields than its header names.")
+        raise ValueError(f"{annotations}: its rows have more fields than its header.")
     table = table[list(COLUMNS)].fillna("").apply(lambda column: column.str.strip())
     table.index += 2  # the header is line 1
     return table[(table != "").any(axis=1)]
@@ -210,7 +210,7 @@ def _check(table: Any, annotations: Path, folder: Path) -> list[looking.Seen]:
         line, name = row[:2]
         faults += [f"row {line}: {name!r}: {fault}" for fault in _row_faults(*row[1:])]
         if name in first:
-            faults.append(f"row {line}: {name!r}: this name stands in row {first[name]} already")
+            faults.append(f"row {line}: {name!r}: this name is already in row {first[name]}")
         first.setdefault(name, line)
     faults += _partition_faults(table)
     sound = {name: line for name, line in first.items() if not _name_fault(name)}
@@ -238,7 +238,7 @@ def _name_fault(name: str) -> str:
     if not name:
         return "the image name is empty"
     if name in (".", "..") or any(sign in name for sign in "/\\:\0"):
-        return "an image is named by a bare file name, without a path"
+        return "an image must be named by its bare file name, without a path"
     return ""
 
 
@@ -252,7 +252,7 @@ def _partition_faults(table: Any) -> list[str]:
         else:
             faults += [
                 f"the partition {partition} has {counts.get(label, 0)} images of class {label}, "
-                f"and needs {least}"
+                f"but needs {least}"
                 for label in CLASSES
                 if counts.get(label, 0) < least
             ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from kd_keras.data.augmentation import augmenter, key_of, words
+from kd_keras.data.augmentation import augmenter, key_of, parse_augmentation
 
 SHARES = 256  # pixels are mixed in integers: the same on every machine, in every batch
 
@@ -36,7 +36,7 @@ def mixer(name: str, seed: int, count: int) -> Callable | None:
     larger part as in the code of Beyer et al., *Knowledge distillation: A good teacher is patient
     and consistent* (2022), who draw one share per batch, while this function draws one per example.
     """
-    if not words(name)[1]:
+    if not parse_augmentation(name)[1]:
         return None
 
     def partner(index, view):

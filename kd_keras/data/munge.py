@@ -70,7 +70,7 @@ def _check(examples: np.ndarray, copies: int, swap: float, sharpness: float) -> 
     pixels = examples.dtype == np.uint8
     if not (pixels or examples.dtype.kind == "f") or examples.ndim < 2 or len(examples) < 2:
         raise ValueError(
-            "`examples` must be two or more, of shape (n, ...), uint8 or floats. "
+            "`examples` must hold two or more, of shape (n, ...), as uint8 or floats. "
             f"Received: shape {examples.shape}, {examples.dtype}"
         )
     positive_int("copies", copies)

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data import images
-from kd_keras.data.augmentation import words
+from kd_keras.data.augmentation import parse_augmentation
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
 
@@ -74,7 +74,7 @@ class Epochs:
 
         self.callback = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
         drawn = seed if augmentation_seed is None else augmentation_seed
-        changing = words(augmentation) != ([], False)
+        changing = parse_augmentation(augmentation) != ([], False)
         partner_of = mixer(augmentation, drawn, len(split))
         known = _Known(split, view, class_weight, classes, partner_of)
         if split.images is not None and not changing:

@@ -134,11 +134,11 @@ def _refuse_odd(kind: str, image: Any) -> None:
             "save it smaller, or cut it into tiles"
         )
     if kind == "TIFF" and image.n_frames > 1:
-        raise Unreadable(f"a TIFF of {image.n_frames} pages; save the one you mean on its own")
+        raise Unreadable(f"a TIFF of {image.n_frames} pages; save the one you want on its own")
     if image.mode not in _MODES and not image.mode.startswith("I;16"):
         raise Unreadable(
-            f"its samples ({image.mode}) are floats, signed, of 32 bits, or no RGB: nobody knows "
-            "which is black and which is white; save it with 8 or 16 bits a sample"
+            f"its samples ({image.mode}) are floats, signed, of 32 bits, or not RGB: it is unknown "
+            "which is black and which is white; save it with 8 or 16 bits per sample"
         )
 
 

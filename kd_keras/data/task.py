@@ -34,12 +34,12 @@ class Split:
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.files is None):
-            raise ValueError("A `Split` holds either `images` or `files`, and exactly one of them.")
+            raise ValueError("A `Split` must hold exactly one of `images` and `files`.")
         for name in ("images", "files", "soft_labels", "weights"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.labels):
                 raise ValueError(
-                    f"`{name}` has {len(value)} rows, `labels` has {len(self.labels)}."
+                    f"`{name}` has {len(value)} rows, but `labels` has {len(self.labels)}."
                 )
 
     def __len__(self) -> int:
@@ -100,7 +100,7 @@ class Repeat:
         many = f"{self.count:,} {self.split} image{'s are' if self.count > 1 else ' is'}"
         pair = f"{self.first} is {self.same_as}."
         if self.split == self.other:
-            return f"{many} there again under another class: {pair}"
+            return f"{many} in {self.split} again under another class: {pair}"
         classes = f", {self.other_class:,} under another class" if self.other_class else ""
         return f"{many} in {self.other} too{classes}: {pair}"
 
@@ -156,8 +156,8 @@ def cut_validation(
         )
     except ValueError as error:
         raise ValueError(
-            f"validation_share={share} cannot be cut, stratified, from {len(split)} training "
-            f"images ({error}) Give {mend}; in Python, a larger `validation_share` does too."
+            f"A stratified validation_share={share} cannot be cut from {len(split)} training "
+            f"images ({error}). Give {mend}; in Python, a larger `validation_share` also helps."
         ) from error
     return split.rows(np.sort(train)), split.rows(np.sort(validation))
 

@@ -72,7 +72,7 @@ def difference(
     positive("resamples", resamples)
     if not ours or len(ours) != len(theirs):
         raise ValueError(
-            "`ours` and `theirs` must have one entry per seed, of the same seeds. Received: "
+            "`ours` and `theirs` must have one entry per seed, for the same seeds. Received: "
             f"{len(ours)} and {len(theirs)} entries"
         )
     pairs = [
@@ -120,8 +120,8 @@ def _predictions(metric: Metric, name: str, given: Any, labels: Any) -> Any:
     if metric.by_class:
         return PredictedClasses.of(name, given, labels)
     raise ValueError(
-        f"`{name}` must hold logits of shape (examples, classes) for {metric.name!r}: the "
-        "predicted classes do not decide it."
+        f"`{name}` must hold logits of shape (examples, classes) for {metric.name!r}: it cannot "
+        "be computed from predicted classes."
     )
 
 

@@ -31,7 +31,7 @@ def score(metric: str, logits: Any, labels: Any) -> float:
     value = function(predictions)
     if value is None:
         held = np.unique(predictions.labels).tolist()
-        raise ValueError(f"`{metric}` is undefined where `labels` hold only the classes {held}.")
+        raise ValueError(f"`{metric}` is undefined if `labels` hold only the classes {held}.")
     return value
 
 

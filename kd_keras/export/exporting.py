@@ -149,7 +149,7 @@ def check_target(target: Path, format: str = "saved_model") -> None:
     """
     form = lookup("format", FORMATS, format)
     if target.exists() and not target.is_dir():
-        raise FileExistsError(f"`path` is a file, and a folder is to be written: {target}")
+        raise FileExistsError(f"`path` must be a folder to write, but it is a file: {target}")
     form.check(target)
     existing = next(parent for parent in target.absolute().parents if parent.exists())
     if not existing.is_dir():
@@ -193,8 +193,9 @@ def _compare(want: np.ndarray, got: np.ndarray, tolerance: float) -> float:
     allowed = tolerance * max(1.0, float(np.abs(want).max()))
     if not difference <= allowed:  # so that NaN is refused
         raise RuntimeError(
-            f"The export does not predict as the model does: logits differ by {difference:g} over "
-            f"{len(want)} images, where {allowed:g} is allowed. Nothing was written."
+            "The export's predictions differ from the model's: logits differ by up to "
+            f"{difference:g} on {len(want)} images, but only {allowed:g} is allowed. Nothing was "
+            "written."
         )
     return difference
 

@@ -131,12 +131,14 @@ class Method(keras.layers.Layer):
         return classes
 
     @property
-    def changes_answer(self) -> bool:
+    def changes_deployed(self) -> bool:
         """True if something other than the student is deployed."""
         ours = type(self)
-        return ours.answer is not Method.answer or ours.deploy is not Method.deploy
+        return (
+            ours.deployed_logits is not Method.deployed_logits or ours.deploy is not Method.deploy
+        )
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         """Return the logits that labels and metrics see: those of the deployed model.
 
         Args:
@@ -153,14 +155,14 @@ class Method(keras.layers.Layer):
         Args:
             student: dict from tap to tensor, as in `call`.
         """
-        return self.answer(student)
+        return self.deployed_logits(student)
 
     def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
         """Return the model that is deployed: the student itself, or a model around its layers.
 
         Such a model shares the student's weights, returns the same logits as `answer`, and is made
         of Keras' own layers, so that it can be loaded without this library if the student can. It
-        is requested if `changes_answer` is true.
+        is requested if `changes_deployed` is true.
 
         Args:
             student: a functional model of the trained layers, whatever kind of model the student
@@ -215,8 +217,8 @@ class Method(keras.layers.Layer):
         ours, theirs = self.fixed_settings(), other.fixed_settings()
         if ours != theirs:
             raise ValueError(
-                "`method` may differ in its knobs alone, for nothing to be traced again. "
-                f"Received: {theirs}, and before it was {ours}"
+                "`method` may differ only in its knobs, so that nothing is traced again. "
+                f"Received: {theirs}; before, it was {ours}"
             )
         for name, value in other.knobs.items():
             self.set_knob(name, value)
@@ -269,7 +271,10 @@ def tap_pairs(student, teacher=None, *, one: bool = False):
             raise ValueError(f"Each tap of the {role} may be named once. Received: {given!r}")
         pair.append(names)
     if one and max(map(len, pair)) > 1:
-        raise ValueError(f"One tap of each is compared. Received: {pair[0]} and {pair[1]}")
+        raise ValueError(
+            "Name exactly one tap of the student and one of the teacher. "
+            f"Received: {pair[0]} and {pair[1]}"
+        )
     if len(pair[0]) != len(pair[1]):
         raise ValueError(
             "Taps are compared pair by pair: name as many of the student as of the teacher. "

@@ -65,7 +65,7 @@ class StudentBranches(Method):
         ]
         if len(self.tails) != len(self.taps):
             raise ValueError(
-                "`tails` must be as many as `taps`. "
+                "`tails` must hold one model per tap. "
                 f"Received: {len(self.tails)} tails and {len(self.taps)} taps"
             )
         self.add_knob("temperature", temperature, positive)

@@ -146,7 +146,7 @@ class CID(Method):
     def _memory(self):
         return self.sums, self.totals, self.context.kernel
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         features = adapters.averaged(student[self.student_taps[0]], ())
         likely = ops.softmax(ops.stop_gradient(student["logits"]) / self.context_temperature)
         return self.head(ops.concatenate([features, self.context(likely)], axis=-1))

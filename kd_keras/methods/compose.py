@@ -12,8 +12,8 @@ from kd_keras.utils.checks import positive
 
 # a plan is recognised by its `stages`, since plans build on methods and not the reverse
 _OF_PLANS = (
-    " That is a plan of several trainings: what is matched in them goes inside of it, as its "
-    "`method` if it takes one."
+    " That is a plan of several trainings: give it the loss to match with as its own `method`, "
+    "if it takes one."
 )
 
 
@@ -47,22 +47,22 @@ class Composed(Method):
         asked = [word for part in parts for word in part.augmentation.split("+")]
         self.augmentation = "+".join(w for w in dict.fromkeys(asked) if w != "none") or "none"
         self.note = " ".join(dict.fromkeys(part.note for part in parts if part.note))
-        deciding = [name for name, part in self.methods.items() if part.changes_answer]
+        deciding = [name for name, part in self.methods.items() if part.changes_deployed]
         if len(deciding) > 1:
             raise ValueError(
-                "`methods` may hold one that decides on what is deployed. "
+                "`methods` may hold at most one that decides what is deployed. "
                 f"Received: {', '.join(deciding)}"
             )
         self._deciding = deciding[:1]
 
     @property
-    def changes_answer(self):
+    def changes_deployed(self):
         return bool(self._deciding)
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         for name in self._deciding:
-            return self.methods[name].answer(student)
-        return super().answer(student)
+            return self.methods[name].deployed_logits(student)
+        return super().deployed_logits(student)
 
     def labelled(self, student):
         for name in self._deciding:
@@ -231,8 +231,8 @@ class LogitStandardisation(MethodWrapper):
             self.default_alpha = 1 / 11  # the authors' weights: 0.1 for the labels, 1 for this
         if not ("logits" in self.student_taps and "logits" in self.teacher_taps):
             raise ValueError(
-                "`method` must see the logits of student and teacher. Received: "
-                f"{type(self.inner).__name__}, which sees {self.student_taps} of the student and "
+                "`method` must use the logits of student and teacher. Received: "
+                f"{type(self.inner).__name__}, which uses {self.student_taps} of the student and "
                 f"{self.teacher_taps} of the teacher"
             )
 
@@ -241,9 +241,9 @@ class LogitStandardisation(MethodWrapper):
     def build(self, student_shape, teacher_shape, batch_shape=None):
         if student_shape["logits"][-1] == 2:
             raise ValueError(
-                "LogitStandardisation takes three logits or more: two are, once standardised, "
-                "0.707 and -0.707 whatever they were, and teach nothing. "
-                "Take the method within by itself, such as `kd`. Received: 2 logits"
+                "LogitStandardisation needs three logits or more: two are always 0.707 and -0.707 "
+                "once standardised, and teach nothing. "
+                "Use the inner method by itself, such as `kd`. Received: 2 logits"
             )
         super().build(student_shape, teacher_shape, batch_shape)
 

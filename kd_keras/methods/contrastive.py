@@ -132,7 +132,7 @@ class CRD(Method):
         most = self.settings["examples"]
         if len(labels) > most:
             raise ValueError(
-                f"`examples` is {most}, and there are {len(labels)} to train on. "
+                f"`examples` is {most}, but there are {len(labels)} to train on. "
                 f"Give CRD examples={len(labels)}."
             )
         known = np.full(most, -1, "int32")

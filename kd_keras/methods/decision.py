@@ -50,20 +50,20 @@ class DeiT(Method):
                 raise ValueError(f"`{name}` must be the name of a tap. Received: {tap!r}")
         if class_tap == distillation_tap or (class_tap != "logits" and distillation_tap is None):
             raise ValueError(
-                "`class_tap` and `distillation_tap` must name the two heads of a student, or "
-                "neither be given for a student of one. "
+                "`class_tap` and `distillation_tap` must name the two heads of a student; "
+                "for a student with one head, give neither. "
                 f"Received: class_tap={class_tap!r}, distillation_tap={distillation_tap!r}"
             )
         self.class_tap, self.distillation_tap = class_tap, distillation_tap
-        heads = (class_tap, distillation_tap) if self.changes_answer else ()
+        heads = (class_tap, distillation_tap) if self.changes_deployed else ()
         self.student_taps = tuple(dict.fromkeys((*heads, "logits")))
 
     def build(self, student_shape, teacher_shape, batch_shape=None):
         for tap in self.student_taps:
             if tuple(student_shape[tap]) != tuple(student_shape["logits"]):
                 raise ValueError(
-                    f"A head of the student must give logits, {tuple(student_shape['logits'])}. "
-                    f"Received: the tap {tap!r}, which gives {tuple(student_shape[tap])}"
+                    f"A head of the student must return logits, {tuple(student_shape['logits'])}. "
+                    f"Received: tap {tap!r}, of shape {tuple(student_shape[tap])}"
                 )
 
     def call(self, student, teacher, batch, training=False):
@@ -74,10 +74,10 @@ class DeiT(Method):
         return student[self.class_tap]
 
     @property
-    def changes_answer(self):
+    def changes_deployed(self):
         return self.distillation_tap is not None
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         if self.distillation_tap is None:
             return student["logits"]
         return (student[self.class_tap] + student[self.distillation_tap]) / 2

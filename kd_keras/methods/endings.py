@@ -56,8 +56,8 @@ class Ending:
 
     def _warn(self, tap: str, share: str) -> None:
         log.warning(
-            "%s ends in a ReLU, and %s of the numbers in the teacher's features %r are negative, "
-            'which nothing can match. Give `activation="auto"` or None.',
+            "%s ends in a ReLU, but %s of the numbers in the teacher's features %r are negative, "
+            'which a ReLU cannot match. Give `activation="auto"` or None.',
             self._what,
             share,
             tap,

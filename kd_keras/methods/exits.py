@@ -173,8 +173,8 @@ class BYOT(Method):
             *names, last = names
             if not names:
                 raise ValueError(
-                    "BYOT puts exits at inner stages, and the student has none before "
-                    f"{last} {tuple(shapes[last])}. Name a tap as `exits`, or take another student."
+                    "BYOT puts exits at inner stages, but the student has none before "
+                    f"{last} {tuple(shapes[last])}. Name a tap as `exits`, or use another student."
                 )
         return list(dict.fromkeys(names))
 
@@ -222,10 +222,10 @@ class BYOT(Method):
         return x, self.heads[place](x)
 
     @property
-    def changes_answer(self):
+    def changes_deployed(self):
         return self.deployed is not None
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         if self.deployed is None:
             return student["logits"]
         return self._exit(self.places.index(self.deployed), student[self.deployed])[1]

@@ -94,9 +94,9 @@ class KerasLoss(Method):
             return loss
         if "weight" in batch:
             raise ValueError(
-                f"{type(self._loss).__name__} gives one number for a batch, which is no mean over "
-                "its examples: they cannot be weighed. Leave `sample_weight` and `class_weight` "
-                "out, or let `compute_loss` return shape (batch,)."
+                f"{type(self._loss).__name__} returns one number per batch, which is not the mean "
+                "over its examples, so they cannot be weighted. Leave out `sample_weight` and "
+                "`class_weight`, or let `compute_loss` return shape (batch,)."
             )
         return ops.broadcast_to(ops.mean(loss), (ops.shape(pair[1])[0],))
 
@@ -123,8 +123,8 @@ def _warn_of_logits(loss: DistillationLoss) -> None:
         wants = getattr(inner, "fn", inner) in OF_PROBABILITIES
         if wants and not isinstance(inner, keras.losses.KLDivergence):
             warnings.warn(
-                "This LogitsDistillation hands logits to a loss of probabilities, as its default "
+                "This LogitsDistillation passes logits to a loss of probabilities, as its default "
                 "does in Keras 3.15: what is learned is not the teacher's distribution. Give "
-                "loss=keras.losses.KLDivergence(), or take kd_keras.methods.KD(temperature).",
+                "loss=keras.losses.KLDivergence(), or use kd_keras.methods.KD(temperature).",
                 stacklevel=4,
             )

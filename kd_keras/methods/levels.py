@@ -42,7 +42,7 @@ class MLKD(Method):
 
     default_alpha = 0.1  # the authors weight the labels by 0.1, and the terms by 0.9
     least_batch = 2
-    note = "Of the paper's two views of an image, one: its terms on the strong view are left out."
+    note = "Only one of the paper's two views of an image: terms on the strong view are left out."
 
     def __init__(
         self,

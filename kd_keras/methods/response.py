@@ -239,9 +239,9 @@ class Extractive(TwoTemperatures):
     def build(self, student_shape, teacher_shape, batch_shape=None):
         if student_shape["logits"][-1] == 2 and isinstance(self.transform, Extracted):
             log.warning(
-                "Extractive: of two classes one alone is likelier than chance, so that the targets "
-                "are the teacher's decisions, smoothed, and say nothing of how sure it is. "
-                "With two classes take `kd`."
+                "Extractive: of two classes only one can be likelier than chance, so that the "
+                "targets are the teacher's decisions, smoothed, and say nothing of how sure it is. "
+                "With two classes, use `kd`."
             )
 
 
@@ -298,8 +298,8 @@ class DKD(Method):
     def build(self, student_shape, teacher_shape, batch_shape=None):
         if student_shape["logits"][-1] == 2:
             log.warning(
-                "DKD: of two classes there is one other, whose part of the loss is always 0: "
-                "`other_weight` has no effect, and what is left is `kd`, times `target_weight`."
+                "DKD: with two classes there is only one other, whose part of the loss is always "
+                "0: `other_weight` has no effect, and what is left is `kd` times `target_weight`."
             )
 
     def call(self, student, teacher, batch, training=False):
@@ -358,9 +358,9 @@ class DIST(Method):
     def build(self, student_shape, teacher_shape, batch_shape=None):
         if student_shape["logits"][-1] == 2:
             log.warning(
-                "DIST: two probabilities are always correlated by 1 or -1, so that the term over "
-                "the classes of an example tells nothing, and has no gradient: what is left is "
-                "`intra_weight`'s. With two classes take `kd`."
+                "DIST: the correlation of two probabilities is always 1 or -1, so that the term "
+                "over the classes of an example tells nothing and has no gradient: only the "
+                "`intra_weight` term is left. With two classes, use `kd`."
             )
 
     def call(self, student, teacher, batch, training=False):

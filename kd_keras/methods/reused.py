@@ -78,7 +78,7 @@ class SimKD(Method):
         if theirs is None and self.head is None:
             raise ValueError(
                 f"SimKD deploys the teacher's own layers behind its tap {tap!r}: give the teacher "
-                "as a Keras model. Received: a source of answers alone"
+                "as a Keras model. Received: a source of predictions only"
             )
         if theirs is None:  # its predictions are stored, or it was not given again after loading
             return
@@ -123,7 +123,7 @@ class SimKD(Method):
         theirs = self._taken().output_shape[-1]
         if logits is not None and logits[-1] != theirs:
             raise ValueError(
-                "SimKD answers with the teacher's classifier: the student must have the same "
+                "SimKD predicts with the teacher's classifier: the student must have the same "
                 f"classes. Received: a student with {logits[-1]} logits and a teacher with {theirs}"
             )
 
@@ -139,9 +139,9 @@ class SimKD(Method):
             (ours,), (theirs,) = self.student_taps, self.teacher_taps
             raise ValueError(
                 f"The teacher's layers behind {theirs!r} take {tuple(head.input_shape[1:])}, and "
-                f"what is compared there with {ours!r} of the student is {wanted}, to which no "
-                "average over all places leads. Name a larger map of the student as `student_tap`, "
-                "or a later tap of the teacher as `teacher_tap`."
+                f"what is compared there with {ours!r} of the student is {wanted}; without "
+                "an average over all places they do not fit. Name a larger map of the student "
+                "as `student_tap`, or a later tap of the teacher as `teacher_tap`."
             ) from error
         return sized
 
@@ -151,7 +151,7 @@ class SimKD(Method):
         target = adapters.averaged(teacher[theirs], tuple(self.size))
         return self.knob("weight") * losses.mean_squared_difference(projected, target)
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         # outside of training: the projector's statistics move once a step, in `call`
         projected = self.projector(student[self.pair[0]], training=False)
         return self._taken()(projected, training=False)
@@ -164,7 +164,7 @@ class SimKD(Method):
         """Return the teacher's layers, or raise if there are none."""
         if self.head is None:
             raise ValueError(
-                "SimKD was built without a teacher's layers: hand it to the Distiller unbuilt, or "
+                "SimKD was built without a teacher's layers: pass it to the Distiller unbuilt, or "
                 "call `adopt` first."
             )
         return self.head

@@ -77,8 +77,9 @@ class ReviewKD(Method):
         self.pairs = paired("ReviewKD", *taps)
         if len(self.pairs) < 2:
             raise ValueError(
-                "ReviewKD takes two levels or more: what is deeper is fused with what is not. Name "
-                f"more as `student_taps`. Received: {', '.join(ours for ours, _ in self.pairs)}"
+                "ReviewKD needs two levels or more, since it fuses deeper with shallower ones. "
+                "Name more as `student_taps`. "
+                f"Received: {', '.join(ours for ours, _ in self.pairs)}"
             )
         for ours, theirs in self.pairs:
             what = f"ReviewKD on {ours!r} and {theirs!r}"

@@ -61,14 +61,14 @@ class OverSubclasses(Method):
         logits = student_shape["logits"][-1]
         if logits % self.subclasses or logits == self.subclasses:
             raise ValueError(
-                f"`subclasses` must divide the logits of student and teacher, for two classes or "
-                f"more. Received: subclasses={self.subclasses}, and {logits} logits"
+                f"`subclasses` must divide the number of logits of student and teacher, and leave "
+                f"two classes or more. Received: subclasses={self.subclasses}, and {logits} logits"
             )
 
     def logits(self, classes):
         return classes * self.subclasses
 
-    def answer(self, student):
+    def deployed_logits(self, student):
         return losses.class_logits(student["logits"], subclasses=self.subclasses)
 
     def deploy(self, student: keras.Model, tensor_of: Callable) -> keras.Model:

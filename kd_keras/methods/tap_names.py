@@ -43,8 +43,8 @@ def paired(what: str, student_taps, student_shape, teacher_taps, teacher_shape):
             for names, shapes in zip(sides, (student_shape, teacher_shape), strict=True)
         )
         raise ValueError(
-            f"{what} compares taps pair by pair, and the student has {len(sides[0])} of them "
-            f"where the teacher has {len(sides[1])}. Name as many of both, such as "
+            f"{what} compares taps pair by pair, but the student has {len(sides[0])} of them "
+            f"and the teacher {len(sides[1])}. Name equally many of both, such as "
             f"`student_taps={sides[0][0]!r}, teacher_taps={sides[1][0]!r}`. "
             f"Received: {ours} of the student; {theirs} of the teacher"
         )

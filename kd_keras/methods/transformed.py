@@ -62,5 +62,5 @@ class WTTM(Method):
 
 def _exponent(name, value):
     if positive(name, value) > 1:
-        raise ValueError(f"`{name}` must lie above 0 and not above 1. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be above 0 and at most 1. Received: {name}={value!r}")
     return float(value)

@@ -50,7 +50,7 @@ def imagenet_file(model: str, url: str) -> Path:
                 e.close()  # it holds the connection open
             raise ConnectionError(
                 f"The ImageNet weights of {model} are not in the Keras cache and could not be "
-                f"fetched ({e}). Download {url} on a machine with a network and place it as "
+                f"downloaded ({e}). Download {url} on a machine with network access and save it as "
                 f"{path}, or name the file: `weights=FILE` in Python; on the command line "
                 "`--weights`, or `--teacher-weights` and `--student-weights`."
             ) from e
@@ -66,9 +66,9 @@ def _download(url: str, path: Path) -> None:
             shutil.copyfileobj(answer, file)
         size, expected = temporary.stat().st_size, answer.headers.get("Content-Length")
         if expected is not None and size != int(expected):
-            raise ConnectionError(f"{size} of {expected} bytes arrived")
+            raise ConnectionError(f"only {size} of {expected} bytes arrived")
         if not _as_published(temporary):
-            raise ConnectionError("other bytes arrived than Keras publishes under that name")
+            raise ConnectionError("the bytes received are not those that Keras publishes")
 
 
 def _as_published(path: Path) -> bool:
@@ -105,8 +105,8 @@ def load(backbone: keras.Model, path: str | os.PathLike[str], *, model: str) -> 
         )
     if not _as_published(path):
         raise ValueError(
-            f"{path} has the name of a weights file that Keras publishes, and not its bytes: it is "
-            "damaged, or holds weights of your own. Fetch it again, or give it another name."
+            f"{path} has the name of a weights file that Keras publishes, but not its bytes: it is "
+            "damaged, or holds weights of your own. Download it again, or rename it."
         )
     try:
         with warnings.catch_warnings():

@@ -54,8 +54,8 @@ def _with_logits(model: keras.Model, logits: int) -> keras.Model:
     last, twin = head(model), _graph_of(model)
     if not isinstance(last, keras.layers.Dense) or last not in twin.layers:
         raise ValueError(
-            f"A copy of {model.name!r} with {logits} logits takes a dense layer of the model's own "
-            f"that makes them. Received: {last.name!r}, a {type(last).__name__}"
+            f"A copy of {model.name!r} with {logits} logits needs a dense layer of the model's own "
+            f"that computes them. Received: {last.name!r}, a {type(last).__name__}"
         )
 
     def copied(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -71,8 +71,8 @@ def _graph_of(model: keras.Model) -> keras.Model:
         return graphs.functional(model)
     except graphs.NoGraph as reason:
         raise graphs.NoGraph(
-            f"No new model can be made as {model.name!r} is. Give its class a `get_config` that "
-            f"holds what its `__init__` takes. {reason}"
+            f"No new model like {model.name!r} can be made. Give its class a `get_config` that "
+            f"returns the arguments of its `__init__`. {reason}"
         ) from reason
 
 
@@ -86,7 +86,7 @@ def copy_variables(source: keras.Model, target: keras.Model) -> None:
     if [v.shape for v in ours] != [v.shape for v in theirs]:
         raise ValueError(
             f"`like` must have the architecture of {target.name!r}. "
-            f"Received: {source.name!r}, whose weights are others."
+            f"Received: {source.name!r}, whose weights have other shapes."
         )
     for variable, value in zip(ours, theirs, strict=True):
         variable.assign(value)

@@ -106,9 +106,9 @@ def mend(model: keras.Model, path: list[Any], kind: str, *, certain: bool) -> st
     if certain and _is_all_that_makes_probabilities(step):
         holder = outer[-1] if outer else model
         if isinstance(holder, keras.Sequential) and holder.layers[-1] is step:
-            return f"leave layer {step.name!r} out: `{reached}.pop()`, which keeps the weights"
+            return f"remove layer {step.name!r}: `{reached}.pop()`, which keeps the weights"
         if not outer and _is_last(model, step):
-            return f"leave {step.name!r} out: `model = keras.Model(model.input, {_before(step)})`"
+            return f"remove {step.name!r}: `model = keras.Model(model.input, {_before(step)})`"
     change = "" if certain else f"return the logits from `call`, without the {kind}; or "
     return f"{change}undo it, which keeps the weights: `{_undone(model, kind)}`"
 

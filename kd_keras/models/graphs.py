@@ -45,7 +45,7 @@ def input_spec(model: keras.Model):
     if not model.built or shape is None:
         raise ValueError(
             f"The input shape of model {model.name!r} is not known. "
-            "Call the model once on a batch of images before handing it in."
+            "Call the model once on a batch of images before passing it."
         )
     return tf.TensorSpec((None, *shape[1:]), model.input_dtype)
 
@@ -99,7 +99,7 @@ def logits_in(answer: Any, model: keras.Model) -> Any:
     kind = "dict" if isinstance(answer, Mapping) else "tuple"
     raise ValueError(
         f"Model {model.name!r} must return its logits alone, or a dict that holds them under "
-        f"'logits'. Received: a {kind} of {listed}. Say which are the logits: "
+        f"'logits'. Received: a {kind} of {listed}. Choose the logits: "
         f"`kd_keras.models.output(model, {next(iter(named), None)!r})` is a model of that one alone"
     )
 
@@ -237,8 +237,8 @@ def _by_its_code(model: keras.Model) -> keras.Model:
             answers = model.call(inputs, **how)
         except Exception as error:  # custom code may raise anything on a symbolic tensor
             raise NoGraph(
-                f"`call` of model {model.name!r} must be made of Keras' layers and `keras.ops` "
-                f"for a graph to be made of it. Received: code that raised {error!r:.200}"
+                f"`call` of model {model.name!r} must use only Keras' layers and `keras.ops` to be "
+                f"turned into a graph. Received: code that raised {error!r:.200}"
             ) from error
         twins.append(_model(model, inputs, answers))
     ours = {id(layer) for layer in model._flatten_layers()}
@@ -247,14 +247,14 @@ def _by_its_code(model: keras.Model) -> keras.Model:
     ]
     if steps[0] != steps[-1]:
         raise NoGraph(
-            f"`call` of model {model.name!r} must do the same in training and in inference, but "
-            "for what its layers do, for a graph to be made of it. Received: a branch on `training`"
+            f"`call` of model {model.name!r} must do the same in training and in inference, apart "
+            "from its layers, to be turned into a graph. Received: a branch on `training`"
         )
     held = any(tf.is_tensor(x) for node in _nodes(twins[-1]) for x in _constants(node))
     if held or {id(v) for v in twins[-1].weights} != {id(v) for v in model.weights}:
         raise NoGraph(
-            f"`call` of model {model.name!r} must be made of layers for a graph to be made of it. "
-            "Received: code that uses weights or tensors of its own beside them"
+            f"`call` of model {model.name!r} must use only layers to be turned into a graph. "
+            "Received: code that also uses weights or tensors of its own"
         )
     return twins[-1]
 
@@ -272,7 +272,7 @@ def _constants(node: Any) -> list[Any]:
 def _model(model: keras.Model, inputs: Any, answers: Any) -> keras.Model:
     twin_inputs = {id(x) for x in keras.tree.flatten(inputs)}
     if any(id(x) in twin_inputs for x in keras.tree.flatten(answers)):
-        raise NoGraph(f"Model {model.name!r} returns what it is given.")
+        raise NoGraph(f"Model {model.name!r} returns its input unchanged.")
     try:
         twin = keras.Model(inputs, answers, name=model.name)
     except ValueError as error:  # two layers of the same name, or outputs that are not symbolic

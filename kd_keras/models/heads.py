@@ -31,8 +31,8 @@ def head(model: keras.Model) -> keras.layers.Layer:
         return layer
     if _joins_at_its_end(model):
         raise ValueError(
-            f"The logits of model {model.name!r} are made of several layers' answers: none of them "
-            "is its head."
+            f"The logits of model {model.name!r} combine several layers' outputs: none of these "
+            "layers is its head."
         )
     weighted = [x for x in model._flatten_layers(include_self=False) if x.weights and not x._layers]
     if not weighted:
@@ -90,12 +90,12 @@ def refuse_probabilities(role: str, model: keras.Model) -> None:
     if step is not None and endings.gives_probabilities(step):
         shown, kind = f"its last layer {step.name!r}", endings.kind_of(step)
     else:
-        shown, kind = "its answer on random images", _asked(role, model)
+        shown, kind = "its output on random images", _asked(role, model)
     if kind is not None:
         mend = endings.mend(model, steps or _last(model), kind, certain=bool(steps))
         raise ValueError(
             f"`{role}` must return logits, but {shown} shows that model {model.name!r} returns "
-            f"probabilities. To mend it, {mend}."
+            f"probabilities. To fix it, {mend}."
         )
 
 
@@ -124,9 +124,9 @@ def _asked(role: str, model: keras.Model) -> str | None:
     except Exception as error:  # custom code may raise anything
         shapes = keras.tree.map_structure(np.shape, images)
         raise ValueError(
-            f"`{role}` must answer on images, so that it can be seen whether it returns logits. "
-            f"Received: model {model.name!r}, which fails on random ones of shape {shapes}. Give "
-            f"its input a fixed size that it takes. It raised {error!r:.300}"
+            f"`{role}` must run on random images, to check that it returns logits. "
+            f"Received: model {model.name!r}, which fails on images of shape {shapes}. Give "
+            f"its input a fixed size that works. It raised {error!r:.300}"
         ) from error
     finite = np.isfinite(answer).reshape(len(answer), -1).all(axis=1)
     if not finite.any() or not _within(answer[finite]):

@@ -115,7 +115,8 @@ def measure(model: keras.Model, images) -> Verdict:
     gains = seconds["float32"] / seconds["bfloat16"] >= GAIN and difference <= TOLERANCE
     verdict = Verdict(seconds, difference, "bfloat16" if gains else "float32")
     log.info(
-        "%s in %s: bfloat16 runs at %.2f of float32's speed, probabilities differ by up to %.1e.",
+        "%s in %s: bfloat16 runs at %.2f times float32's speed, "
+        "probabilities differ by up to %.1e.",
         model.name,
         verdict.chosen,
         seconds["float32"] / seconds["bfloat16"],

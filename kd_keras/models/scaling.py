@@ -38,6 +38,6 @@ def divided_twice(images: Any, models: Mapping[str, keras.Model]) -> str | None:
     if not 0.0 <= low < high <= 1.0:
         return None
     return (
-        f"`x` holds images within {low:g} to {high:g}, which look divided by 255 already, and the "
-        f"{' and the '.join(roles)} divides them by itself. Give raw pixels, 0 to 255."
+        f"`x` holds images within {low:g} to {high:g}, which look divided by 255 already, but the "
+        f"{' and the '.join(roles)} would divide them again. Give raw pixels, 0 to 255."
     )

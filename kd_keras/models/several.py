@@ -59,7 +59,7 @@ def ensemble(members: Sequence[keras.Model], mean: str = "geometric") -> keras.M
     shapes = [(tuple(input_spec(m).shape[1:]), output_shape(m)[1:]) for m in members]
     if len(set(shapes)) > 1:
         raise ValueError(
-            "All members must have the same images and the same classes. Received: "
+            "All members must take images of the same shape and have the same classes. Received: "
             + ", ".join(f"{images} to {classes}" for images, classes in shapes)
         )
     images = keras.Input(shapes[0][0], name="image")

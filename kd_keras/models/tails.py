@@ -75,8 +75,8 @@ def _graph(model: keras.Model, tap: str) -> tuple[keras.Model, Any]:
         return taken_apart(model, (tap,))[0], probe
     except graphs.NoGraph as reason:
         raise graphs.NoGraph(
-            f"No model can begin at tap {tap!r} of {model.name!r}, since that takes its layers as "
-            f"a graph. {reason}"
+            f"No model can begin at tap {tap!r} of {model.name!r}, since that requires its "
+            f"layers as a graph. {reason}"
         ) from reason
 
 
@@ -87,8 +87,8 @@ def _cut(model: keras.Model, tap: str, layer: keras.layers.Layer, at_input: bool
         if _all_pass(start, logits, {id(x) for x in model.inputs}):
             return keras.Model(start, logits, name=f"{model.name}_behind_{layer.name}")
     raise ValueError(
-        f"Tap {tap!r} of {model.name!r} is passed by on the way from {model.input_shape[1:]} to "
-        f"{tuple(logits.shape[1:])}, so that no model can begin there. Name another tap."
+        f"Tap {tap!r} of {model.name!r} is bypassed by another path from {model.input_shape[1:]} "
+        f"to {tuple(logits.shape[1:])}, so that no model can begin there. Name another tap."
     )
 
 

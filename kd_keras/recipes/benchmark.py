@@ -176,7 +176,8 @@ def as_text(found: dict[str, Any]) -> str:
         f"{'examples/s':>12}",
         *(f"{rate:12,.0f}  {what}" for what, rate in found["examples_per_second"].items()),
         "",
-        f"an epoch of distillation takes {found['ratio']:.2f} of one of the student alone, {KERAS}",
+        f"an epoch of distillation takes {found['ratio']:.2f} times as long as one of the student "
+        f"alone, {KERAS}",
     ]
     if "alternatives" in found:
         lines += ["", "the student's step, every way:"]
@@ -187,7 +188,7 @@ def as_text(found: dict[str, Any]) -> str:
         gain = verdict["seconds"]["float32"] / verdict["seconds"]["bfloat16"]
         lines += [
             "",
-            f"the teacher in bfloat16: {gain:.2f} times as fast; probabilities move by up to "
+            f"the teacher in bfloat16: {gain:.2f} times as fast; probabilities change by up to "
             f"{verdict['difference']:.1e}; {verdict['chosen']} would be chosen",
         ]
     return "\n".join(lines)
@@ -197,4 +198,4 @@ def _way(way: dict[str, Any]) -> str:
     fused = [name for name in ("batch_norm", "update") if way[f"fused_{name}"]]
     kind = "XLA" if way["xla"] else " ".join(["fused", " and ".join(fused)] if fused else ["plain"])
     steps = way["steps_per_execution"]
-    return f"{kind}, {steps} step{'s' if steps > 1 else ''} a call"
+    return f"{kind}, {steps} step{'s' if steps > 1 else ''} per call"

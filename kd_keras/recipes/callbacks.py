@@ -79,7 +79,7 @@ class Validation(keras.callbacks.Callback):
         logits = self._predict(self._split)
         if not np.isfinite(logits).all():
             step = self.params["steps"]
-            raise diverged(self._role, "an answer on validation", epoch, step, self.model)
+            raise diverged(self._role, "a prediction on validation", epoch, step, self.model)
         score = quality.score(self._metric, logits, self._split.labels)
         if score > self._best.score or self._last:
             self._best.epoch, self._best.score = epoch + 1, score

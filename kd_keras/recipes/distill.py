@@ -76,7 +76,7 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
     for trial in trials:
         trial.train()
     checked = [trial.checked for trial in trials]
-    progress.say("judging on the test split, measuring costs")
+    progress.say("evaluating on the test split, measuring costs")
     roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
     kept = Predictions(task)
     entries = {role: _judge(config, task, role, trials, kept) for role in roles}

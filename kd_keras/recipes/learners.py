@@ -14,7 +14,7 @@ from kd_keras.data import pipeline
 from kd_keras.data.task import Task
 from kd_keras.evaluation import quality
 from kd_keras.methods import Method, Stage
-from kd_keras.recipes import answers, grid, setup
+from kd_keras.recipes import grid, setup, teacher_predictions
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Learner, Outcome
 from kd_keras.training import features
@@ -74,11 +74,11 @@ class TrainerPool:
             alpha: the weight of the labels, a number or a schedule.
 
         Raises:
-            ValueError, OSError: as `answers.stored`.
+            ValueError, OSError: as `teacher_predictions.stored`.
         """
         if stage.method is None:
             return dataclasses.replace(self.alone(role, seed, stage.student), keep=stage.keep)
-        config = answers.as_seen(self._config, stage.method)
+        config = teacher_predictions.as_seen(self._config, stage.method)
         self._config = config
         students = [stage.student, *stage.peers]
         if self._trainer is not None:
@@ -89,14 +89,14 @@ class TrainerPool:
             taps = stage.method.teacher_taps
             if not isinstance(config, CacheConfig):
                 raise TypeError(f"{type(config).__name__} stores no teacher's predictions.")
-            source = answers.source_of(stage.teacher, taps, config, self._task)
+            source = teacher_predictions.source_of(stage.teacher, taps, config, self._task)
             roles = {"student": stage.student, "teacher": source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles, before=()))
-            self._stored = answers.stored(source, config, self._task)
+            self._stored = teacher_predictions.stored(source, config, self._task)
         if self._task.train.labelled:
             self._trainer.objective.adapt_labels(self._task.train.labels)
         if self._stored is not None:
-            self._trainer.method.adapt(answers.blocks(self._stored))
+            self._trainer.method.adapt(teacher_predictions.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
         return dataclasses.replace(learner, keep=stage.keep)
 
@@ -148,7 +148,7 @@ class TrainerPool:
     def _learner(self, role: str, seed: int, **knobs) -> Learner:
         """Return a learner for the trainer, whose `knobs` may differ in every training."""
         first, stored = self._trainer, self._stored
-        views = answers.views_of(self._config)
+        views = teacher_predictions.views_of(self._config)
 
         def ready(phase, optimizer, **options):
             if phase in self._trainers:
@@ -191,7 +191,7 @@ class TrainerPool:
 
     def _features(self, source: features.FeatureSource) -> cache.Stored | None:
         """Return the frozen part's features of the training images, if memory holds them."""
-        images = answers.transfer_set(self._config, self._task)
+        images = teacher_predictions.transfer_set(self._config, self._task)
         if images is None or not cache.fits(source, images.views * len(self._task.train)):
             return None
         return cache.Cache().open(source, images)
@@ -249,7 +249,7 @@ def _score(model: keras.Model, task: Task) -> float:
 def deployed(stage: Stage) -> keras.Model:
     """Return the model that a stage produces, often a plan's last: usually the student itself."""
     stage = stage.chosen()
-    if stage.method is None or not stage.method.changes_answer:
+    if stage.method is None or not stage.method.changes_deployed:
         return stage.student
     taught = {"student": stage.student, "teacher": stage.teacher, "method": stage.method}
     return Distiller(**taught, before=()).deployed

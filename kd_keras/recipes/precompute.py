@@ -7,7 +7,7 @@ from typing import Any
 
 from kd_keras.cache import default_directory
 from kd_keras.config import CacheConfig
-from kd_keras.recipes import answers, setup
+from kd_keras.recipes import setup, teacher_predictions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,16 +38,16 @@ def run(config: PrecomputeConfig) -> dict[str, Any]:
     setup.check_data(config)
     if config.augmentation != "none" and config.views is None:
         raise ValueError(
-            f"With `augmentation`={config.augmentation!r} the images are others every epoch: give "
-            "`views`, the number of versions of each image that are to be answered."
+            f"With `augmentation`={config.augmentation!r} the images differ every epoch: give "
+            "`views`, the number of versions of each image that the teacher is run on."
         )
     task = setup.load_task(config)
     teacher = setup.load_model(config.teacher, task)
-    source = answers.source_of(teacher, config.taps, config, task)
-    request = answers.plan(source, config, task)
+    source = teacher_predictions.source_of(teacher, config.taps, config, task)
+    request = teacher_predictions.plan(source, config, task)
     if request is None:
         raise ValueError(f"The shapes of the taps are not fixed. Received: {source.shapes}")
-    where = answers.place(config)
+    where = teacher_predictions.place(config)
     folder = Path(where.directory or default_directory()) / request.key
     start = time.perf_counter()
     stored = dataclasses.replace(where, directory=folder.parent).open(source, request.transfer_set)

@@ -140,8 +140,8 @@ def read(run: str | Path) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]
     path = Path(run) / FILE
     if not path.exists():
         raise FileNotFoundError(
-            f"{path} is not there: the run is not finished, or it is from before predictions were "
-            "kept."
+            f"{path} does not exist: the run is not finished, or it was made before predictions "
+            "were stored."
         )
     try:
         with path.open("rb") as file, np.load(file) as stored:

@@ -123,19 +123,19 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @dataclasses.dataclass(frozen=True)
-class Words:
+class Names:
     """The names that a verdict gives to what was tried, and to its rival."""
 
     tried: str = "Distillation"
     against: str = "the same student trained alone"
 
 
-def verdict(difference: dict[str, Any], words: Words = Words()) -> Verdict:
+def verdict(difference: dict[str, Any], names: Names = Names()) -> Verdict:
     """Return what a difference on test shows: better, worse, or no difference that can be told.
 
     Args:
         difference: of the task's metric, as `paired.difference` gives it; larger is better.
-        words: the names of other models than the distilled student and the student alone.
+        names: the names of other models than the distilled student and the student alone.
 
     Returns:
         `metric`; `gain`, the mean difference; `by_seed`, the difference of each seed; `interval`
@@ -156,7 +156,7 @@ def verdict(difference: dict[str, Any], words: Words = Words()) -> Verdict:
         "interval": interval,
         "confidence": difference["confidence"],
         "beats": interval is not None and interval[0] > 0 and len(by_seed) > 1,
-        "text": _sentence(difference, words),
+        "text": _sentence(difference, names),
     }
 
 
@@ -165,22 +165,22 @@ def noted(verdict: Verdict, *notes: str) -> Verdict:
     return {**verdict, "text": " ".join([verdict["text"], *filter(None, notes)])}
 
 
-def _sentence(difference: dict[str, Any], words: Words) -> str:
+def _sentence(difference: dict[str, Any], names: Names) -> str:
     interval, by_seed = difference["interval"], difference["by_seed"]
-    change = f"{difference['metric']} {difference['difference']:+.4f} against {words.against}"
+    change = f"{difference['metric']} {difference['difference']:+.4f} against {names.against}"
     if interval is None:
-        return f"No interval could be drawn, and nothing is claimed: {change}."
+        return f"No interval could be computed, so nothing is claimed: {change}."
     low, high = interval
     change += f", {100 * difference['confidence']:g} % interval {low:+.4f} to {high:+.4f}"
     tellable = low > 0 or high < 0
     if len(by_seed) == 1:
         start = "One seed" if tellable else "No difference that this test can tell, with one seed"
-        return f"{start}: {change}, which knows nothing of the spread over seeds."
+        return f"{start}: {change}, which does not include the spread over seeds."
     each = ", ".join(f"{gain:+.4f}" for gain in by_seed)
     change += f", over {len(by_seed)} seeds ({each})."
     if not tellable:
         return f"No difference that this test can tell: {change}"
-    return f"{words.tried} {'helped' if low > 0 else 'did harm'}: {change}"
+    return f"{names.tried} {'helped' if low > 0 else 'did harm'}: {change}"
 
 
 def teacher_facts(teacher: keras.Model, task: Task, seed: int) -> dict[str, Any]:
@@ -227,7 +227,7 @@ def teacher_warning(found: Sequence[dict[str, Any]]) -> str:
     if not warned:
         return ""
     seeds = ", ".join(str(one["seed"]) for one in warned)
-    return f"Beware of the teacher (seed {seeds}). {warned[0]['warning']}"
+    return f"Warning about the teacher (seed {seeds}). {warned[0]['warning']}"
 
 
 def _some(split: Split, count: int) -> Split:

@@ -98,7 +98,7 @@ class Journal:
                     sound.append(records.parse(self._metrics, line, LINE))
                 except records.DamagedFile:
                     continue  # the first of them is reported below
-            then = f"Its {len(sound)} sound lines are taken over; the rest is trained again."
+            then = f"Its {len(sound)} intact lines are kept; the rest is trained again."
             records.set_aside(self._metrics, error, then)
             self._write(sound)
 
@@ -183,15 +183,15 @@ class RunFolder(Journal):
         goes_on = bool(changed) and not overwrite and extends(before or {}, settings)
         if changed and not (overwrite or goes_on):
             raise FileExistsError(
-                f"{self.path} holds a run of other settings ({', '.join(changed)}). "
-                "Choose another folder with --out, or replace it with --overwrite."
+                f"{self.path} holds a run with other settings ({', '.join(changed)}). Choose "
+                "another folder with --out, or replace it with --overwrite."
             )
         if self._results.exists() and not (changed or overwrite):
             self.results = _read(self._results, RESULTS)
-            log.info("The run in %s is finished; --overwrite runs it anew.", self.path)
+            log.info("The run in %s is finished; --overwrite runs it again.", self.path)
             return
         if goes_on:
-            log.info("The run in %s goes on, with other %s.", self.path, ", ".join(changed))
+            log.info("The run in %s resumes with other %s.", self.path, ", ".join(changed))
             if self._results.exists():  # else, with the new settings, it would seem finished
                 self._results.replace(self.work / EARLIER)
         elif changed or self._results.exists():
@@ -231,8 +231,8 @@ class RunFolder(Journal):
             lock.acquire(timeout=0)
         except Timeout as error:
             raise BlockingIOError(
-                f"Another process has a run in {self.path}. Wait until it has ended, or choose "
-                "another folder with --out."
+                f"Another process has a run in {self.path}. Wait until it ends, or choose another "
+                "folder with --out."
             ) from error
         return lock
 
@@ -281,14 +281,14 @@ def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
     path = config.folder
     if not (path / "config.json").exists():
         raise FileNotFoundError(
-            f"No run is under way in {path.absolute()}. Its folder must be seen from here, under "
-            "the same name, or under another one that --out gives."
+            f"No run is under way in {path.absolute()}. Its folder must be visible from this "
+            "machine, under the same path or the one given by --out."
         )
     changed = _changed(_read(path / "config.json"), _settings(config, digests))
     if changed:
         raise ValueError(
-            f"{path} holds a run of other settings ({', '.join(changed)}). To join it, give the "
-            "settings that it was started with."
+            f"{path} holds a run with other settings ({', '.join(changed)}). To join it, use the "
+            "settings it was started with."
         )
     return Journal(path, path / "work")
 
@@ -313,7 +313,7 @@ def _given(value: Any) -> Any:
 def _read(path: Path, shape: Any = dict) -> dict[str, Any]:
     """Read a JSON file of a run."""
     return records.read_json(
-        path, shape, "Restore it, choose another folder with --out, or run anew with --overwrite."
+        path, shape, "Restore it, choose another folder with --out, or run again with --overwrite."
     )
 
 

@@ -58,15 +58,16 @@ def read_model(path: str | Path) -> keras.Model:
         raise ValueError(f"{path} cannot be loaded as a Keras model: {error}") from error
     if isinstance(model, Trainer):
         raise ValueError(
-            f"{path} holds a {type(model).__name__}, which trains a model, and not the model. Save "
-            f"or export its student: `keras.models.load_model({str(path)!r}).student.save(...)`, "
-            "or `.deployed` where its method deploys another model."
+            f"{path} holds a {type(model).__name__}, which trains a model, not the model itself. "
+            "Save or export its student: "
+            f"`keras.models.load_model({str(path)!r}).student.save(...)`, or `.deployed` if its "
+            "method deploys another model."
         )
     try:
         heads.refuse_probabilities(str(path), model)
     except ValueError as error:
         raise ValueError(
-            f"{error} There `model` is `keras.models.load_model({str(path)!r})`, to be saved again "
+            f"{error} Here `model` is `keras.models.load_model({str(path)!r})`; save it again "
             "with `model.save`"
         ) from error
     return model
@@ -84,29 +85,29 @@ def check_file(path: str | Path) -> None:
         raise FileNotFoundError(f"There is no model file {path}.")
     kind = _folder_is(path) if path.is_dir() else _file_is(path)
     if kind is not None:
-        raise ValueError(f"A whole Keras model is needed, a .keras or .h5 file, and {path} {kind}")
+        raise ValueError(f"A whole Keras model is needed, a .keras or .h5 file, but {path} {kind}")
 
 
 def _folder_is(path: Path) -> str | None:
     if (path / "saved_model.pb").exists():
         return (
-            "is a TensorFlow SavedModel. It answers, but it has no layers that Keras could read: "
-            "give the .keras file that it was exported from. In Python, answers that you compute "
-            "with it teach as `kd_keras.CachedTeacher({'logits': ...})`."
+            "is a TensorFlow SavedModel. It can be run, but it has no layers that Keras can read: "
+            "pass the .keras file that it was exported from. In Python, predictions that you "
+            "compute with it can teach as `kd_keras.CachedTeacher({'logits': ...})`."
         )
     if (path / "results.json").exists():
         inside = ", ".join(sorted(file.name for file in path.glob("*.keras"))) or "none"
-        return f"is the folder of a run. Name a model in it. There are: {inside}"
+        return f"is a run folder. Name a model in it. Found: {inside}"
     if (path / "config.json").exists():
         return None  # a .keras file that was unpacked
-    return "is a folder that holds none."
+    return "is a folder without a model."
 
 
 def _file_is(path: Path) -> str | None:
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK"):
-        return _named(path, ".keras") if _holds_config(path) else "is a zip file without one."
+        return _named(path, ".keras") if _holds_config(path) else "is a zip file without a model."
     if start != b"\x89HDF\r\n\x1a\n":
         return "is neither."
     try:
@@ -117,10 +118,10 @@ def _file_is(path: Path) -> str | None:
     if whole:
         return _named(path, ".h5", ".hdf5")
     return (
-        "holds weights alone, without the layers that they belong to. Build the model in Python, "
+        "holds only weights, without the layers they belong to. Build the model in Python, call "
         "`model.load_weights(...)`, and save it whole: `model.save('model.keras')`. Weights of a "
         "backbone without its top are read by `--teacher-weights`, `--student-weights` and "
-        "`--weights`, beside the model's name."
+        "`--weights`, together with the model's name."
     )
 
 
@@ -136,7 +137,7 @@ def _named(path: Path, *endings: str) -> str | None:
     """Return None if Keras will know the file by its name, else the end of an error message."""
     if path.name.endswith(endings):
         return None
-    return f"is one by its content. Let its name end in {endings[0]}."
+    return f"lacks the ending for its content. Rename it to end in {endings[0]}."
 
 
 def load_model(path: str | Path, task: Task) -> keras.Model:
@@ -150,7 +151,7 @@ def load_model(path: str | Path, task: Task) -> keras.Model:
     wanted = task.image_shape, (task.classes,)
     if tuple(map(tuple, shapes)) != wanted:
         raise ValueError(
-            f"{path} maps images {tuple(shapes[0])} to {tuple(shapes[1])}, and the task "
+            f"{path} maps images {tuple(shapes[0])} to {tuple(shapes[1])}, but the task "
             f"{task.name!r} has images {wanted[0]} and {task.classes} classes."
         )
     return model

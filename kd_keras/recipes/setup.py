@@ -18,7 +18,7 @@ from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.methods import METHODS, Method, Stage
 from kd_keras.models import freezing, taps
 from kd_keras.models.several import MEANS
-from kd_keras.recipes import answers, grid, transfer
+from kd_keras.recipes import grid, teacher_predictions, transfer
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.saving import check_file
 from kd_keras.recipes.saving import load_model as load_model
@@ -58,9 +58,9 @@ def check_data(config: configs.DataConfig, *learning: methods.Method) -> None:
         learning: the methods of the run.
     """
     lookup("task", data.TASKS, config.task)
-    augmentation.words(config.augmentation)
+    augmentation.parse_augmentation(config.augmentation)
     if isinstance(config, configs.CacheConfig):
-        answers.check_words(config, *learning)
+        teacher_predictions.check_storage(config, *learning)
 
 
 def check_teacher(config: configs.TeacherConfig) -> None:
@@ -101,8 +101,8 @@ def check_model(name: str, knobs: tuple[str, ...]) -> None:
     """Raise `ValueError` for an unknown model or knob, or for a file."""
     if is_file(name):
         raise ValueError(
-            f"A model that is trained is made anew, by its name, and {name} is a file. Name one of "
-            f"{', '.join(models.MODELS)}; pretrained weights of its backbone are another option."
+            f"A model to be trained is built by name, but {name} is a file. Name one of "
+            f"{', '.join(models.MODELS)}; its backbone's pretrained weights have their own option."
         )
     known = models.knobs(name)
     for knob in configs.parse_knobs("knobs", knobs):
@@ -160,7 +160,7 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
     given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
     own = configs.parse_knobs("task_options", config.task_options)
     if twice := given.keys() & own.keys():
-        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has an option itself.")
+        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
     task = data.load(config.task, **{"seed": config.split_seed, **given, **own})
     task = _each_split(task, lambda split: split.limited(config.limit))
     return _each_split(without_validation(task) if whole else task, in_memory)
@@ -242,8 +242,8 @@ def roles(
 
     logits = int(student.output_shape[-1])
 
-    def build(words: str | None) -> keras.Model:
-        return _built(spec if words is None else grid.parse_spec("models", words), task, logits)
+    def build(text: str | None) -> keras.Model:
+        return _built(spec if text is None else grid.parse_spec("models", text), task, logits)
 
     def build_teacher(logits: int) -> keras.Model:
         return _built(grid.teachers(config)[0], task, logits)
@@ -342,7 +342,7 @@ def check_stages(
     for name, plan in plans:
         learning = [stage for stage in plan if _asks(stage)]
         if not any(stage.teacher is teacher for stage in learning):
-            log.info("%s asks nothing of the teacher, which is there to compare with.", name)
+            log.info("%s does not use the teacher, which is there only for comparison.", name)
         for stage in learning:
             taught.setdefault(id(stage.teacher), (stage.teacher, []))[1].append(stage)
         for stage in plan:
@@ -376,8 +376,8 @@ def _check_taught(
     methods = [(stage.student, stage.method) for stage in stages if stage.method is not None]
     wanted = dict.fromkeys(tap for _, method in methods for tap in method.teacher_taps)
     source = as_source(teacher, tuple(wanted))
-    for seen in {answers.as_seen(config, method).augmentation for _, method in methods}:
-        answers.plan(source, dataclasses.replace(config, augmentation=seen), task)
+    for seen in {teacher_predictions.as_seen(config, method).augmentation for _, method in methods}:
+        teacher_predictions.plan(source, dataclasses.replace(config, augmentation=seen), task)
     for student, method in methods:
         _build(student, method, source)
 

@@ -281,7 +281,7 @@ class _Sweep:
 
     def _judged(self) -> Results:
         """Choose on validation, evaluate on test once, and measure costs."""
-        self.progress.say("judging on the test split, measuring costs")
+        self.progress.say("evaluating on the test split, measuring costs")
         teachers = self._own_teachers()
         found = _on_validation(self.config, self.task.metric, self.outcomes, teachers)
         models = {"teacher": self._teacher_entry()}
@@ -370,7 +370,7 @@ class _Sweep:
         """Return the model that a setting's method makes of a student: often the student itself."""
         setting = self._settings[label]
         plan = grid.plan_of(setting)
-        if not plan.changes_answer:
+        if not plan.changes_deployed:
             return student
         return learners.deployed(plan.stages(self._roles(setting.student, plan, seed=0))[-1])
 

@@ -28,7 +28,7 @@ from kd_keras.utils.files import fingerprint
 WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # if peers learned together
 SHAPE = {"epochs": int, "best_epoch": int, "score": float, "seconds": float, "digests": dict}
-ANEW = "This training begins anew."
+ANEW = "This training starts again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +260,7 @@ def _checkpoint(learner: Learner, run: Journal, best: Best) -> Checkpoint:
         records.set_aside(folder, error, ANEW)
         return make()
     if not run.holds(seed=learner.seed, model=learner.role, epochs=found.epochs):
-        records.set_aside(folder, f"{run.path} has lost lines of {learner.role!r}.", ANEW)
+        records.set_aside(folder, f"{run.path} is missing lines of {learner.role!r}.", ANEW)
         return make()
     return found
 
@@ -288,7 +288,7 @@ def finished(run: Journal, role: str, seed: int) -> Outcome | None:
         records.set_aside(folder, error, ANEW)
         return None
     if not run.holds(seed=seed, model=role, epochs=kept["epochs"]):
-        records.set_aside(folder, f"{run.path} has lost lines of {role!r}.", ANEW)
+        records.set_aside(folder, f"{run.path} is missing lines of {role!r}.", ANEW)
         return None
     return Outcome(**kept)
 

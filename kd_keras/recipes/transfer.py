@@ -73,7 +73,7 @@ def check(config: RunConfig, task: Task) -> None:
         return
     if task.train.images is None or len(task.train) < 2:
         raise ValueError(
-            "`munge` compares all training images with each other: that takes two or more, in "
+            "`munge` compares all training images with each other: it needs two or more, all in "
             "memory. Use smaller ones (`image_size`), or fewer (`limit`)."
         )
     size, free = config.munge * task.train.images.nbytes, available_memory()
@@ -94,7 +94,7 @@ def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> No
     for stage in plan:
         if stage.method is None:
             raise ValueError(
-                f"The transfer set has no labels, and the stage {stage.name!r} of the method "
+                f"The transfer set has no labels, but the stage {stage.name!r} of the method "
                 "learns from labels."
             )
         try:
@@ -109,7 +109,7 @@ def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path
         try:
             return _kept(kept)
         except DamagedFile as error:
-            set_aside(kept, error, "The images are made anew.")
+            set_aside(kept, error, "The images are made again.")
     log.info("Making %d images for each of %d (MUNGE).", copies, len(task.train))
     made = munge(
         np.asarray(task.train.images),

@@ -18,7 +18,7 @@ def load(folder: Path) -> Run:
         DamagedFile: a file is not JSON, or does not have the shape that runs write.
     """
     if not (folder / "results.json").is_file():
-        raise FileNotFoundError(f"{folder} is no finished run: it has no results.json.")
+        raise FileNotFoundError(f"{folder} is not a finished run: it has no results.json.")
     results = records.read_json(folder / "results.json", RESULTS)
     history = records.read_lines(folder / "metrics.jsonl", LINE)
     return {

@@ -53,7 +53,7 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
     if target.is_dir() and not _is_report(target):
         raise FileExistsError(f"`out` is a folder that holds something else: {target}")
     if target.exists() and not target.is_dir():
-        raise FileExistsError(f"`out` is a file, and a folder is to be written: {target}")
+        raise FileExistsError(f"`out` must be a folder to write, but it is a file: {target}")
     with whole_folder(target, ours=REPORT) as folder:
         title = _title(loaded[0]) if len(loaded) == 1 else f"{len(loaded)} runs"
         sections = [html.heading(title, level=1)]
@@ -137,8 +137,8 @@ the default setting, the student alone and the teacher. Time is that of all trai
     drawn = [("search", "The search", caption, searches.progress(search))]
     surface = searches.surface(search)
     if surface is not None:
-        caption = "Validation split. Points: trials; between them the metric is taken as linear. \
-Whatever else varied is not shown: of trials at one point, the best is."
+        caption = "Validation split. Points: trials; between them the metric is interpolated \
+linearly. Whatever else varied is not shown: of several trials at one point, the best is."
         drawn.append(("surface", "Temperature and alpha", caption, surface))
     if searches.axes_of(search):
         caption = "Validation split. A line is a trial, from its hyper-parameters to its score; \
@@ -179,8 +179,8 @@ The losses of different models are not on one scale."
 the row."
         names = (results.get("task") or {}).get("class_names")
         figures.append(("confusion", "Confusion", caption, plots.confusions(models, names)))
-        caption = "Test split, all seeds together. Below the diagonal a model is more sure than \
-right; a larger dot is more examples."
+        caption = "Test split, all seeds together. Below the diagonal a model is overconfident; \
+a larger dot stands for more examples."
         figures.append(("reliability", "Reliability", caption, plots.reliability(models)))
     points = sweeps.points(results) if many else rows(results)
     points = [row for row in points if row["parameters"] and row[_metric(results)]]
@@ -236,6 +236,6 @@ def _about(run: Run) -> str:
     facts = [f"Run {run['name']}"]
     facts += [f"{task['classes']} classes"] if "classes" in task else []
     facts += [", ".join(sizes) + " examples"] if sizes else []
-    facts += [f"judged by {metrics.title(_metric(run['results']))}"]
+    facts += [f"evaluated by {metrics.title(_metric(run['results']))}"]
     facts += [f"data fingerprint {task['fingerprint']}"] if "fingerprint" in task else []
     return " · ".join(facts)

@@ -10,18 +10,18 @@ from kd_keras.evaluation.metrics import METRICS
 Results = Mapping[str, Any]
 Row = dict[str, Any]
 
-CHOSEN = "Test was looked at once: for the setting that is best on validation, and the baselines."
+CHOSEN = "The test split was used once, for the setting best on validation and the baselines."
 COMPARED = (
-    "Gain: on test, over the same student alone, with a 95 % interval over images and seeds; "
-    "* where it lies above zero. One row in forty that gains nothing has a star by chance."
+    "Gain: on test, over the same student alone, with a 95 % interval over images and seeds; * if "
+    "it lies above zero. One row in forty that gains nothing has a star by chance."
 )
 COMPARED_BY_SPREAD = (
-    "Gain: on test, over the same student alone; * by more than the spread over seeds, as earlier "
-    "versions judged. The intervals are not known: the run kept no predictions."
+    "Gain: on test, over the same student alone; * if larger than the spread over seeds, as in "
+    "earlier versions. The intervals are unknown: the run stored no predictions."
 )
 NOT_KNOWN = (
-    "(Judged by the spread over seeds, as earlier versions did. The interval of the difference is "
-    "not known: the run kept no predictions.)"
+    "(Judged by the spread over seeds, as in earlier versions. The interval of the difference is "
+    "unknown: the run stored no predictions.)"
 )
 
 

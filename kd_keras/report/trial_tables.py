@@ -8,8 +8,8 @@ from kd_keras.report.tables import Results
 
 SHOWN = 10  # trials
 JUDGED = (
-    "Test was looked at once. Students were trained anew on train and validation, for the epochs "
-    "that were best in the search."
+    "The test split was used once. Students were trained again on train and validation, for the "
+    "number of epochs that was best in the search."
 )
 
 

@@ -73,7 +73,7 @@ class Execution:
 
     def __str__(self) -> str:
         loop = self.steps_per_execution
-        return f"{self.reason}; {loop} step{'s' if loop > 1 else ''} a call"
+        return f"{self.reason}; {loop} step{'s' if loop > 1 else ''} per call"
 
     def compiled(self, step: Callable) -> Callable:
         """Return `step`, compiled by XLA if `xla` is set."""
@@ -94,7 +94,7 @@ class Execution:
 KERAS = Execution(reason="as Keras runs it by itself")
 
 
-def with_words(
+def with_options(
     chosen: Execution,
     *,
     steps: int | None,
@@ -114,7 +114,7 @@ def with_words(
     if all is not None:
         return all
     if eager:
-        chosen = Execution(reason="eagerly, as asked for")
+        chosen = Execution(reason="eagerly, as requested")
     elif jit is not None:
         if jit is True:  # Keras compiles the whole step
             chosen = Execution(steps_per_execution=chosen.steps_per_execution)

@@ -93,7 +93,7 @@ class InputChecker:
         sizes = {len(array) for array in keras.tree.flatten(x)}
         if len(sizes) != 1:
             raise ValueError(
-                f"`x`{of} must hold arrays of one length. Received: lengths {sorted(sizes)}"
+                f"`x`{of} must hold arrays of equal length. Received: lengths {sorted(sizes)}"
             )
         self._check_images(x, of)
         (count,) = sizes
@@ -204,13 +204,14 @@ class InputChecker:
             if spec.shape.rank is None:
                 raise ValueError(
                     f"`x` must yield tensors of known rank. Received: a pipeline whose {name} has "
-                    "an unknown shape. Say it in the pipeline, such as "
-                    "`tf.ensure_shape(label, (None,))` for class numbers in batches"
+                    "an unknown shape. Set it in the pipeline, for example with "
+                    "`tf.ensure_shape(label, (None,))` for batches of class numbers"
                 )
             if spec.dtype == tf.string:
                 raise ValueError(
                     f"`x` must yield numbers. Received: a pipeline whose {name} is a string. Map "
-                    "it to a number, such as a class number by `keras.layers.StringLookup`"
+                    "it to a number, for example to a class number with "
+                    "`keras.layers.StringLookup`"
                 )
         if isinstance(y, tf.TensorSpec) and y.shape.rank == 2:
             width = y.shape[-1]
@@ -317,5 +318,6 @@ def _check_length(name: str, values: Any, count: int) -> None:
     if len(values) != count:
         kind = "labels" if name.startswith("`y`") else "weights"
         raise ValueError(
-            f"`x` and {name} must be equally long. Received: {count} images, {len(values)} {kind}"
+            f"`x` and {name} must have the same length. Received: "
+            f"{count} images, {len(values)} {kind}"
         )

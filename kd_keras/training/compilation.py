@@ -38,8 +38,8 @@ class Compilation:
         names = [field.name for field in dataclasses.fields(self)]
         return {name: getattr(self, name) for name in names[:-2]}
 
-    def words(self) -> dict[str, Any]:
-        """Return the arguments on how steps are run, as `execution.with_words` takes them."""
+    def execution_options(self) -> dict[str, Any]:
+        """Return the arguments on how steps are run, as `execution.with_options` takes them."""
         steps, jit = self.steps_per_execution, self.jit_compile
         return {"steps": steps, "jit": jit, "all": self.execution}
 

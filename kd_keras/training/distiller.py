@@ -59,7 +59,7 @@ class DistillationObjective(MixedObjective):
         return {"loss": mixed, "distillation_loss": soft, "student_loss": hard}
 
     def logits(self, student):
-        return self.method.answer(student)
+        return self.method.deployed_logits(student)
 
     def teacher_features(self, batch) -> dict:
         """Return the teacher's features of a batch: stored ones, or else the teacher runs now.
@@ -75,8 +75,8 @@ class DistillationObjective(MixedObjective):
         missing = [name for name in asked if name not in batch["teacher"]]
         if missing:
             raise ValueError(
-                f"The dataset holds answers of the teacher at {', '.join(batch['teacher'])}, and "
-                f"{type(self.method).__name__} asks for {', '.join(missing)} too: name all in "
+                f"The dataset holds the teacher's features of {', '.join(batch['teacher'])}, but "
+                f"{type(self.method).__name__} also needs {', '.join(missing)}: name them all in "
                 "`cache.attach(dataset, teacher, taps=...)`."
             )
         return batch["teacher"]
@@ -100,7 +100,9 @@ class DistillationObjective(MixedObjective):
                 f"with {ours[-1]} logits and a teacher with {theirs[-1]}."
             )
         if getattr(source, "model", None) is student:
-            raise ValueError("`teacher` must be another model than `student`, which is trained.")
+            raise ValueError(
+                "`teacher` and `student` must be different models: the student is trained."
+            )
         refuse_shared("student", student, models_of(source))
         self.method.adopt(source.behind)
         self._teacher = source
@@ -122,8 +124,8 @@ class DistillationObjective(MixedObjective):
             check_unlabelled(self.method, self.given_alpha)
         if self.method.augmentation != "none":
             log.warning(
-                "%s is made for images with %s, and arrays are trained on as they are: give a "
-                "pipeline that augments them, such as `kd_keras.data.pipeline.Epochs`.",
+                "%s is meant for images with %s, but arrays are used as they are: pass a pipeline "
+                "that augments them, such as `kd_keras.data.pipeline.Epochs`.",
                 type(self.method).__name__,
                 self.method.augmentation,
             )
@@ -272,8 +274,9 @@ class Distiller(Trainer):
     def teacher(self, source) -> None:
         if "_stages" in self.__dict__ and self._stages.waiting:
             raise ValueError(
-                f"`teacher` also teaches in {', '.join(stage.name for stage in self.before)}, not "
-                "yet trained. Make a new Distiller with another one, or call `fit` first."
+                "`teacher` also teaches stages that are not trained yet: "
+                f"{', '.join(stage.name for stage in self.before)}. Call `fit` first, or make a "
+                "new Distiller with the other teacher."
             )
         self.objective.teacher = source
         self.train_function = None  # it holds the teacher it was traced with
@@ -347,8 +350,8 @@ class Distiller(Trainer):
         """
         if self.before:
             raise ValueError(
-                "What a plan of several trainings has trained is not made as new. Make a new "
-                f"Distiller. Received: a plan of {len(self.before) + 1} trainings"
+                "A Distiller with a plan of several trainings cannot be reset. Make a new one. "
+                f"Received: a plan of {len(self.before) + 1} trainings"
             )
         super().reset(like)
         if method is None:
@@ -361,7 +364,7 @@ class Distiller(Trainer):
     def get_config(self):
         if self._stages.waiting:
             raise ValueError(
-                "A Distiller is saved as its last training, and those before it were not run. "
+                "A Distiller is saved as its last training, but earlier ones have not run yet. "
                 f"Call `fit` first, or save `distiller.student`. Not run: {self._stages.waiting}"
             )
         pack = keras.saving.serialize_keras_object
@@ -388,12 +391,14 @@ def _named(method: str) -> Iterator[None]:
     try:
         yield
     except NoGraph as error:
-        raise ValueError(f"{method} makes models of others. {error}") from error
+        raise ValueError(
+            f"{method} builds new models from the layers of others. {error}"
+        ) from error
 
 
 def _deployed(method: methods.Method, extractor: FeatureExtractor) -> keras.Model:
     """Return the model to deploy of a student that this method trains."""
-    if not method.changes_answer:
+    if not method.changes_deployed:
         return extractor.model
     twin, tensors = symbolic(extractor.model, extractor.taps)
     made = method.deploy(twin, lambda tap: lookup("tap of the student", tensors, tap))

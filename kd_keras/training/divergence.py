@@ -5,10 +5,10 @@ import math
 import keras
 import tensorflow as tf
 
-KEPT = "Lower the learning rate; the best epoch before, if there is one, is kept."
+KEPT = "Lower the learning rate. The best epoch before this one, if any, is kept."
 BROKEN = (
-    "Lower the learning rate, and see that no image holds NaN; the student's weights are no longer "
-    "of use."
+    "Lower the learning rate, and check that no image contains NaN. The student's weights are no "
+    "longer usable."
 )
 
 

@@ -112,8 +112,9 @@ class Joiner:
         found = features.parts_of(self._student)
         if found is None:
             raise ValueError(
-                f"The dataset holds {FEATURES!r}, and {self._student.model.name!r} has no frozen "
-                "part that ends in one tensor. Freeze it as it was when they were made."
+                f"The dataset holds {FEATURES!r}, but {self._student.model.name!r} has no frozen "
+                "part that ends in a single tensor. Freeze the same layers as when the features "
+                "were computed."
             )
         return Joined(head=found[1])
 

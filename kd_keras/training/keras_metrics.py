@@ -18,7 +18,7 @@ from kd_keras.losses import are_class_numbers, class_numbers, distributions
 
 
 @dataclasses.dataclass(frozen=True)
-class Answers:
+class Predictions:
     """Labels and logits of a batch, in every form that a metric may need.
 
     Attributes:
@@ -67,66 +67,66 @@ class Answers:
         return self.logits.shape[-1] == 2
 
 
-# A form takes the metric and the `Answers`, and returns the labels and predictions to compare.
+# A form takes the metric and the `Predictions`, and returns the labels and predictions to compare.
 
 
-def _number_and_ranks(metric, answers):
-    return answers.classes, answers.logits
+def _number_and_ranks(metric, predictions):
+    return predictions.classes, predictions.logits
 
 
-def _number_and_scores(metric, answers):
-    return answers.classes, answers.scores
+def _number_and_scores(metric, predictions):
+    return predictions.classes, predictions.scores
 
 
-def _two_numbers(metric, answers):
-    return answers.classes, ops.argmax(answers.logits, axis=-1)
+def _two_numbers(metric, predictions):
+    return predictions.classes, ops.argmax(predictions.logits, axis=-1)
 
 
-def _shares_and_ranks(metric, answers):
-    return answers.shares, answers.logits
+def _shares_and_ranks(metric, predictions):
+    return predictions.shares, predictions.logits
 
 
-def _shares_and_scores(metric, answers):
-    return answers.shares, answers.scores
+def _shares_and_scores(metric, predictions):
+    return predictions.shares, predictions.scores
 
 
-def _one_hot_and_scores(metric, answers):
-    return answers.one_hot, answers.scores
+def _one_hot_and_scores(metric, predictions):
+    return predictions.one_hot, predictions.scores
 
 
-def _class_1(metric, answers):
+def _class_1(metric, predictions):
     """Compare class 1 of two classes, as in scikit-learn; of more, each class against the rest."""
     chosen = [getattr(metric, name, None) for name in ("class_id", "top_k")]
     each = chosen != [None, None] or getattr(metric, "multi_label", False)  # one column per class
-    if answers.binary and not each:
-        return answers.one_hot[:, 1:], answers.second
-    return answers.one_hot, answers.scores
+    if predictions.binary and not each:
+        return predictions.one_hot[:, 1:], predictions.second
+    return predictions.one_hot, predictions.scores
 
 
-def _share_of_class_1(metric, answers):
-    if answers.binary:
-        return answers.shares[:, 1:], answers.second
-    return answers.shares, answers.scores
+def _share_of_class_1(metric, predictions):
+    if predictions.binary:
+        return predictions.shares[:, 1:], predictions.second
+    return predictions.shares, predictions.scores
 
 
-def _margin(metric, answers):
-    raw = dataclasses.replace(answers, from_logits=True)
+def _margin(metric, predictions):
+    raw = dataclasses.replace(predictions, from_logits=True)
     return _class_1(metric, raw)
 
 
-def _margin_to_the_next(metric, answers):
+def _margin_to_the_next(metric, predictions):
     # Keras replaces the largest other score by 0 if it is negative; only the differences count
-    lowest = ops.min(answers.logits, axis=-1, keepdims=True)
-    return answers.one_hot, answers.logits - lowest
+    lowest = ops.min(predictions.logits, axis=-1, keepdims=True)
+    return predictions.one_hot, predictions.logits - lowest
 
 
-def _overlap(metric, answers):
-    truth = answers.classes if metric.sparse_y_true else answers.one_hot
-    chosen = ops.argmax(answers.logits, axis=-1) if metric.sparse_y_pred else answers.logits
+def _overlap(metric, predictions):
+    truth = predictions.classes if metric.sparse_y_true else predictions.one_hot
+    chosen = ops.argmax(predictions.logits, axis=-1) if metric.sparse_y_pred else predictions.logits
     return truth, chosen
 
 
-Form = Callable[[Any, Answers], tuple[Any, Any]]
+Form = Callable[[Any, Predictions], tuple[Any, Any]]
 
 FORMS: dict[type, Form] = {
     # the class alone matters
@@ -250,15 +250,15 @@ def _own(metric: Any, from_logits: bool | None) -> Any:
     """Wrap a custom metric or function, so that it gets labels of one form."""
     kind = _Kind()
 
-    def seen(_, answers):
-        labels = kind.of(answers.labels, answers.logits)
-        return labels, answers.scores if from_logits is False else answers.logits
+    def seen(_, predictions):
+        labels = kind.of(predictions.labels, predictions.logits)
+        return labels, predictions.scores if from_logits is False else predictions.logits
 
     if isinstance(metric, keras.metrics.Metric):
         return Told(metric, seen, raw=True)
 
     def function(y_true, y_pred):
-        return metric(*seen(metric, Answers(y_true, y_pred)))
+        return metric(*seen(metric, Predictions(y_true, y_pred)))
 
     function.__name__ = type(metric).__name__
     for name in ("name", "__name__"):  # by which Keras names it
@@ -297,8 +297,8 @@ def form_of(metric: Any) -> Form | None:
         reads = next(kind for kind in kinds if "update_state" in vars(kind))
         if reads in (keras.metrics.Mean, keras.metrics.Sum):
             raise ValueError(
-                "`metrics` must compare labels with answers. "
-                f"Received: {type(metric).__name__}, which is made of single numbers"
+                "`metrics` must compare labels with predictions. Received: "
+                f"{type(metric).__name__}, which aggregates single numbers"
             )
         known = [FORMS[kind] for kind in kinds if kind in FORMS]
         if known and reads.__module__.startswith("keras."):
@@ -364,7 +364,7 @@ class Told(keras.metrics.Metric):
             y_true, y_pred = ops.convert_to_tensor(y_true), ops.cast(y_pred, "float32")
             if sample_weight is not None:
                 sample_weight = ops.reshape(sample_weight, (-1,))
-        seen = self._form(self.metric, Answers(y_true, y_pred, self._logits))
+        seen = self._form(self.metric, Predictions(y_true, y_pred, self._logits))
         return self.metric.update_state(*seen, sample_weight=sample_weight)
 
     def result(self):

@@ -78,6 +78,6 @@ def check_unlabelled(method: Method, alpha: Any) -> None:
         raise ValueError(f"{type(method).__name__} needs labels. Received: none")
     if callable(alpha) or alpha > 0:
         raise ValueError(
-            "Without labels only the teacher can be learned from: `alpha` must be 0. "
+            "Without labels the student can learn only from the teacher: `alpha` must be 0. "
             f"Received: no labels, alpha={alpha!r}"
         )

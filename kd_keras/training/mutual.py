@@ -255,7 +255,7 @@ def _checked(students) -> list[keras.Model]:
     students = list(students) if isinstance(students, (list, tuple)) else [students]
     if len(students) < 2 or not all(isinstance(student, keras.Model) for student in students):
         kinds = [type(student).__name__ for student in students]
-        raise ValueError(f"`students` must be two Keras models or more. Received: {kinds}")
+        raise ValueError(f"`students` must be two or more Keras models. Received: {kinds}")
     if len(set(map(id, students))) < len(students):
         raise ValueError("`students` must be different models. Received: one of them twice")
     for number, student in enumerate(students, start=1):
@@ -265,7 +265,7 @@ def _checked(students) -> list[keras.Model]:
     shapes = [(output_shape(x), tuple(input_spec(x).shape[1:])) for x in students]
     if len(set(shapes)) > 1:
         raise ValueError(
-            "`students` must be of the same images and classes. Received: "
+            "`students` must take the same images and have the same classes. Received: "
             + ", ".join(f"{images} to {logits[-1]} classes" for logits, images in shapes)
         )
     return students
@@ -279,14 +279,15 @@ def _refuse_shared(students: Sequence[keras.Model]) -> None:
 
 def _check_method(method: methods.Method) -> None:
     name = type(method).__name__
-    if method.changes_answer:
+    if method.changes_deployed:
         raise ValueError(
             f"Students that learn from each other are deployed as they are. Received: {name}, "
             "which deploys something else"
         )
     if not method.teacher_taps:
         raise ValueError(
-            f"`method` must match something of another model. Received: {name}, which does not"
+            f"`method` must compare the student with another model. "
+            f"Received: {name}, which does not"
         )
 
 

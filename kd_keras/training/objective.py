@@ -62,7 +62,7 @@ class Objective(keras.layers.Layer):
     def check_batch(self, batch: Mapping[str, Any]) -> None:
         """Raise `ValueError` for a batch that lacks an entry it needs, such as labels."""
         if "label" not in batch:
-            raise ValueError("Training on labels takes labels. Received: y=None")
+            raise ValueError("Training on labels needs labels. Received: y=None")
 
     def adapt_labels(self, labels: np.ndarray) -> None:
         """Look at the labels of all training examples, before training."""
@@ -95,8 +95,8 @@ def label_loss(loss):
     given = keras.losses.get(loss)
     if _expects_probabilities(given):
         raise ValueError(
-            "`loss` gets the student's logits, and this one expects probabilities. Leave `loss` "
-            "out for cross-entropy on logits, or give a loss made with from_logits=True. "
+            "`loss` gets the student's logits, but this one expects probabilities. Leave `loss` "
+            "out for cross-entropy on logits, or pass a loss made with from_logits=True. "
             f"Received: loss={loss!r}"
         )
     function = given.call if isinstance(given, keras.losses.Loss) else given
@@ -108,13 +108,13 @@ def label_loss(loss):
             labels = losses.distributions(labels, logits)
         elif sparse and not losses.are_class_numbers(labels, logits):
             raise ValueError(
-                "`loss` takes class numbers, and the labels are distributions. Leave `loss` out "
-                "for cross-entropy on either, or give one that compares distributions. "
+                "`loss` takes class numbers, but the labels are distributions. Leave `loss` out "
+                "for cross-entropy, which takes either, or pass one that compares distributions. "
                 f"Received: loss={loss!r}"
             )
         values = ops.convert_to_tensor(function(labels, logits))
         if len(values.shape) == 0:
-            raise ValueError("`loss` must give one number per example. Received: a single number")
+            raise ValueError("`loss` must return one number per example. Received: a single number")
         return ops.mean(ops.reshape(values, (ops.shape(values)[0], -1)), axis=-1)
 
     return per_example

@@ -45,7 +45,9 @@ def run_stages(
             keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
         chosen = stage.chosen(scores)
         if chosen != stage:
-            log.info("The models of %s are chosen on validation, of %s", stage.name, scores)
+            log.info(
+                "The models of %s are chosen by their scores on validation: %s", stage.name, scores
+            )
         result, scores[stage.name] = train(chosen, number == len(stages))
     return result
 
@@ -115,10 +117,10 @@ def split(plan: Plan, student: keras.Model, teacher: Any) -> tuple[list[Stage], 
     choosing = any(isinstance(stage.student, Choice) for stage in (*before, last))
     if mutual or choosing or last.student is not student or last.method is None:
         raise ValueError(
-            "A Distiller trains one student, after all that has to be trained before. Received: "
-            f"method={plan.name}, which with these knobs chooses among students, joins "
-            "several, or lets them learn from each other. `kd-keras distill` and "
-            "`kd_keras.recipes.distill.run` do that."
+            "A Distiller trains one student, after any trainings that must come first. Received: "
+            f"method={plan.name}, which with these knobs chooses among students, joins several, "
+            "or lets them learn from each other. Use `kd-keras distill` or "
+            "`kd_keras.recipes.distill.run` for that."
         )
     return before, last
 
@@ -161,16 +163,16 @@ class StageRunner:
             given = options.get("validation_data")
             if given is None or not isinstance(self._teacher, keras.Model):
                 raise ValueError(
-                    "The teacher of the student is chosen by accuracy: `teacher` must be a Keras "
-                    "model, and `validation_data` must be given to fit. Received: "
+                    "The student's teacher is chosen by accuracy: `teacher` must be a Keras "
+                    "model, and `fit` needs `validation_data`. Received: "
                     f"{type(self._teacher).__name__}, validation_data={given!r}"
                 )
         taught = [stage.teacher for stage in (*self.stages, self._last) if stage.method]
         alone = all(each is self._teacher for each in taught)
         if not alone and "teacher" in batches.names_in(x):
             raise ValueError(
-                "The dataset holds stored answers of `teacher`, which is not the only one that "
-                "teaches here. Give a dataset without them, or arrays."
+                "The dataset holds stored predictions of `teacher`, but other models teach here "
+                "too. Pass a dataset without them, or arrays."
             )
 
     @property

@@ -58,8 +58,8 @@ class Teaching:
 
     def __str__(self) -> str:
         return (
-            f"accuracy {self.accuracy:.4f} on {self.examples:,} images (always naming the "
-            f"commonest class: {self.commonest:.4f})"
+            f"accuracy {self.accuracy:.4f} on {self.examples:,} images (always predicting the "
+            f"most common class: {self.commonest:.4f})"
         )
 
 
@@ -251,24 +251,24 @@ def _in_another_order(found: Teaching, predicted, labels, order, names: Sequence
     pairs = [f"{names[order[k]]!r} for {names[k]!r}" for k in moved[:NAMED]]
     more = f" and so on, {len(moved)} in all" if len(moved) > NAMED else ""
     return (
-        "The teacher's answers fit the labels in another order of the classes, with an accuracy "
-        f"of {aligned:.4f} for {found.accuracy:.4f}: it says {', '.join(pairs)}{more}. Give the "
-        "classes the order that it was trained with."
+        "The teacher's predictions fit the labels if its classes are in another order, with "
+        f"accuracy {aligned:.4f} instead of {found.accuracy:.4f}: it predicts "
+        f"{', '.join(pairs)}{more}. Put the classes in the order it was trained with."
     )
 
 
 def _other_pixels(found: Teaching, scale: str) -> str:
     return (
-        f"The teacher is right on {found.accuracy:.4f} of {found.examples:,} images, and on far "
-        f"more of them once their pixels are {scale}: it was trained on another scale. Give it "
-        "such images, or put a keras.layers.Rescaling in front of it."
+        f"The teacher's accuracy is {found.accuracy:.4f} on {found.examples:,} images, and much "
+        f"higher once their pixels are {scale}: it was trained on another scale. Pass it such "
+        "images, or put a keras.layers.Rescaling in front of it."
     )
 
 
 def _unknown_cause(found: Teaching) -> str:
     return (
-        f"The teacher is right on {found.accuracy:.4f} of {found.examples:,} images, no better "
-        f"than always naming the commonest class ({found.commonest:.4f}): there is little to learn "
-        "from it. The cause is not known; look at the order of its classes, at the scale of the "
-        "pixels, and at its training."
+        f"The teacher's accuracy is {found.accuracy:.4f} on {found.examples:,} images, no better "
+        f"than always predicting the most common class ({found.commonest:.4f}): there is little "
+        "to learn from it. The cause is unknown: check the order of its classes, the scale of the "
+        "pixels, and its training."
     )

@@ -381,7 +381,7 @@ class Trainer(keras.Model):
         before, joined = self._stepping, inputs.joined
         self.inputs = inputs
         head = None if joined.head is None else joined.head.model
-        words = self.compilation.words()
+        words = self.compilation.execution_options()
         chosen = running.choose(
             head or self.network,
             self.optimizer,
@@ -390,7 +390,7 @@ class Trainer(keras.Model):
             replicas=self.distribute_strategy.num_replicas_in_sync,
             one_by_one=inputs.one_by_one,
         )
-        chosen = running.with_words(chosen, **words, eager=self.run_eagerly)
+        chosen = running.with_options(chosen, **words, eager=self.run_eagerly)
         left = stepping.counter(before.left, counted=inputs.counted)
         now = Stepping(chosen, joined.on_disk, joined.head, left)
         self._stepping = now
@@ -409,7 +409,9 @@ class Trainer(keras.Model):
 
     def _one_by_one(self, steps: int | None) -> None:
         """Take exactly the requested steps: Keras runs calls of several steps to their end."""
-        told = self.compiled and any(self.compilation.words()[name] for name in ("all", "steps"))
+        told = self.compiled and any(
+            self.compilation.execution_options()[name] for name in ("all", "steps")
+        )
         if steps is not None and not told:
             self._steps_per_call(1)
 
@@ -483,7 +485,7 @@ class Trainer(keras.Model):
             ValueError: for a batch without labels.
         """
         if "label" not in batch:
-            raise ValueError("Evaluating the student takes labels. Received: y=None")
+            raise ValueError("Evaluating the student needs labels. Received: y=None")
         return self.objective.logits(self.extract(batch, training=False))
 
     def regularisation(self):
@@ -586,7 +588,7 @@ def serialized(student: keras.Model) -> dict[str, Any]:
         return keras.saving.serialize_keras_object(student)
     except NotImplementedError as error:
         raise NotImplementedError(
-            f"`distiller.save` writes the student too, and model {student.name!r} cannot be put in "
-            f"writing: give {type(student).__name__} a `get_config`, or save its weights by "
-            "`distiller.student.save_weights(...)`, and export `distiller.student`."
+            "`distiller.save` also saves the student, but Keras cannot serialize model "
+            f"{student.name!r}: give {type(student).__name__} a `get_config`, or save its weights "
+            "with `distiller.student.save_weights(...)`, and export `distiller.student`."
         ) from error

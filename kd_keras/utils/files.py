@@ -113,7 +113,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
             raise OSError(f"{path} cannot be written ({error}). Is the disk full?") from error
         if code is None:
             raise
-        message = f"{os.strerror(code)} while this was written; make room and try again"
+        message = f"{os.strerror(code)} while this was being written; free some space and try again"
         raise OSError(code, message, os.fspath(path)) from error
 
 
@@ -306,7 +306,7 @@ def _replace_folder(folder: Path, target: Path) -> None:
             return
         except NotADirectoryError:
             raise FileExistsError(
-                f"{target} is a file. Expected a folder, or a free name to write one under."
+                f"{target} is a file. Expected a folder, or a name that is not in use."
             ) from None
         except OSError as error:
             if error.errno not in TAKEN:

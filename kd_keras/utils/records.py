@@ -41,7 +41,7 @@ class DamagedFile(ValueError):
         self.path, self.reason = Path(path), reason
 
 
-def misfit(value: Any, shape: Shape, name: str = "the whole") -> str | None:
+def misfit(value: Any, shape: Shape, name: str = "the value") -> str | None:
     """Describe how a value from JSON differs from its shape; None if it does not.
 
     Example:
@@ -73,7 +73,7 @@ def misfit(value: Any, shape: Shape, name: str = "the whole") -> str | None:
 _WORDS: dict[type | None, str] = {
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     dict: "an object",
     list: "a list",
@@ -244,4 +244,4 @@ def set_aside(path: Path, reason: object, then: str) -> None:
         aside = path.with_name(f"{path.name}{DAMAGED}{number}")
     path.rename(aside)
     # as text: a stored log record would keep the error's frames alive, and the locks in them
-    log.warning("%s It is kept as %s. %s", str(reason), aside, then)
+    log.warning("%s It was renamed to %s. %s", str(reason), aside, then)

@@ -26,7 +26,7 @@ def outside_brackets(text: str, mark: str) -> list[str]:
         if letter in BRACKETS.values():
             open_.append(letter)
         elif letter in BRACKETS and (not open_ or open_.pop() != BRACKETS[letter]):
-            raise ValueError(f"A bracket is closed that was not opened. Received: {text!r}")
+            raise ValueError(f"A bracket is closed but was never opened. Received: {text!r}")
         if letter == mark and not open_:
             parts.append("")
         else:

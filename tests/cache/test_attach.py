@@ -155,7 +155,7 @@ def test_other_images_under_the_same_name_are_noticed(pipeline, cnn, on_disk, sa
     attach(pipeline.batch(7), cnn, cache=on_disk(), fingerprint="pictures")
     other = pipeline.map(lambda x, y: (255 - x, y)).batch(7)
     attached = attach(other, cnn, cache=on_disk(), fingerprint="pictures")
-    assert "are not those that it was made from" in caplog.text
+    assert "are not those it was made from" in caplog.text
     assert same_answers(attached, cnn) == 30
 
 
@@ -191,14 +191,14 @@ def test_views_train_too(pipeline, cnn):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        (lambda d: d.repeat(), {}, "repeats for ever"),
+        (lambda d: d.repeat(), {}, "repeats forever"),
         (lambda d: d.take(0), {}, "no image"),
         (lambda d: d.batch(3).batch(2), {}, r"must yield images.*3 dimensions"),
         (lambda d: d.map(lambda x, y: ({"picture": x}, y)), {}, "dicts without 'image'"),
         (lambda d: d.batch(3), {"augmentation": "shift"}, "must yield images one by one"),
         (lambda d: d, {"augmentation": "shfit"}, "Did you mean 'shift'?"),
         (lambda d: d, {"augmentation": "none"}, "changes nothing"),
-        (lambda d: d, {"views": 2}, "all views of an image are one and the same"),
+        (lambda d: d, {"views": 2}, "all views of an image are the same"),
         (lambda d: d, {"taps": ("embeding",)}, "no tap 'embeding'"),
     ],
 )

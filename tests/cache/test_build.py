@@ -55,8 +55,8 @@ def test_two_processes_build_one_key_once(tmp_path):
     lines = journal.read_text().split()
     assert len(lines) == len(set(lines)) == 10
     log = "".join(err for _, err in outcomes)
-    assert log.count("Computing the teacher's answers") == 1
-    assert log.count("Opened the teacher's answers") == 1
+    assert log.count("Computing the teacher's predictions") == 1
+    assert log.count("Opened the teacher's predictions") == 1
     (entry,) = inventory.verify(tmp_path / "cache")
     assert (entry.state, entry.rows) == ("whole", 40)
 
@@ -77,7 +77,7 @@ def test_a_killed_build_goes_on_where_it_was(tmp_path):
     rows = json.loads((entry.folder / "progress.json").read_text())["rows"]
     assert 0 < rows < 40
     _, err = finished(start(tmp_path / "cache", journal))
-    assert f"{rows} rows are there" in err
+    assert f"{rows} rows are done" in err
     again = journal.read_text().split()[len(asked) :]
     # not asked again about what is there; the batch of the kill itself may come twice
     assert len(again) == 10 - rows // 4
@@ -101,7 +101,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing_under_the_name(tmp_
     _, err = process.communicate(timeout=120)
     os.close(reader)
     assert process.returncode == 1
-    assert "while the teacher's answers were written. Make room and try again" in err
+    assert "while the teacher's predictions were written. Free some space and try again" in err
     (entry,) = inventory.entries(tmp_path / "cache")
     assert entry.state == "unfinished"
     out, err = finished(start(tmp_path / "cache", journal, 100))
@@ -174,7 +174,7 @@ def test_a_torn_build_is_thrown_away_with_a_message(tear, partial, teacher, x, o
     images = Interrupted(x, after=None)
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         stored = on_disk().open(teacher, images)
-    assert f"{partial} is thrown away and begun anew" in caplog.text
+    assert f"{partial} is discarded and started again" in caplog.text
     assert images.asked == 4
     np.testing.assert_allclose(stored.arrays()["logits"], teacher.model(x), rtol=1e-5)
 
@@ -183,7 +183,7 @@ def test_a_build_of_other_chunks_is_thrown_away(partial, teacher, x, on_disk, ca
     monkeypatch.setattr(disk, "CHUNK_BYTES", 7 * 20)
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         on_disk().open(teacher, Arrays(x, 4))
-    assert "it was begun with other settings" in caplog.text
+    assert "it was started with other settings" in caplog.text
 
 
 def test_a_pipeline_is_taken_up_whatever_its_order(teacher, x, on_disk, slices, monkeypatch):
@@ -236,7 +236,7 @@ class Huge(TransferSet):
 
 
 def test_more_than_the_disk_has_room_for_is_refused(teacher, on_disk):
-    with pytest.raises(OSError, match="answers take 20000000000000000 bytes; free are"):
+    with pytest.raises(OSError, match="predictions take 20000000000000000 bytes, but only"):
         on_disk().open(teacher, Huge())
 
 

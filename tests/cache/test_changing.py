@@ -48,7 +48,7 @@ def test_they_are_refused_where_answers_are_asked_for(examples):
     x, _ = examples
     for make in CHANGING:
         source = kd.LiveTeacher(teacher(make()))
-        with pytest.raises(kd.cache.ChangingTeacher, match=r"same answer each time.*'logits', off"):
+        with pytest.raises(kd.cache.ChangingTeacher, match=r"same output each time.*'logits', off"):
             kd.cache.rows(source, x)
     for make in STEADY:
         assert kd.cache.rows(kd.LiveTeacher(teacher(make())), x)["logits"].shape == (16, 3)
@@ -59,7 +59,7 @@ def test_they_run_live_in_fit_and_it_is_said(examples, mlp, caplog):
     distiller.compile("sgd", run_eagerly=True)
     with caplog.at_level(logging.WARNING, "kd_keras"):
         distiller.fit(*examples, verbose=0)
-    assert "The teacher runs at every step. The teacher must give the same answer" in caplog.text
+    assert "The teacher runs at every step. The teacher must give the same output" in caplog.text
     assert "teacher" not in distiller.inputs.joined.batch
-    with pytest.raises(ValueError, match="same answer each time"):
+    with pytest.raises(ValueError, match="same output each time"):
         kd.cache.attach(tf.data.Dataset.from_tensor_slices(examples).batch(8), teacher(Noisy()))

@@ -90,7 +90,7 @@ def test_damaged_rows_are_computed_anew_and_never_used(
     images = journal(x)
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         stored = on_disk().open(teacher, images)
-    assert f"{built} is not used and computed anew" in caplog.text
+    assert f"{built} is not used and is computed again" in caplog.text
     assert images.asked == [4, 4, 4, 4]
     np.testing.assert_allclose(stored.arrays()["logits"], teacher.model(x), rtol=1e-5)
     assert {path.name: path.read_bytes() for path in built.glob("*.bin")} == before
@@ -180,7 +180,7 @@ def test_changed_code_of_a_layer_is_noticed(mlp, x, on_disk, journal, caplog, mo
     images = journal(x)
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         stored = on_disk().open(kd.LiveTeacher(model), images)
-    assert "the teacher answers otherwise now: tap 'logits' is off by 0.09" in caplog.text
+    assert "the teacher's outputs have changed: tap 'logits' is off by 0.09" in caplog.text
     np.testing.assert_allclose(stored.arrays()["logits"], 1.1 * inner(x).numpy(), rtol=1e-5)
 
 
@@ -202,7 +202,7 @@ def test_changed_pixels_under_the_same_key_are_noticed(teacher, x, on_disk, capl
     on_disk().open(teacher, Renamed(x))
     with caplog.at_level(logging.WARNING, "kd_keras.cache"):
         stored = on_disk().open(teacher, Renamed(x + 1))
-    assert "the images of 'arrays' are not those that it was made from" in caplog.text
+    assert "the images of 'arrays' are not those it was made from" in caplog.text
     np.testing.assert_allclose(stored.arrays()["logits"], teacher.model(x + 1), rtol=1e-5)
 
 

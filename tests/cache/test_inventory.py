@@ -61,7 +61,7 @@ def test_only_verifying_reads_the_rows(shelf_of_three):
     assert states == {keys[0]: "whole", keys[1]: "damaged", keys[2]: "whole"}
     (one,) = inventory.verify(directory, keys[1])
     assert one.problem == "the checksum of 0-values.bin is wrong from row 0 on"
-    with pytest.raises(ValueError, match="holds no answers of the key '0000'"):
+    with pytest.raises(ValueError, match="holds no predictions with the key '0000'"):
         inventory.verify(directory, "0000")
 
 

@@ -129,7 +129,7 @@ def test_a_cache_without_a_directory_is_in_memory_while_there_is_room(
     with caplog.at_level(logging.INFO, "kd_keras.cache"):
         second = cache.Cache(memory_share=0.0).open(teacher, images)
     assert isinstance(second, Mapped)
-    assert f"are kept in {tmp_path / 'mine'}" in caplog.text
+    assert f"are stored in {tmp_path / 'mine'}" in caplog.text
     np.testing.assert_array_equal(first.arrays()["logits"], second.arrays()["logits"])
 
 

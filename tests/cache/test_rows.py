@@ -117,7 +117,7 @@ def test_an_index_of_other_pixels_is_an_error(opened, x):
 @pytest.mark.parametrize("index", [16, -1])
 def test_an_index_outside_is_an_error(x, index):
     data = tf.data.Dataset.from_tensors(({"image": x[:1], "index": np.array([index])}, [0]))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="outside of the stored rows"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outside the stored rows"):
         list(cache.join(data, {"logits": np.ones((16, 3), "float32")}))
 
 

@@ -56,7 +56,7 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
     assert re.search(r"teacher +alone +distilled", done.stdout)
     for row in ("accuracy", "parameters", "FLOPs, one image", "latency, batch of 1"):
         assert re.search(rf"^{row}", done.stdout, re.M)
-    assert "which knows nothing of the spread over seeds." in lines[-1]
+    assert "which does not include the spread over seeds." in lines[-1]
     logged = done.stderr.splitlines()
     # a line of how it is run and one of how it went, what the teacher knows after one epoch, and
     # nothing of TensorFlow's greetings
@@ -86,7 +86,7 @@ def test_other_settings_in_a_finished_folder_are_refused_and_overwrite_replaces(
     again = ("distill", "--smoke", "--export", tmp_path / "e", "--alpha", "0.5")
     refused = kd_keras(*again, cwd=folder)
     assert refused.returncode == 2
-    assert re.search(r"run of other settings \(alpha\).*--overwrite", refused.stderr)
+    assert re.search(r"run with other settings \(alpha\).*--overwrite", refused.stderr)
     out = tmp_path / "run"
     assert main("train", *QUICK, "--out", out)[0] == 0
     assert main("train", *QUICK, "--epochs", "2", "--out", out, "--overwrite")[0] == 0
@@ -205,7 +205,7 @@ def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
     assert "Unknown option of task 'folder': 'chanels'. Did you mean 'channels'" in err
     code, _, err = main("train", *given, "--task-options", "image_size=8", "--image-size", "8")
     assert code == 2
-    assert "`task_options` gives 'image_size', which has an option itself" in err
+    assert "`task_options` gives 'image_size', which has its own option" in err
 
 
 # --- help ---
@@ -309,14 +309,14 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["distill", "--munge", "0"], "must be a positive number"),
         (
             ["distill", "--munge", "2"],
-            "transfer set has no labels. Without labels only",
+            "transfer set has no labels. Without labels the student can learn only",
         ),
         (["distill", "--munge", "2", "--method", "dkd", "--alpha", "0"], "DKD needs labels"),
         (["study", "--munge", "2"], "`alpha` must be 0"),
-        (["study", "--alphas"], "`alphas` must be different, at least one"),
-        (["distill", "--munge", "2", "--transfer-dir", "."], "give one of them"),
+        (["study", "--alphas"], "`alphas` must be one or more different values"),
+        (["distill", "--munge", "2", "--transfer-dir", "."], "give only one of them"),
         (["distill", "--transfer-dir", "absent", "--alpha", "0"], "no folder 'absent'"),
-        (["distill", "--seeds"], "`seeds` must be different numbers"),
+        (["distill", "--seeds"], "`seeds` must be one or more different numbers"),
         (["distill", "--student-knobs", "hidden"], "takes entries like width=0.5"),
         (["distill", "--cache-storage", "float8"], "`storage` must be 'float32'"),
         (["distill", "--cache-limit-gb", "0"], "must be a positive number"),
@@ -325,16 +325,19 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["study", "--preset", "mnist"], "Did you mean 'mnist-kd'?"),
         (["study", "--method", "kdd"], "Did you mean 'kd'?"),
         (["study", "--alphas", "0", "2"], "`alphas` must lie in [0, 1]"),
-        (["study", "--temperatures", "1", "1"], "`temperatures` must be different"),
+        (["study", "--temperatures", "1", "1"], "`temperatures` must be one or more different"),
         (["study", "--temperature", "1"], "--temperatures"),
         (["compare", "--methods", "kd", "kdd"], "Did you mean 'kd'?"),
         (["compare", "--students", "mlp:hiden=3"], "Did you mean 'hidden'?"),
-        (["compare", "--students"], "`students` must be different, at least one"),
+        (["compare", "--students"], "`students` must be one or more different values"),
         (["cache"], "list, build, verify, prune"),
         (["cache", "lst"], "list"),
         (["cache", "build"], "--teacher"),
         (["cache", "build", "--teacher", "absent.keras"], "no model file absent.keras"),
-        (["cache", "verify", "0123456789abcdef", "--cache-dir", "absent"], "no answers of the key"),
+        (
+            ["cache", "verify", "0123456789abcdef", "--cache-dir", "absent"],
+            "no predictions with the key",
+        ),
         (["cache", "prune", "--keep-gb", "-1"], "must not be negative"),
         ([], "distill"),
         (["evaluate"], "MODEL"),
@@ -460,7 +463,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     with contextlib.closing(process.stderr) as stream:
         said = stream.read()
     assert process.wait(60) == 130
-    assert said.splitlines()[-1] == "kd-keras: interrupted; the same command goes on from here"
+    assert said.splitlines()[-1] == "kd-keras: interrupted; run the same command to resume"
     assert "Traceback" not in said
 
 
@@ -486,7 +489,7 @@ def test_a_signal_that_a_destructor_drops_ends_the_run_all_the_same(main, tmp_pa
         signal.signal(signal.SIGINT, signal.default_int_handler)
         monkeypatch.setattr(RunFolder, "epoch", send)
         found, _, err = main(*words, "--out", f"run{number}")
-        last = f"kd-keras: {said}; the same command goes on from here"
+        last = f"kd-keras: {said}; run the same command to resume"
         assert (found, err.splitlines()[-1]) == (code, last)
         assert len((tmp_path / f"run{number}/metrics.jsonl").read_text().splitlines()) == 1
         assert dropped.pop().exc_type is interrupts.KINDS[number]

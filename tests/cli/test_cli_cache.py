@@ -9,7 +9,7 @@ import pytest
 
 from kd_keras.config import DistillConfig
 from kd_keras.methods import KD
-from kd_keras.recipes import answers, setup
+from kd_keras.recipes import setup, teacher_predictions
 from kd_keras.teachers import LiveTeacher
 
 DATA = ("--limit", "50")
@@ -36,7 +36,7 @@ def opened(teacher, **changes):
     config = DistillConfig(teacher=str(teacher), limit=50, **changes)
     task = setup.load_task(config)
     source = LiveTeacher(setup.load_model(teacher, task), KD().teacher_taps)
-    return answers.plan(source, config, task).key
+    return teacher_predictions.plan(source, config, task).key
 
 
 def test_build_says_rows_bytes_and_place_before_it_begins(main, teacher, tmp_path):
@@ -72,7 +72,7 @@ def test_distill_opens_what_was_built_and_computes_nothing(main, teacher, built)
     run = ("distill", "--teacher", teacher, *DATA, "--epochs", "1", "--seeds", "0")
     code, _, err = main(*run)
     assert code == 0
-    assert f"Opened the teacher's answers in {built['folder']}: 50 rows." in err
+    assert f"Opened the teacher's predictions in {built['folder']}: 50 rows." in err
     assert "Computing" not in err
 
 
@@ -84,9 +84,10 @@ def test_a_run_with_a_directory_keeps_the_answers_for_the_next(main, teacher, tm
     again = main(*run, "--overwrite")
     assert (first[0], again[0]) == (0, 0)
     assert (
-        f"Computing the teacher's answers on 'digits, train' into {tmp_path / 'kept'}" in first[2]
+        f"Computing the teacher's predictions for 'digits, train' into {tmp_path / 'kept'}"
+        in first[2]
     )
-    assert "Opened the teacher's answers" in again[2]
+    assert "Opened the teacher's predictions" in again[2]
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def test_a_finished_study_is_shown_again_and_not_trained(main, tmp_path):
     assert (code, out) == (0, first[1])
     assert report.exists()
     assert "validation" not in err
-    assert "is finished; --overwrite runs it anew" in err
+    assert "is finished; --overwrite runs it again" in err
     code, _, err = main("study", *QUICK, "--overwrite")
     assert code == 0
     assert "seed 0: teacher, validation" in err

@@ -31,7 +31,7 @@ def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_pa
     assert [line[1] for line in found] == ["0000", "0001"]
     code, again, err = main("tune", *QUICK, "--trials", "2")
     assert (code, again) == (0, out)
-    assert "is finished; --overwrite runs it anew" in err
+    assert "is finished; --overwrite runs it again" in err
 
 
 @pytest.mark.slow
@@ -53,8 +53,8 @@ def test_a_search_of_which_a_trial_failed_exits_1_and_says_so(main, tmp_path):
     [
         (("--objective", "val_loss"), "Unknown objective 'val_loss'"),
         (("--oracle", "hyperbnd"), "Unknown oracle 'hyperbnd'. Did you mean 'hyperband'?"),
-        (("--oracle", "hyperband", "--trials", "3"), "`trials` is not for hyperband"),
-        (("--space", "gone.py:space"), "`space` names the file gone.py, which is not there"),
+        (("--oracle", "hyperband", "--trials", "3"), "`trials` does not apply to hyperband"),
+        (("--space", "gone.py:space"), "`space` names the file gone.py, which does not exist"),
     ],
 )
 def test_wrong_words_exit_2_and_leave_nothing(main, tmp_path, words, says):
@@ -98,7 +98,7 @@ def test_wrong_words_about_workers_exit_2(main, tmp_path, words, says):
 def test_an_address_of_another_machine_cannot_be_listened_on(main):
     code, _, err = main(*QUICK, "--address", "192.0.2.1", only=WORKERS)
     assert code == 1
-    assert "kd-keras: 192.0.2.1:0 cannot be listened on" in err
+    assert "kd-keras: Cannot listen on 192.0.2.1:0" in err
 
 
 def test_one_process_does_not_take_itself_for_one_of_many(main, tmp_path, monkeypatch):

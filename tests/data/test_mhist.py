@@ -214,7 +214,7 @@ def test_a_zip_that_leaves_its_folder_is_refused_whole(root, name):
     with zipfile.ZipFile(archive, "a") as packed:
         packed.writestr(name, b"evil")
     with pytest.raises(
-        ValueError, match=r"^1 fault in .*images\.zip\n.*leaves the folder"
+        ValueError, match=r"^1 fault in .*images\.zip\n.*points outside the folder"
     ) as error:
         mhist.load(root)
     assert repr(name) in str(error.value)
@@ -240,7 +240,7 @@ def test_a_zip_in_a_folder_that_cannot_be_written(root):
     pack(root)
     root.chmod(0o555)
     try:
-        with pytest.raises(OSError, match=r"cannot be unpacked beside itself.*writable"):
+        with pytest.raises(OSError, match=r"cannot be unpacked where it is.*writable"):
             mhist.load(root)
     finally:
         root.chmod(0o755)
@@ -279,7 +279,7 @@ def test_two_data_sets_in_one_folder_are_refused(root):
     for name in ("a", "b"):
         (root.parent / name).mkdir()
         shutil.copy(root / "annotations.csv", root.parent / name)
-    with pytest.raises(ValueError, match=r"several annotations\.csv"):
+    with pytest.raises(ValueError, match=r"several files annotations\.csv"):
         mhist.load(root.parent)
 
 
@@ -295,7 +295,7 @@ def test_a_missing_column_is_named_beside_those_there(root, rows):
 @pytest.mark.parametrize("text", ["", 'a,b\n"c,d\n', "a,b\n1,2,3\n4,5,6,7\n", "a\n\udcff\n"])
 def test_a_file_that_is_no_table(root, text):
     (root / "annotations.csv").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(ValueError, match=r"annotations\.csv is not a table"):
+    with pytest.raises(ValueError, match=r"annotations\.csv is not a CSV table"):
         mhist.load(root)
 
 
@@ -331,7 +331,7 @@ def test_blank_lines_spaces_and_a_byte_order_mark_do_no_harm(root, rows):
         (0, "..\\MHIST_001.png", "without a path"),
         (0, "..", "without a path"),
         (0, "", "name is empty"),
-        (0, "MHIST_000.png", "stands in row 2 already"),
+        (0, "MHIST_000.png", "is already in row 2"),
     ],
 )
 def test_a_faulty_row_is_named_by_line_and_image(root, rows, column, value, said):
@@ -388,7 +388,7 @@ def test_an_empty_partition_and_a_missing_class(root, rows):
     assert "the partition test has 0 images of class SSA" in faults_of(root, 1)
     ssa = [row for row in rows[:30] if row[1] == "SSA"]
     write_csv(root, [row for row in rows if row not in ssa[1:]])
-    assert "the partition train has 1 images of class SSA, and needs 2" in faults_of(root, 1)
+    assert "the partition train has 1 images of class SSA, but needs 2" in faults_of(root, 1)
     write_csv(root, [])
     assert "the partition train is empty" in faults_of(root, 2)
 
@@ -408,8 +408,8 @@ def test_all_kinds_are_told_in_one_error(root, rows):
             (2, "Unknown label '?'"),
             (2, "whole number from 0 to 7"),
             (3, "Unknown partition 'validation'"),
-            (4, "'../x.png': an image is named by a bare file name"),
-            (6, "stands in row 5 already"),
+            (4, "'../x.png': an image must be named by its bare file name"),
+            (6, "is already in row 5"),
             (7, f"{rows[5][0]}: the file is missing"),
             (8, f"{rows[6][0]}: the image is 224x223"),
         ],

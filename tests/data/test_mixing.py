@@ -147,5 +147,5 @@ def test_names_joined_by_plus_signs():
 def test_a_pipeline_of_ones_own_is_not_mixed_by_attach():
     dataset = tf.data.Dataset.from_tensor_slices(PIXELS)
     teacher = models.build("mlp", input_shape=(4, 4, 1), classes=3, hidden=(2,))
-    with pytest.raises(ValueError, match="takes a second image"):
+    with pytest.raises(ValueError, match="needs a second image"):
         cache.attach(dataset, teacher, augmentation="mixup", views=2)

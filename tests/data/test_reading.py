@@ -145,8 +145,8 @@ def test_files_of_16_bits_that_use_fewer_are_refused_together(tmp_path):
 
     for top, bits in ((255, 8), (1023, 10), (4095, 12), (16383, 14)):
         (fault,) = draw(top // 2, top)
-        assert f"only {bits} are used" in fault
-        assert f"all 2 files of 16 bits: none is above {top}," in fault
+        assert f"only {bits} of its 16 bits per sample are used" in fault
+        assert f"all 2 16-bit files, no sample is above {top}," in fault
         assert f"by {2 ** (16 - bits)}," in fault
     assert draw(4095, 40000) == []  # one dark picture among others
 

@@ -21,9 +21,9 @@ def test_a_split_has_pixels_or_files_and_one_row_an_example(tmp_path):
         Split(labels, (1, 1, 1))
     with pytest.raises(ValueError, match="exactly one"):
         Split(labels, (1, 1, 1), images=np.zeros((2, 1, 1, 1)), files=(tmp_path, tmp_path))
-    with pytest.raises(ValueError, match="`files` has 1 rows, `labels` has 2"):
+    with pytest.raises(ValueError, match="`files` has 1 rows, but `labels` has 2"):
         Split(labels, (1, 1, 1), files=(tmp_path,))
-    with pytest.raises(ValueError, match="`weights` has 3 rows, `labels` has 2"):
+    with pytest.raises(ValueError, match="`weights` has 3 rows, but `labels` has 2"):
         drawn([0, 1], weights=np.ones(3, "float32"))
 
 

@@ -44,7 +44,7 @@ def test_a_method_with_another_map_cannot_take_the_place_of_one():
     method = kd.methods.TwoTemperatures(transform=half_even)
     method.copy_state(kd.methods.TwoTemperatures(2.0, 3.0, half_even))
     assert (method.teacher_temperature, method.student_temperature) == (2.0, 3.0)
-    with pytest.raises(ValueError, match="may differ in its knobs alone"):
+    with pytest.raises(ValueError, match="may differ only in its knobs"):
         method.copy_state(kd.methods.TwoTemperatures())
 
 
@@ -157,7 +157,7 @@ def test_standardisation_takes_over_knobs_within():
     method = kd.methods.LogitStandardisation(kd.methods.KD(2.0))
     method.copy_state(kd.methods.LogitStandardisation(kd.methods.KD(3.0), weight=4.0))
     assert (method.inner.temperature, method.weight) == (3.0, 4.0)
-    with pytest.raises(ValueError, match="may differ in its knobs alone"):
+    with pytest.raises(ValueError, match="may differ only in its knobs"):
         method.copy_state(kd.methods.LogitStandardisation(kd.methods.DKD()))
 
 
@@ -195,15 +195,15 @@ def test_the_method_within_standardisation_may_see_the_logits_as_they_were():
 def test_what_tells_nothing_of_two_classes_is_refused_or_said(mlp, caplog):
     for name, said in (
         ("logit_standardisation", None),
-        ("dist", "DIST: two probabilities are always correlated"),
-        ("dkd", "DKD: of two classes there is one other"),
-        ("extractive", "Extractive: of two classes one alone is likelier"),
+        ("dist", "DIST: the correlation of two probabilities"),
+        ("dkd", "DKD: with two classes there is only one other"),
+        ("extractive", "Extractive: of two classes only one can be likelier"),
         ("kd", ""),
     ):
         caplog.clear()
         models = {"student": mlp(0, classes=2), "teacher": mlp(1, classes=2)}
         if said is None:
-            with pytest.raises(ValueError, match=r"takes three logits or more.*Received: 2 logits"):
+            with pytest.raises(ValueError, match=r"needs three logits or more.*Received: 2 logits"):
                 kd.Distiller(**models, method=name)
             continue
         kd.Distiller(**models, method=name)
@@ -220,7 +220,7 @@ class Blind(kd.methods.Method):
 
 
 def test_standardisation_refuses_a_method_without_logits():
-    with pytest.raises(ValueError, match=r"must see the logits.*Blind, which sees"):
+    with pytest.raises(ValueError, match=r"must use the logits.*Blind, which uses"):
         kd.methods.LogitStandardisation(Blind())
     with pytest.raises(ValueError, match=r"must be a Method\. Received: str"):
         kd.methods.LogitStandardisation("kd")

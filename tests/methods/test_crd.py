@@ -198,7 +198,7 @@ def test_arrays_tell_it_how_many_examples_there_are_and_of_which_class():
 
 def test_more_examples_than_there_is_room_for_are_refused_before_training():
     trained, (x, y) = distiller(examples=40), images()
-    with pytest.raises(ValueError, match=r"`examples` is 40, and there are 48.*examples=48"):
+    with pytest.raises(ValueError, match=r"`examples` is 40, but there are 48.*examples=48"):
         trained.fit(x, y, verbose=0)
 
 

@@ -100,7 +100,7 @@ def test_labels_do_not_reach_the_students_own_head_nor_the_contexts():
     with tf.GradientTape() as tape:
         tape.watch([features, logits])
         loss = losses.cross_entropy(
-            LABELS, method.answer({"embedding": features, "logits": logits})
+            LABELS, method.deployed_logits({"embedding": features, "logits": logits})
         )
     ours, own, head = tape.gradient(loss, [features, logits, method.head.kernel.value])
     assert own is None
@@ -117,7 +117,7 @@ def test_subclass_gives_the_numbers_of_the_sheet():
     entropy = -(p * np.log(p)).sum(axis=-1).mean()  # the sheet's form is not a divergence
     soft = np.mean(method({"logits": student}, {"logits": v}, {})) + 16 * entropy
     np.testing.assert_allclose(soft, 21.05928043, atol=5e-8)
-    hard = losses.cross_entropy(np.array([0, 1, 1]), method.answer({"logits": student}))
+    hard = losses.cross_entropy(np.array([0, 1, 1]), method.deployed_logits({"logits": student}))
     np.testing.assert_allclose(np.mean(hard), 0.30138160, atol=5e-9)
 
 
@@ -178,7 +178,7 @@ def test_what_is_deployed_answers_as_the_method_and_is_judged(name):
     x, y = images()
     y = y % distiller.classes
     views = distiller.extractor(x)
-    answer = distiller.method.answer(views)
+    answer = distiller.method.deployed_logits(views)
     deployed = distiller.deployed.predict(x, verbose=0)
     assert deployed.shape == (32, distiller.classes)
     np.testing.assert_allclose(deployed, answer, atol=1e-4)
@@ -212,7 +212,7 @@ def test_what_is_deployed_is_loaded_without_this_library(name, tmp_path):
 def test_a_method_without_a_say_deploys_the_student_itself():
     distiller = trained(kd.methods.KD(), epochs=1)
     assert distiller.deployed is distiller.student
-    assert not kd.methods.Sum({"a": kd.methods.KD()}).changes_answer
+    assert not kd.methods.Sum({"a": kd.methods.KD()}).changes_deployed
 
 
 def test_training_goes_on_after_loading_with_the_contexts_of_before(tmp_path):
@@ -228,7 +228,7 @@ def test_training_goes_on_after_loading_with_the_contexts_of_before(tmp_path):
 
 def test_only_one_method_may_decide_on_what_is_deployed():
     two = {"a": kd.methods.CID(), "b": kd.methods.SubclassKD(2)}
-    with pytest.raises(ValueError, match=r"one that decides on what is deployed\. Received: a, b"):
+    with pytest.raises(ValueError, match=r"one that decides what is deployed\. Received: a, b"):
         kd.methods.Sum(two)
 
 

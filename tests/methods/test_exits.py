@@ -31,7 +31,7 @@ def with_exits(answers, features=None, **knobs):
 
 def whole(method, views):
     """The loss with the labels' term of what is deployed, which is the Distiller's."""
-    hard = np.mean(losses.cross_entropy(Y, method.answer(views)))
+    hard = np.mean(losses.cross_entropy(Y, method.deployed_logits(views)))
     rest = np.mean(method(views, {}, {"label": Y}))
     share = method.default_alpha / (1 - method.default_alpha)
     return share * hard + rest
@@ -211,7 +211,7 @@ def test_it_goes_on_after_loading_without_a_teacher(tmp_path):
 
 
 def test_a_method_that_asks_of_a_teacher_needs_one():
-    with pytest.raises(ValueError, match=r"of which the method asks logits. Received: NoneType"):
+    with pytest.raises(ValueError, match=r"that gives the taps logits. Received: NoneType"):
         distiller(kd.methods.KD())
 
 

@@ -66,7 +66,7 @@ def test_the_recipe_says_how_the_students_are_made():
     plan = BornAgain(generations=2).stages(Roles(small(0), small(1), build))
     assert asked == [None]
     assert np.array_equal(plan[0].student.get_weights()[0], small(2).get_weights()[0])
-    with pytest.raises(ValueError, match=r"`Roles` need `build`.*'mlp'"):
+    with pytest.raises(ValueError, match=r"`Roles` needs `build`.*'mlp'"):
         Roles(small(0), small(1)).another("mlp")
 
 
@@ -95,7 +95,7 @@ def test_the_ensemble_is_the_last_of_the_plan_and_is_not_trained():
     probabilities = [keras.ops.softmax(student(x)) for student in students]
     answer = keras.ops.softmax(plan[-1].student(x))
     np.testing.assert_allclose(answer, np.mean(probabilities, axis=0), rtol=1e-5, atol=1e-7)
-    with pytest.raises(ValueError, match="`Roles` need `join`"):
+    with pytest.raises(ValueError, match="`Roles` needs `join`"):
         BornAgain(ensemble=True).stages(Roles(small(0), small(1)))
 
 

@@ -89,7 +89,7 @@ def test_examples_cannot_be_weighed_by_a_loss_of_the_batch(mlp, examples):
     x, y = examples
     distiller = distiller_of(Gram(), mlp(0), mlp(1))
     distiller.fit(x, y, verbose=0)
-    with pytest.raises(ValueError, match=r"Gram gives one number for a batch.*cannot be weighed"):
+    with pytest.raises(ValueError, match=r"Gram returns one number per batch.*cannot be weighted"):
         distiller.fit(x, y, sample_weight=np.ones(16), verbose=0)
 
 
@@ -141,7 +141,7 @@ def test_logits_that_are_taken_for_probabilities_are_warned_of(mlp, loss, warned
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         distiller_of(loss(), mlp(0), mlp(1))
-    said = [str(one.message) for one in told if "hands logits to a loss" in str(one.message)]
+    said = [str(one.message) for one in told if "passes logits to a loss" in str(one.message)]
     assert len(said) == warned
     assert all("loss=keras.losses.KLDivergence()" in sentence for sentence in said)
 

@@ -130,7 +130,7 @@ def test_deit_is_that_of_the_sheet_for_both_heads():
     smooth = 0.9 * np.eye(3)[Y] + 0.1 / 3  # of the labels' term alone
     hard = np.mean(losses.cross_entropy(smooth, method.labelled(student)))
     np.testing.assert_allclose((hard + mean(method, student)) / 2, 0.80453651, atol=5e-9)
-    np.testing.assert_array_equal(method.answer(student), [[2, 0.5, 0.5], [0.5, 1, 1]])
+    np.testing.assert_array_equal(method.deployed_logits(student), [[2, 0.5, 0.5], [0.5, 1, 1]])
     one = DeiT(dtype="float64")
     np.testing.assert_allclose(mean(one), np.mean(losses.decision_cross_entropy(ZS, ZT)))
 
@@ -176,6 +176,6 @@ def test_wrong_heads_are_refused(mlp):
         with pytest.raises(ValueError, match="_tap` must"):
             DeiT(*heads)
     with pytest.raises(
-        ValueError, match=r"must give logits, \(None, 3\).*'embedding'.*\(None, 5\)"
+        ValueError, match=r"must return logits, \(None, 3\).*'embedding'.*\(None, 5\)"
     ):
         kd.Distiller(student=mlp(0), teacher=mlp(1), method=DeiT("logits", "embedding"))

@@ -92,7 +92,7 @@ def train(distiller):
 
 def check_deployed(distiller):
     """What is deployed answers as the method says, with the student's weights."""
-    want = distiller.method.answer(distiller.extractor(X, training=False))
+    want = distiller.method.deployed_logits(distiller.extractor(X, training=False))
     np.testing.assert_allclose(distiller.deployed(X, training=False), want, rtol=1e-4, atol=1e-5)
     ours = {id(v) for v in distiller.deployed.weights}
     assert ours & {id(v) for v in distiller.student.weights}
@@ -105,7 +105,7 @@ def test_of_every_kind(name):
     """Functional models train in every other test of a method."""
     for make, taught_by in ((sequential, subclassed), (subclassed, sequential)):
         distiller = train(distiller_of(name, make, taught_by))
-        if distiller.method.changes_answer:
+        if distiller.method.changes_deployed:
             check_deployed(distiller)
 
 
@@ -143,7 +143,7 @@ ANEW = ("born_again", "sftn", "subclass_baseline", "simkd", "dml")
 def test_code_of_which_no_model_can_be_made_is_refused_before_training():
     for name in ANEW:
         kind = METHODS[name].__name__
-        with pytest.raises(ValueError, match=rf"^{kind} makes.*`call` of .* Keras' layers and"):
+        with pytest.raises(ValueError, match=rf"^{kind} builds.*`call` of .* Keras' layers and"):
             distiller_of(name, of_tensors)
     train(distiller_of("simkd", of_tensors, sequential))  # of the student nothing is made
     train(distiller_of("born_again", functools.partial(of_tensors, kind=Written)))

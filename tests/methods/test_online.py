@@ -56,5 +56,5 @@ def test_one_that_says_who_learns_with_whom_is_no_part_of_another(method):
     name = type(method).__name__
     roles = Roles(small(), small(), join=lambda several: small())
     both = kd.methods.BornAgain(method)
-    with pytest.raises(ValueError, match=rf"{name} says who learns with whom.*{name}\(method="):
+    with pytest.raises(ValueError, match=rf"{name} decides which models .*{name}\(method="):
         both.stages(roles)

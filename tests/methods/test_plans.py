@@ -131,7 +131,7 @@ def test_eskd_takes_the_teacher_whose_student_is_best_on_validation():
 
 def test_a_stop_that_never_comes_is_said(caplog):
     kd.methods.ESKD(stop_epoch=12).stages(networks())
-    assert "stop_epoch=12 does not come within the 12 epochs" in caplog.text
+    assert "stop_epoch=12 is not reached within the 12 epochs" in caplog.text
     caplog.clear()
     kd.methods.ESKD(stop_epoch=11).stages(networks())
     kd.methods.ESKD(stop_epoch=None).stages(networks())
@@ -145,7 +145,7 @@ def test_a_stop_that_never_comes_is_said(caplog):
         ({"stop_epoch": 2.5}, "`stop_epoch` must be a positive whole number"),
         ({"teacher_epochs": 0}, "`teacher_epochs` must be a positive whole number"),
         ({"teacher_epochs": (3, "4")}, "`teacher_epochs` must be a positive whole number"),
-        ({"teacher_epochs": (3, 3)}, "`teacher_epochs` must be different"),
+        ({"teacher_epochs": (3, 3)}, "`teacher_epochs` must hold different numbers"),
     ],
 )
 def test_epochs_that_are_none_are_refused(knobs, message):
@@ -229,7 +229,7 @@ def test_the_assistant_midway_in_accuracy_is_chosen():
         ({"assistants": ("cnn", 3)}, "`assistants` must be one Keras model or more"),
         ({"assistants": "cnn,cnn"}, "`assistants` must be different models"),
         ({"assistants": "cnn(width=0.5"}, "A bracket is not closed"),
-        ({"assistants": "cnn)"}, "A bracket is closed that was not opened"),
+        ({"assistants": "cnn)"}, "A bracket is closed but was never opened"),
         ({"method": 3}, r"`method` must be a name, a Method.*Received: 3"),
     ],
 )
@@ -370,7 +370,7 @@ def test_where_shapes_agree_a_branch_goes_on_at_once():
         ({"divergence_weight": -1}, "`divergence_weight` must lie in"),
         ({"branch_temperature": 0}, "`branch_temperature` must be a positive number"),
         ({"student_tap": "stage1"}, "name as many of the student as of the teacher"),
-        ({"method": kd.methods.Subclass(2)}, "must have a logit a class.*Received: Subclass"),
+        ({"method": kd.methods.Subclass(2)}, "must have one logit per class.*Received: Subclass"),
     ],
 )
 def test_branches_that_are_none_are_refused(knobs, message):
@@ -420,11 +420,11 @@ def test_a_method_within_is_named_by_a_word_of_its_own():
 
 def test_roles_that_cannot_make_models_say_so():
     bare = Roles(student=built("lenet5"), teacher=built("cnn"))
-    with pytest.raises(ValueError, match=r"`Roles` need `build`.*the name 'cnn'"):
+    with pytest.raises(ValueError, match=r"`Roles` needs `build`.*the spec 'cnn'"):
         kd.methods.TAKD(assistants="cnn").stages(bare)
-    with pytest.raises(ValueError, match=r"`Roles` need `build_teacher`.*and not a file"):
+    with pytest.raises(ValueError, match=r"`Roles` needs `build_teacher`.*not a file"):
         kd.methods.SFTN().stages(bare)
-    with pytest.raises(ValueError, match="`Roles` need `tail`"):
+    with pytest.raises(ValueError, match="`Roles` needs `tail`"):
         bare.student_tail("stage1")
 
 

@@ -129,7 +129,7 @@ def test_the_deployed_student_answers_with_the_teachers_layers_and_is_counted_so
         want = layer(want, training=False)
     for got in (
         made.deployed(x),
-        made.method.answer(made.extractor(x)),
+        made.method.deployed_logits(made.extractor(x)),
         made.predict(x, verbose=0),
     ):
         np.testing.assert_allclose(got, want, atol=1e-5)
@@ -237,7 +237,7 @@ def test_a_teacher_whose_layers_cannot_be_had_is_refused_before_training():
         distiller(student, more, fitted=False)
     built = SimKD("maps", "maps")
     built.build({"maps": (None, 4, 4, 4)}, {"maps": (None, 4, 4, 6)})
-    with pytest.raises(ValueError, match="built without a teacher's layers: hand it to the Disti"):
+    with pytest.raises(ValueError, match="built without a teacher's layers: pass it to the Disti"):
         built.deploy(student, lambda tap: student.get_layer(tap).output)
     with pytest.raises(ValueError, match="`reduction` must be a positive whole number"):
         SimKD(reduction=0)

@@ -59,7 +59,7 @@ def test_the_twin_of_code_made_of_layers_computes_the_same(training):
 @pytest.mark.parametrize(
     ("does", "reason"),
     [
-        (lambda m, x, t: plain(m, tf.abs(x), t), r"made of Keras' layers and `keras\.ops`"),
+        (lambda m, x, t: plain(m, tf.abs(x), t), r"only Keras' layers and `keras\.ops`"),
         (lambda m, x, t: plain(m, ops.abs(x) if t else x, t), "a branch on `training`"),
         (lambda m, x, t: plain(m, x, t) * keras.random.normal((3,)), "tensors of its own"),
         (by_weight, "weights or tensors of its own"),

@@ -155,7 +155,7 @@ def mended(model, message):
     """The model after the code in a message was run."""
     assert "'net'" in message
     place = {"model": model, "keras": keras}
-    for code in message.partition("To mend it, ")[2].split("`")[1::2]:
+    for code in message.partition("To fix it, ")[2].split("`")[1::2]:
         if code != "call":  # the name of a method
             exec(code, place)
     return place["model"]
@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_asked_is_told_of():
                 raise TypeError("not on Thursdays")
             return x
 
-    with pytest.raises(ValueError, match=r"`m\.keras` must answer on images.*not on Thursdays"):
+    with pytest.raises(ValueError, match=r"`m\.keras` must run on random images.*not on Thursdays"):
         heads.refuse_probabilities("m.keras", sequential(dense(), Picky()))
 
 

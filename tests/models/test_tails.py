@@ -58,7 +58,7 @@ def test_a_tap_that_is_passed_by_is_refused():
     inputs = keras.Input((4,))
     x = keras.layers.Dense(4, name="aside")(inputs)
     model = keras.Model(inputs, keras.layers.Add()([inputs, keras.layers.Dense(4)(x)]))
-    with pytest.raises(ValueError, match=r"Tap 'aside' of .* is passed by"):
+    with pytest.raises(ValueError, match=r"Tap 'aside' of .* is bypassed by"):
         models.tail(model, "aside")
 
 

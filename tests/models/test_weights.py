@@ -75,7 +75,7 @@ def test_published_digests_are_those_that_keras_checks():
 def test_other_bytes_under_a_published_name_are_refused(server, tmp_path, monkeypatch):
     """Damaged weights in HDF5 are mostly read, as other weights."""
     monkeypatch.setitem(_weights.PUBLISHED, "whole.h5", "0" * 32)
-    with pytest.raises(ConnectionError, match="other bytes arrived than Keras publishes"):
+    with pytest.raises(ConnectionError, match="bytes received are not those that Keras publishes"):
         _weights.imagenet_file("net", f"{server}/whole.h5")
     assert not list(tmp_path.rglob("*.h5"))
     (tmp_path / "whole.h5").write_bytes(CONTENT)

@@ -350,9 +350,9 @@ def lambda_file(path):
 @pytest.mark.parametrize(
     ("write", "said"),
     [
-        (wide_file, r"maps images \(28, 28, 1\) to \(10,\), and the task 'digits' has images \(8"),
-        (other_classes_file, r"to \(3,\), and the task 'digits' .* and 10 classes"),
-        (softmax_file, "must return logits, .* To mend it"),
+        (wide_file, r"maps images \(28, 28, 1\) to \(10,\), but the task 'digits' has images \(8"),
+        (other_classes_file, r"to \(3,\), but the task 'digits' .* and 10 classes"),
+        (softmax_file, "must return logits, .* To fix it"),
         (damaged_file, "cannot be loaded as a Keras model"),
         (lambda_file, "cannot be loaded as a Keras model: .*Lambda"),
         (

@@ -8,7 +8,7 @@ from tiny_runs import lines, tiny, trial
 
 from kd_keras.config import CompareConfig
 from kd_keras.data.pipeline import Epochs
-from kd_keras.recipes import answers, learners, setup, sweep
+from kd_keras.recipes import learners, setup, sweep, teacher_predictions
 from kd_keras.recipes.training import Learner
 
 
@@ -63,10 +63,10 @@ def test_stored_and_live_mixed_views_train_alike(tmp_path):
     """The teacher's answers on stored views are those that it gives to the pipeline's images."""
     config = matching(tmp_path, views=3)
     task = setup.load_task(config)
-    seen = answers.as_seen(config, setup.plan(config, epochs=1).loss)
+    seen = teacher_predictions.as_seen(config, setup.plan(config, epochs=1).loss)
     teacher = setup.build_model("cnn", config.teacher_knobs, None, task, seed=0)
-    source = answers.source_of(teacher, ("logits",), seen, task)
-    stored = answers.stored(source, seen, task)
+    source = teacher_predictions.source_of(teacher, ("logits",), seen, task)
+    stored = teacher_predictions.stored(source, seen, task)
     epochs = Epochs(task.train, batch_size=32, seed=9, augmentation="mixup",
                     augmentation_seed=config.split_seed, views=3, classes=10)  # fmt: skip
     for epoch in range(4):

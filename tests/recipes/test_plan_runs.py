@@ -170,7 +170,7 @@ def test_a_teacher_from_a_file_is_not_trained_again(method, tmp_path):
     config, _ = config_of(tmp_path, method, teacher=str(tmp_path / "t.keras"))
     task = setup.load_task(config)
     setup.build_model("cnn", ("width=0.25",), None, task, 0).save(config.teacher)
-    with pytest.raises(ValueError, match=r"trains a teacher of its own.*name a model as teacher"):
+    with pytest.raises(ValueError, match=r"trains a teacher of its own.*a model's name as teacher"):
         distill.run(tiny(tmp_path, **{**vars(config), "teacher_knobs": ()}))
 
 

@@ -50,9 +50,9 @@ def test_a_verdict_says_what_the_interval_lets_it():
         ([0.03, 0.01], [0.0, 0.04], False, "No difference that this test can tell: ", "over 2"),
         ([0.02, -0.02], [-0.1, 0.1], False, "No difference that this test can tell: ", "over 2"),
         ([-0.03, -0.01], [-0.04, -0.01], False, "Distillation did harm: ", "over 2 seeds"),
-        ([0.1], [0.05, 0.15], False, "One seed: ", "nothing of the spread over seeds."),
+        ([0.1], [0.05, 0.15], False, "One seed: ", "does not include the spread over seeds."),
         ([0.1], [-0.05, 0.25], False, "No difference that this test can tell, with one seed: ",
-         "nothing of the spread over seeds."),
+         "does not include the spread over seeds."),
     ):  # fmt: skip
         given = difference(by_seed, interval)
         found = results.verdict(given)
@@ -61,7 +61,9 @@ def test_a_verdict_says_what_the_interval_lets_it():
         assert end in found["text"]
     found = results.verdict(difference([0.1, 0.1], None))
     assert not found["beats"]
-    assert found["text"].startswith("No interval could be drawn, and nothing is claimed: accuracy")
+    assert found["text"].startswith(
+        "No interval could be computed, so nothing is claimed: accuracy"
+    )
 
 
 def test_facts_of_the_task_and_a_seeds_entry():
@@ -87,7 +89,7 @@ def test_facts_of_the_task_and_a_seeds_entry():
 
 
 def test_a_verdict_on_another_pair_names_it():
-    words = results.Words("Tuning", "the default setting")
+    words = results.Names("Tuning", "the default setting")
     found = results.verdict(difference([0.25, 0.25], [0.1, 0.4]), words)["text"]
     assert found.startswith("Tuning helped: accuracy +0.2500 against the default setting, 95 %")
     noted = results.noted({"text": "So."}, "", "But this.")
@@ -115,7 +117,7 @@ def test_predictions_are_kept_by_role_and_seed_and_read_again(tmp_path):
         assert paired.difference(metric, ours, theirs, labels) == kept.difference(
             "alone", "a/b: c=1"
         )
-    with pytest.raises(FileNotFoundError, match="from before predictions were kept"):
+    with pytest.raises(FileNotFoundError, match="made before predictions were stored"):
         predictions.read(tmp_path / "none")
     (tmp_path / "predictions.npz").write_bytes((tmp_path / "predictions.npz").read_bytes()[:-99])
     with pytest.raises(ValueError, match=r"predictions\.npz is damaged"):

@@ -43,14 +43,14 @@ def test_what_is_no_model_is_called_by_its_name(mlp, tmp_path):
     (tmp_path / "run" / "student.keras").write_text("")
     kd.Distiller(student=mlp(0), teacher=mlp(1)).save(tmp_path / "distiller.keras")
     for name, said in [
-        ("some.weights.h5", "holds weights alone"),
+        ("some.weights.h5", "holds only weights"),
         ("exported", "is a TensorFlow SavedModel"),
-        ("renamed.model", "Let its name end in .keras"),
-        ("whole.keras", "Let its name end in .h5"),
-        ("arrays.npz", "is a zip file without one"),
+        ("renamed.model", "Rename it to end in .keras"),
+        ("whole.keras", "Rename it to end in .h5"),
+        ("arrays.npz", "is a zip file without a model"),
         ("text.keras", "is neither"),
-        ("empty", "is a folder that holds none"),
-        ("run", r"is the folder of a run. Name a model in it. There are: student\.keras"),
+        ("empty", "is a folder without a model"),
+        ("run", r"is a run folder. Name a model in it. Found: student\.keras"),
         ("distiller.keras", r"holds a Distiller, .*\.student\.save"),
     ]:
         path = tmp_path / name
@@ -76,7 +76,7 @@ def test_a_file_is_neither_configured_nor_trained_anew(mlp, tmp_path):
         TrainConfig(model=path),
         CompareConfig(students=(path,)),
     ):
-        with pytest.raises(ValueError, match=r"made anew, by its name, and .*model\.keras is a"):
+        with pytest.raises(ValueError, match=r"built by name, but .*model\.keras is a"):
             setup.check(config)
     assert not any(map(setup.is_file, ("cnn", "")))
     with pytest.raises(ValueError, match="Unknown model 'cnnn'"):

@@ -54,7 +54,7 @@ def test_files_teach_beside_each_other_and_are_part_of_the_run(tmp_path):
         (("cnn:widht=2",), {}, "Did you mean 'width'"),
         (("absent.keras",), {}, "There is no model file absent.keras"),
         (("cnn",), {"teacher_mean": "arithmetical"}, "Did you mean 'arithmetic'"),
-        (("lenet5",), {"method": "rkd"}, "none of them is its head"),
+        (("lenet5",), {"method": "rkd"}, "none of these layers is its head"),
     ],
 )
 def test_what_cannot_teach_is_refused_before_anything_is_trained(tmp_path, more, changes, said):

@@ -257,7 +257,7 @@ def test_a_damaged_working_file_is_named_and_that_training_begins_anew(
         caplog.clear()
         again, same, states = trained(config, task)
         assert f"{path} is damaged: " in caplog.text
-        assert "begins anew" in caplog.text
+        assert "starts again" in caplog.text
         assert len([state for state in states if state["moment"] == "epoch"]) == 2
         assert same_weights(model, again)
         assert same.best_epoch == outcome.best_epoch
@@ -353,7 +353,9 @@ def test_several_steps_an_execution_never_name_a_step_beyond_the_epoch(tmp_path,
 def test_a_last_step_that_breaks_the_weights_is_found_on_validation(tmp_path, task):
     # one step an epoch: its loss is that of the initial weights, and finite
     config = settings(tmp_path, learning_rate=3e38, batch_size=100)
-    with pytest.raises(Diverged, match="an answer on validation is not finite by epoch 1, step 1,"):
+    with pytest.raises(
+        Diverged, match="a prediction on validation is not finite by epoch 1, step 1,"
+    ):
         trained(config, task)
 
 

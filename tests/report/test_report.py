@@ -166,7 +166,7 @@ def test_a_torn_last_line_is_left_out_and_a_torn_file_is_named(tmp_path):
 
 def test_what_cannot_be_reported_is_named(run, tmp_path):
     (tmp_path / "unfinished").mkdir()
-    with pytest.raises(FileNotFoundError, match="unfinished is no finished run"):
+    with pytest.raises(FileNotFoundError, match="unfinished is not a finished run"):
         report.build([tmp_path / "unfinished"], tmp_path / "out")
     with pytest.raises(ValueError, match="`runs`"):
         report.build([], tmp_path / "out")
@@ -177,7 +177,7 @@ def test_what_cannot_be_reported_is_named(run, tmp_path):
     (tmp_path / "unfinished" / "thesis.txt").write_text("kept")
     with pytest.raises(FileExistsError, match="holds something else"):
         report.build([run], tmp_path / "unfinished")
-    with pytest.raises(FileExistsError, match="`out` is a file"):
+    with pytest.raises(FileExistsError, match="`out` must be a folder to write"):
         report.build([run], tmp_path / "unfinished" / "thesis.txt")
     assert (tmp_path / "unfinished" / "thesis.txt").read_text() == "kept"
     assert not (tmp_path / "out").exists()

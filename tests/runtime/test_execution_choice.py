@@ -137,6 +137,6 @@ CHOSEN = Execution(True, True, True, 16, "chosen")
     ],
 )
 def test_every_word_of_the_users_wins(words, want):
-    got = execution.with_words(CHOSEN, **{"steps": None, "jit": None, "all": None, **words})
+    got = execution.with_options(CHOSEN, **{"steps": None, "jit": None, "all": None, **words})
     kinds = (got.xla, got.fused_batch_norm, got.fused_update, got.steps_per_execution)
     assert kinds == want

@@ -235,5 +235,5 @@ def test_a_free_shape_runs_at_every_step(caplog):
 
 def test_stored_rows_must_be_as_many_as_images(examples, mlp):
     stored = kd.CachedTeacher({"logits": np.zeros((15, 3), "float32")})
-    with pytest.raises(ValueError, match="15 rows, `x` has 16"):
+    with pytest.raises(ValueError, match="15 rows, but `x` has 16"):
         train(mlp(0), stored, examples, "auto")

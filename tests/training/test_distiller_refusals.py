@@ -47,9 +47,9 @@ def subclassed():
     ids=["dense", "layer", "activation", "subclassed"],
 )
 def test_probabilities_are_refused_of_student_and_of_teacher(mlp, make):
-    with pytest.raises(ValueError, match=r"`student` must return logits.*'net'.*To mend it"):
+    with pytest.raises(ValueError, match=r"`student` must return logits.*'net'.*To fix it"):
         kd.Distiller(student=make(), teacher=mlp())
-    with pytest.raises(ValueError, match=r"`teacher` must return logits.*'net'.*To mend it"):
+    with pytest.raises(ValueError, match=r"`teacher` must return logits.*'net'.*To fix it"):
         kd.Distiller(student=mlp(), teacher=make())
 
 
@@ -89,7 +89,7 @@ def test_a_missing_tap_is_refused_with_the_nearest(mlp):
     with pytest.raises(ValueError, match="has no tap 'hint'"):
         kd.Distiller(student=mlp(), teacher=mlp(), method=Wide())
     ensemble = kd.EnsembleTeacher([mlp()])
-    with pytest.raises(ValueError, match=r"the taps \['hint'\]; EnsembleTeacher gives"):
+    with pytest.raises(ValueError, match=r"taps \['hint'\], but EnsembleTeacher gives"):
         kd.Distiller(student=mlp(), teacher=ensemble, method=Wide())
 
 
@@ -112,7 +112,7 @@ def test_an_alpha_within_it_is_not(mlp, alpha):
     ("settings", "message"),
     [
         ({"student": "mlp"}, "`student` must be a Keras model. Received: str"),
-        ({"teacher": "mlp"}, "a teacher source, of which the method asks logits. Received: str"),
+        ({"teacher": "mlp"}, "a teacher source that gives the taps logits. Received: str"),
         ({"method": "kdd"}, "Unknown method 'kdd'. Did you mean 'kd'?"),
         ({"method": 4.0}, "`method` must be a name, a Method, a methods.Sum.*4.0"),
         ({"teacher_cache": "of"}, "Unknown teacher_cache 'of'. Did you mean 'off'?"),
@@ -139,7 +139,7 @@ def test_parts_are_given_by_name(mlp):
             np.arange(16) % 3 - 1,
             "6 of 16 labels.*the first of them -1 at position 0",
         ),
-        (np.ones((16, 4)) / 4, "over 4 classes, the student has 3"),
+        (np.ones((16, 4)) / 4, "over 4 classes, but the student has 3"),
     ],
 )
 def test_labels_of_other_classes_are_refused(examples, mlp, labels, message):
@@ -168,7 +168,7 @@ def test_missing_labels_are_refused_where_the_method_asks_for_them(examples, mlp
 
 
 def test_to_evaluate_takes_labels(examples, mlp):
-    with pytest.raises(ValueError, match="takes labels"):
+    with pytest.raises(ValueError, match="needs labels"):
         distiller_of(mlp(0), mlp(1), alpha=0.0).evaluate(examples[0], verbose=0)
 
 
@@ -193,7 +193,7 @@ def test_a_student_that_was_never_called_is_refused(mlp):
 
 def test_stored_rows_of_another_data_set_are_refused(examples, mlp):
     stored = kd.CachedTeacher({"logits": np.zeros((15, 3), "float32")})
-    with pytest.raises(ValueError, match="have 15 rows, `x` has 16"):
+    with pytest.raises(ValueError, match="have 15 rows, but `x` has 16"):
         distiller_of(mlp(0), stored).fit(*examples, verbose=0)
 
 
@@ -213,7 +213,7 @@ def test_a_pipeline_for_stored_rows_must_yield_the_index(examples, mlp):
             np.zeros(4, int),
             r"the size the student takes, \(6,\).*images of \(5,\)",
         ),
-        (np.zeros((4, 6)), np.zeros(3, int), r"equally long\. Received: 4 images, 3 labels"),
+        (np.zeros((4, 6)), np.zeros(3, int), r"the same length\. Received: 4 images, 3 labels"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_before_the_teacher_runs(x, y, message):
@@ -227,5 +227,5 @@ def test_arrays_that_do_not_fit_are_refused_before_the_teacher_runs(x, y, messag
 
 def test_the_student_cannot_be_its_own_teacher():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
-    with pytest.raises(ValueError, match="must be another model than `student`"):
+    with pytest.raises(ValueError, match="and `student` must be different models"):
         kd.Distiller(student=model, teacher=model)

@@ -252,4 +252,4 @@ def test_arrays_are_said_not_to_be_augmented_where_a_method_asks_for_it(examples
     train(mlp(0), mlp(1), *examples)
     assert "augments" not in caplog.text
     train(mlp(0), mlp(1), *examples, method=kd.methods.FunctionMatching(), alpha=0.0)
-    assert "FunctionMatching is made for images with mixup" in caplog.text
+    assert "FunctionMatching is meant for images with mixup" in caplog.text

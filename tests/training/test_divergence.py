@@ -46,7 +46,7 @@ def test_a_last_step_that_breaks_the_weights_is_found_too(examples, mlp):
 
 def test_a_pipeline_with_nan_among_its_images_diverges(examples, mlp):
     x = np.where(examples[0] > 2, np.nan, examples[0])
-    with pytest.raises(kd.Diverged, match="see that no image holds NaN"):
+    with pytest.raises(kd.Diverged, match="check that no image contains NaN"):
         distiller_of(mlp, 0.1).fit(tf.data.Dataset.from_tensors((x, examples[1])), verbose=0)
 
 

@@ -135,10 +135,10 @@ def test_what_a_pipeline_says_of_itself_is_refused_before_the_first_batch(
         (lambda x, y: {"x": np.where(x > 2, np.nan, x)}, "`x` must hold finite numbers"),
         (lambda x, y: {"x": [["a"] * 6] * 16}, "`x` must hold images: one array of numbers"),
         (lambda x, y: {"sample_weight": -y}, "`sample_weight` must hold finite"),
-        (lambda x, y: {"sample_weight": [1.0]}, "equally long. Received: 16 images, 1 weights"),
+        (lambda x, y: {"sample_weight": [1.0]}, "the same length. Received: 16 images, 1 weights"),
         (lambda x, y: {"class_weight": {0: np.nan}}, "`class_weight` must hold finite"),
         (lambda x, y: {"validation_data": x}, "`validation_data` must be"),
-        (lambda x, y: {"validation_data": (x[:3], y[:2])}, "`y` of `validation_data` must be equ"),
+        (lambda x, y: {"validation_data": (x[:3], y[:2])}, "`y` of `validation_data` must have"),
     ],
 )
 def test_arrays_are_refused_before_the_first_step(examples, mlp, given, message):

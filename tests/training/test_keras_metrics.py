@@ -375,7 +375,7 @@ def test_a_metric_of_ones_own_sees_logits_and_labels_as_they_are():
 
 def test_what_compares_nothing_or_all_alike_is_refused():
     for wrong, message in [
-        (M.Mean(), "Received: Mean, which is made of single numbers"),
+        (M.Mean(), "Received: Mean, which aggregates single numbers"),
         (M.Precision(thresholds=0), r"all of them exceed .* Received: Precision\(thresholds="),
         (M.BinaryAccuracy(threshold=0.0), "Leave `threshold` out for 0.5"),
         ("accurracy", "accurracy"),

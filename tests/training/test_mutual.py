@@ -226,8 +226,8 @@ def test_students_that_cannot_learn_from_each_other_are_refused(mlp):
     soft = mlp(1, activation="softmax")
     small = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
     for students, message in (
-        ([one], r"two Keras models or more\. Received: \['Functional'\]"),
-        ([one, "mlp"], r"two Keras models or more\. Received: \['Functional', 'str'\]"),
+        ([one], r"two or more Keras models\. Received: \['Functional'\]"),
+        ([one, "mlp"], r"two or more Keras models\. Received: \['Functional', 'str'\]"),
         ([one, one], "different models"),
         ([one, soft], r"`students\[1\]` must return logits"),
         ([one, mlp(1, classes=4)], r"\(6,\) to 3 classes, \(6,\) to 4 classes"),
@@ -258,7 +258,7 @@ def test_labels_and_images_are_checked(mlp, examples):
         trainer.fit(x, y + 1, verbose=0)
     with pytest.raises(ValueError, match="size the student 1 takes"):
         trainer.fit(x[:, :4], y, verbose=0)
-    with pytest.raises(ValueError, match="Training on labels takes labels"):
+    with pytest.raises(ValueError, match="Training on labels needs labels"):
         trainer.fit(x, verbose=0)
 
 

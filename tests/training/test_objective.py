@@ -133,5 +133,5 @@ def test_a_loss_of_keras_takes_what_it_compares():
         ours, theirs = function(numbers, np.eye(3)), function(np.eye(3), np.eye(3))
         np.testing.assert_array_equal(ours, theirs)
     sparse = objective.label_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    with pytest.raises(ValueError, match=r"takes class numbers, and the labels are distr"):
+    with pytest.raises(ValueError, match=r"takes class numbers, but the labels are distr"):
         sparse(np.eye(3), np.eye(3))

@@ -84,12 +84,12 @@ def test_what_is_no_student_is_refused(mlp, student, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (lambda x, y: (x,), "takes labels. Received: y=None"),
+        (lambda x, y: (x,), "needs labels. Received: y=None"),
         (lambda x, y: (x, y + 1), "class numbers from 0 to 2"),
-        (lambda x, y: (x, y[:5]), "equally long"),
+        (lambda x, y: (x, y[:5]), "the same length"),
         (lambda x, y: (x[:, :4], y), "size the student takes"),
         (lambda x, y: (x[:0], y[:0]), "must hold images"),
-        (lambda x, y: (tf.data.Dataset.from_tensor_slices(x).batch(4),), "takes labels"),
+        (lambda x, y: (tf.data.Dataset.from_tensor_slices(x).batch(4),), "needs labels"),
     ],
 )
 def test_what_cannot_be_learned_from_is_refused(examples, mlp, data, message):
@@ -136,7 +136,7 @@ def test_it_comes_back_from_a_file(examples, mlp, words, kind, tmp_path):
     config = loaded.get_compile_config()
     assert config["steps_per_execution"] == words.get("steps_per_execution")
     assert config["jit_compile"] == words.get("jit_compile")
-    assert loaded.compilation.words() == trainer.compilation.words()
+    assert loaded.compilation.execution_options() == trainer.compilation.execution_options()
     assert loaded.run_eagerly == words.get("run_eagerly", False)
     for ours, theirs in zip(loaded.variables, trainer.variables, strict=True):
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)

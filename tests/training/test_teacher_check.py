@@ -41,7 +41,7 @@ def test_a_teacher_is_judged_by_the_commonest_class():
         assert found.accuracy == (logits.argmax(1) == labels).mean()
         assert found.commonest == np.bincount(labels).max() / len(labels)
         if warned:
-            assert "no better than always naming the commonest class" in found.warning
+            assert "no better than always predicting the most common class" in found.warning
 
 
 def test_another_order_of_the_classes_is_named_and_chance_is_not_taken_for_one():
@@ -49,7 +49,7 @@ def test_another_order_of_the_classes_is_named_and_chance_is_not_taken_for_one()
     order = np.array([0, 2, 1, 4, 5, 3])  # its number for each class
     found = examine(answers(order[labels], 6), labels, names="uvwxyz")
     assert found.order == tuple(order)
-    assert "it says 'w' for 'v', 'v' for 'w', 'y' for 'x' and so on, 5 in all." in found.warning
+    assert "it predicts 'w' for 'v', 'v' for 'w', 'y' for 'x' and so on, 5 in all." in found.warning
     swapped = examine(answers(1 - labels % 2, 2), labels % 2)
     assert swapped.order == (1, 0)
     # two classes of many changed places: the teacher is far better than the commonest class
@@ -116,7 +116,7 @@ def test_a_run_says_how_good_its_teacher_is_and_puts_a_warning_behind_the_verdic
     assert "on train of 1,149: accuracy" in caplog.text
     assert [r.levelname for r in caplog.records] == ["INFO", "WARNING"]
     assert results.teacher_warning([{"seed": 1, "warning": None}, found]).startswith(
-        "Beware of the teacher (seed 3). The teacher is right on"
+        "Warning about the teacher (seed 3). The teacher's accuracy is"
     )
     assert results.teacher_warning([{"seed": 1, "warning": None}]) == ""
     assert teacher_check.PROBED < 288

@@ -169,7 +169,7 @@ def test_a_search_goes_on_from_before_an_outcome_that_is_gone(desk, caplog):
     whole.search(workers=1)
     (one.folder / "search/trial_0010/outcome.json").unlink()
     one.open()
-    assert "The outcome of trial 0010 is gone. It is trained again" in caplog.text
+    assert "The outcome of trial 0010 is missing. It is trained again" in caplog.text
     assert [*one.chief.oracle.ongoing_trials] == ["w0"]
     assert one.chief.create("w0").trial_id == "0010"
     one.train(one.chief.create("w0"))
@@ -181,7 +181,7 @@ def test_an_outcome_that_no_worker_has_written_ends_the_search(desk):
     one = desk("random")
     one.chief.end(one.chief.create("a").trial_id, "COMPLETED")
     assert one.chief.over
-    with pytest.raises(RuntimeError, match="Trial 0000 is over, and its outcome is not in"):
+    with pytest.raises(RuntimeError, match="Trial 0000 is over, but its outcome is not in"):
         raise one.chief.error
 
 

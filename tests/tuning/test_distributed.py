@@ -136,8 +136,8 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tm
     logs = {path.stem: path.read_text() for path in one.folder.glob("workers/*.log")}
     assert set(logs) == {"local-1", "local-2"}
     for text in logs.values():
-        assert "Computing the teacher's answers" not in text
-        assert "Opened the teacher's answers" in text
+        assert "Computing the teacher's predictions" not in text
+        assert "Opened the teacher's predictions" in text
         assert "Fatal" not in text
     assert all(f"trial 000{number}: validation accuracy" in logs[by] for number, by in said)
 
@@ -154,7 +154,7 @@ def test_a_chief_is_killed_and_the_same_command_goes_on(chief):
     assert gone(pids)  # no worker is left behind
     again = chief(*words)
     found = again.end()
-    assert re.search(r"Going on: \d+ trials are over, \d were under way", again.log())
+    assert re.search(r"Resuming: \d+ trials are over, \d were under way", again.log())
     assert {row["status"] for row in found["search"]["trials"]} == {"COMPLETED"}
     assert all(path.read_bytes() == text for path, text in over.items())  # not trained again
     assert gone(again.workers().values())
@@ -193,7 +193,7 @@ def test_a_worker_joins_by_three_variables_and_trains_on_two_devices(chief, tmp_
 
     other = join(one.folder, "--alpha", "0.3")
     assert other.returncode == 2
-    assert "holds a run of other settings (alpha)" in other.stderr
+    assert "holds a run with other settings (alpha)" in other.stderr
     nowhere = join(tmp_path / "nowhere")
     assert nowhere.returncode == 2
     assert "No run is under way in" in nowhere.stderr
@@ -219,5 +219,5 @@ def test_a_worker_that_finds_no_chief_says_so_within_half_a_minute(tmp_path):
     )  # fmt: skip
     assert time.monotonic() - start < 30
     assert done.returncode == 1
-    assert done.stderr.startswith("kd-keras: w: no chief of a search can be reached at 127.0.0.1:1")
+    assert done.stderr.startswith("kd-keras: w: no chief can be reached at 127.0.0.1:1")
     assert not (tmp_path / "run").exists()

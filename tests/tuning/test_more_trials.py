@@ -107,7 +107,8 @@ def test_a_kill_before_the_new_settings_are_written_loses_nothing(searches, tmp_
     assert untimed(run(config, space=alpha)) == untimed(wanted if trials == 6 else before)
 
 
+@pytest.mark.slow
 def test_fewer_trials_are_refused(searches):
     few, _ = searches
-    with pytest.raises(FileExistsError, match=r"run of other settings \(trials\)"):
+    with pytest.raises(FileExistsError, match=r"run with other settings \(trials\)"):
         run(dataclasses.replace(few, trials=3), space=alpha)

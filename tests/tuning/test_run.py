@@ -78,6 +78,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
     assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_score_of_a_trial_is_the_mean_of_the_best_epochs_of_its_executions(searched):
     config, found = searched
     for row in found["search"]["trials"]:
@@ -323,11 +324,11 @@ def test_a_finished_search_is_not_repeated_and_other_settings_are_refused(search
     config, found = searched
     monkeypatch.setattr(Tuner, "search", None)
     assert run(config) == found
-    with pytest.raises(FileExistsError, match=r"run of other settings \(trials\)"):
+    with pytest.raises(FileExistsError, match=r"run with other settings \(trials\)"):
         run(dataclasses.replace(config, trials=2))
-    with pytest.raises(FileExistsError, match=r"run of other settings \(epochs, trials\)"):
+    with pytest.raises(FileExistsError, match=r"run with other settings \(epochs, trials\)"):
         run(dataclasses.replace(config, trials=4, epochs=4))
-    with pytest.raises(FileExistsError, match=r"run of other settings \(digest of space\)"):
+    with pytest.raises(FileExistsError, match=r"run with other settings \(digest of space\)"):
         run(config, space=lambda hp: {"alpha": hp.Float("alpha", 0.0, 0.5)})
 
 
@@ -339,7 +340,7 @@ def test_the_same_hyper_parameters_that_mean_something_else_are_another_space(tm
     path.write_text(text)
     run(config)
     path.write_text(text.replace("1.0", "2.0"))
-    with pytest.raises(FileExistsError, match=r"run of other settings \(digest of space\)"):
+    with pytest.raises(FileExistsError, match=r"run with other settings \(digest of space\)"):
         run(config)
 
 

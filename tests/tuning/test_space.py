@@ -154,7 +154,7 @@ def test_a_space_of_ones_own_is_found_in_its_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("def wide(hp):\n    return {'alpha': hp.Float('alpha', 0.2, 0.4)}\n")
     assert spaces.find(f"{path}:wide")(keras_tuner.HyperParameters()) == {"alpha": 0.2}
-    with pytest.raises(ValueError, match=r"names 'narrow', and .*mine.py has no such function"):
+    with pytest.raises(ValueError, match=r"names 'narrow', but .*mine.py has no such function"):
         spaces.find(f"{path}:narrow")
     with pytest.raises(FileNotFoundError, match="names the file"):
         spaces.find(f"{tmp_path / 'gone.py'}:wide")

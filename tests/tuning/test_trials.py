@@ -161,7 +161,7 @@ def test_torn_files_are_set_aside_and_named(tmp_path, caplog):
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert re.search(r"oracle.json is damaged: it is not JSON.*oracle.json.damaged", said[0])
-    assert re.search(r"trial_3/trial.json is damaged.* kept as .*trial.json.damaged", said[1])
+    assert re.search(r"trial_3/trial.json is damaged.* renamed to .*trial.json.damaged", said[1])
     assert (folder / "trial.json.damaged").read_text() == whole[:7]
     assert (folder / ".DS_Store").exists()
     assert sorted(path.name for path in trials.search.rglob("*.json")) == ["trial.json"]

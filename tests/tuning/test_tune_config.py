@@ -17,7 +17,7 @@ from tuning.run import run
         ({"seed": -1}, "`seed` must not be negative"),
         ({"alpha": 2.0}, "`alpha` must lie in"),
         ({"temperature": 0.0}, "`temperature` must be a positive"),
-        ({"oracle": "hyperband", "trials": 3}, "`trials` is not for hyperband"),
+        ({"oracle": "hyperband", "trials": 3}, "`trials` does not apply to hyperband"),
     ],
 )
 def test_numbers_out_of_range_are_refused(words, says):
@@ -29,7 +29,7 @@ def test_numbers_out_of_range_are_refused(words, says):
     ("words", "says"),
     [
         ({"objective": "val_accuracy"}, "Unknown objective 'val_accuracy'. Did you mean 'accurac"),
-        ({"objective": "distillation_loss"}, "a loss changes its scale with temperature"),
+        ({"objective": "distillation_loss"}, "the scale of a loss changes with temperature"),
         ({"objective": "nll"}, "Known: accuracy, auc, balanced_accuracy, f1"),
         ({"oracle": "bayes"}, "Unknown oracle 'bayes'. Did you mean 'bayesian'"),
         ({"space": "kdd"}, "Unknown space 'kdd'"),

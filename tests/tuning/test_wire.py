@@ -22,7 +22,7 @@ logging.getLogger().setLevel("INFO")
 wire.BEAT, wire.PATIENCE = 0.1, 0.6
 if sys.argv[2] == "child":
     wire.end_with_parent()
-link = wire.Link(Place("w", "127.0.0.1", int(sys.argv[1])))
+link = wire.ChiefClient(Place("w", "127.0.0.1", int(sys.argv[1])))
 link.wait()
 link.held = "3"
 print("searching", flush=True)
@@ -105,7 +105,7 @@ def test_a_worker_finds_a_chief_that_is_started_again_and_gives_up_one_that_is_n
     again.close()
     _, err = process.communicate(timeout=10)
     assert process.returncode == 1
-    assert f"no chief of a search can be reached at 127.0.0.1:{server.place.port}" in err
+    assert f"no chief can be reached at 127.0.0.1:{server.place.port}" in err
 
 
 def test_a_worker_ends_with_whoever_has_started_it(server, worker):
@@ -118,12 +118,12 @@ def test_a_worker_ends_with_whoever_has_started_it(server, worker):
 
 def test_nobody_at_the_place_is_said_and_so_is_somebody_else(monkeypatch):
     monkeypatch.setattr(wire, "PATIENCE", 0.5)
-    with pytest.raises(ConnectionError, match=r"(?s)127.0.0.1:1 \(.*KERASTUNER_ORACLE_IP names"):
-        wire.Link(Place("w", "127.0.0.1", 1))
+    with pytest.raises(ConnectionError, match=r"(?s)127.0.0.1:1 \(.*KERASTUNER_ORACLE_IP sets"):
+        wire.ChiefClient(Place("w", "127.0.0.1", 1))
 
 
 def test_a_port_is_of_one_chief(server):
-    with pytest.raises(OSError, match=f"127.0.0.1:{server.place.port} cannot be listened on"):
+    with pytest.raises(OSError, match=f"Cannot listen on 127.0.0.1:{server.place.port}"):
         wire.Server(server.place)
 
 

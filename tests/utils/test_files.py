@@ -245,8 +245,8 @@ def test_a_full_disk_is_said_with_the_files_name_whoever_writes(tmp_path, small_
     target = tmp_path / "weights.npy"
     for write, said in (
         (by_numpy, rf"{target} cannot be written \(.*Is the disk full"),
-        (in_python, rf"while this was written.*{target}"),
-        (by_tensorflow, rf"while this was written.*{target}"),
+        (in_python, rf"while this was being written.*{target}"),
+        (by_tensorflow, rf"while this was being written.*{target}"),
     ):
         with pytest.raises(OSError, match=said), small_files(), files.whole_file(target) as path:
             write(path)

@@ -18,12 +18,12 @@ def test_a_shape_says_what_is_wrong_and_where():
         ({"a": [1, 2]}, {"a": [int]}, None),
         ({"x": {"b": 1}, "y": {"b": 2}}, {str: {"b": int}}, None),
         ({}, {str: int}, None),
-        ([], dict, "the whole is '[]', and must be an object"),
-        ([], {"a": int}, "the whole is '[]', and must be an object"),
+        ([], dict, "the value is '[]', and must be an object"),
+        ([], {"a": int}, "the value is '[]', and must be an object"),
         ({}, {"a": int}, "'a' is missing"),
         ({"a": True}, {"a": int}, "'a' is 'True', and must be a whole number"),
         ({"a": 1.0}, {"a": int}, "'a' is '1.0', and must be a whole number"),
-        ({"a": 1}, {"a": (str, None)}, "'a' is '1', and must be a text"),
+        ({"a": 1}, {"a": (str, None)}, "'a' is '1', and must be a string"),
         ({"a": 1}, {"a": [int]}, "'a' is '1', and must be a list"),
         ({"a": [1, "2"]}, {"a": [int]}, "an entry of 'a' is '2', and must be a whole number"),
         ({"x": {"b": 1}, "y": {}}, {str: {"b": int}}, "'b' is missing"),
@@ -100,5 +100,5 @@ def test_what_is_set_aside_is_kept_beside_each_time(tmp_path, caplog):
     ]
     assert (tmp_path / "state.json.damaged2").read_text() == "two"
     assert caplog.messages[-1] == (
-        f"{path} is damaged: it is two. It is kept as {path}.damaged2. It begins anew."
+        f"{path} is damaged: it is two. It was renamed to {path}.damaged2. It begins anew."
     )

@@ -38,8 +38,8 @@ class TAKD(PlanAround):
         >>> student, teacher = (
         ...     kd.models.build("cnn", input_shape=(8, 8, 1), classes=10, width=width)
         ...     for width in (0.125, 1.0))
-        >>> roles = kd.methods.Roles(student, teacher, lambda words: kd.models.build(
-        ...     words, input_shape=(8, 8, 1), classes=10))
+        >>> roles = kd.methods.Roles(student, teacher, lambda spec: kd.models.build(
+        ...     spec, input_shape=(8, 8, 1), classes=10))
         >>> [stage.name for stage in kd.methods.TAKD(assistants="lenet5").stages(roles)]
         ['assistant lenet5', 'distill']
     """
@@ -60,8 +60,8 @@ class TAKD(PlanAround):
             chosen = _midway(roles.teacher, models, roles.student)
             models = {chosen: models[chosen]}
         stages: list[Stage] = []
-        for words, assistant in models.items():
-            stages += self._hop(words, dataclasses.replace(roles, student=assistant))
+        for spec, assistant in models.items():
+            stages += self._hop(spec, dataclasses.replace(roles, student=assistant))
             roles = dataclasses.replace(roles, teacher=assistant)
         return [*stages, *self.inner.stages(roles)]
 
@@ -69,8 +69,8 @@ class TAKD(PlanAround):
         """Train all assistants, and the student alone; then let one of the assistants teach."""
         stages = [Stage("alone", roles.another(), None, None)]
         models = {}
-        for words, assistant in self._models(roles).items():
-            stages += self._hop(words, dataclasses.replace(roles, student=assistant))
+        for spec, assistant in self._models(roles).items():
+            stages += self._hop(spec, dataclasses.replace(roles, student=assistant))
             models[stages[-1].name] = assistant
 
         def nearest(scores: Mapping[str, float]) -> str:
@@ -89,9 +89,9 @@ class TAKD(PlanAround):
             for each in self.assistants
         }
 
-    def _hop(self, words: str, roles: Roles) -> list[Stage]:
+    def _hop(self, spec: str, roles: Roles) -> list[Stage]:
         """Return the trainings of an assistant by its teacher, with a copy of the method."""
-        inner, name = self.inner.clone(), f"assistant {words}"
+        inner, name = self.inner.clone(), f"assistant {spec}"
         *before, last = inner.stages(roles)
         before = [dataclasses.replace(stage, name=f"{name} {stage.name}") for stage in before]
         return [*before, dataclasses.replace(last, name=name)]
@@ -118,7 +118,8 @@ def assistants_of(given: str | Sequence[Any]) -> tuple[str | keras.Model, ...]:
     names = [each if isinstance(each, str) else each.name for each in found]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"`assistants` must be different models, also by name. Received: {', '.join(names)}"
+            "`assistants` must be different models with different names. "
+            f"Received: {', '.join(names)}"
         )
     return tuple(found)
 
@@ -132,4 +133,4 @@ def _midway(teacher: Any, models: Mapping[str, keras.Model], student: keras.Mode
             f"Received: {type(teacher).__name__}"
         )
     middle = math.log(teacher.count_params() * student.count_params()) / 2
-    return min(models, key=lambda words: abs(math.log(models[words].count_params()) - middle))
+    return min(models, key=lambda spec: abs(math.log(models[spec].count_params()) - middle))

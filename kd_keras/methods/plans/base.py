@@ -46,9 +46,9 @@ class Plan(abc.ABC):
         return self.loss.default_alpha
 
     @property
-    def changes_answer(self) -> bool:
+    def changes_deployed(self) -> bool:
         """True if something other than the student is deployed."""
-        return self.loss.changes_answer
+        return self.loss.changes_deployed
 
     def logits(self, classes: int) -> int:
         """Return how many logits student and teacher have for this number of classes."""

@@ -48,7 +48,7 @@ class ESKD(Plan):
         several = () if given is None else given if isinstance(given, (list, tuple)) else (given,)
         epochs = tuple(positive_int("teacher_epochs", each) for each in several)
         if len(set(epochs)) < len(epochs):
-            raise ValueError(f"`teacher_epochs` must be different. Received: {given}")
+            raise ValueError(f"`teacher_epochs` must hold different numbers. Received: {given}")
         self.teacher_epochs = epochs or None
         self.loss = EarlyStoppedKD(self.temperature, self.stop_epoch)
 
@@ -72,7 +72,7 @@ class ESKD(Plan):
     def _warn_of_no_stop(self, epochs: int | None) -> None:
         if self.stop_epoch is not None and epochs is not None and self.stop_epoch >= epochs:
             log.warning(
-                "eskd: stop_epoch=%d does not come within the %d epochs of the run, so that the "
+                "eskd: stop_epoch=%d is not reached within the %d epochs of the run, so that the "
                 "distillation is not stopped early.",
                 self.stop_epoch,
                 epochs,

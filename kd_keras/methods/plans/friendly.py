@@ -58,7 +58,7 @@ class SFTN(PlanAround):
         super().__post_init__()
         if self.logits(2) != 2:
             raise ValueError(
-                "`method` must have a logit a class, as the branches and their teacher have. "
+                "`method` must have one logit per class, as the branches and their teacher do. "
                 f"Received: {self.inner.name}"
             )
         tap_pairs(self.student_tap, self.teacher_tap)

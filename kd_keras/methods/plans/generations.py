@@ -52,15 +52,15 @@ class BornAgain(PlanAround):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive_int("generations", self.generations)
-        if self.ensemble and self.inner.changes_answer:
+        if self.ensemble and self.inner.changes_deployed:
             raise ValueError(
                 "`ensemble` takes students that are deployed as they are. Received: "
                 f"method={self.inner.name}, which deploys something else"
             )
 
     @property
-    def changes_answer(self) -> bool:
-        return self.ensemble or super().changes_answer
+    def changes_deployed(self) -> bool:
+        return self.ensemble or super().changes_deployed
 
     def stages(self, roles: Roles) -> list[Stage]:
         stages: list[Stage] = []
@@ -83,8 +83,8 @@ class BornAgain(PlanAround):
         *before, last = inner.stages(roles)
         if last.peers or last.student is not roles.student:
             raise ValueError(
-                f"{inner.name} says who learns with whom, and can be no part of {self.name}: put "
-                f"what it is to be with inside of it, {inner.name}(method=...)."
+                f"{inner.name} decides which models learn from each other, and cannot be the "
+                f"`method` of {self.name}. Nest them the other way: {inner.name}(method=...)."
             )
         name = f"generation-{number}"
         before = [dataclasses.replace(stage, name=f"{name}-{stage.name}") for stage in before]

@@ -41,7 +41,7 @@ class DML(PlanAround):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.peers = _words(self.peers)
+        self.peers = _checked(self.peers)
 
     @property
     def default_alpha(self) -> float:
@@ -50,15 +50,15 @@ class DML(PlanAround):
     def stages(self, roles: Roles) -> list[Stage]:
         if len(self.inner.stages(roles)) > 1:
             raise ValueError(
-                "Peers learn in one training. Received: "
+                "All peers must learn in one training. Received: "
                 f"method={self.inner.name}, which consists of several"
             )
-        words = (None,) * self.peers if isinstance(self.peers, int) else self.peers
-        peers = tuple(roles.another(each) for each in words)
+        specs = (None,) * self.peers if isinstance(self.peers, int) else self.peers
+        peers = tuple(roles.another(each) for each in specs)
         return [Stage("distill", roles.student, None, self.loss, peers=peers)]
 
 
-def _words(peers) -> int | tuple[str, ...]:
+def _checked(peers) -> int | tuple[str, ...]:
     if type(peers) is int and peers > 0:
         return peers
     names = peers.split(",") if isinstance(peers, str) else peers

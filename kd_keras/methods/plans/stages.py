@@ -36,18 +36,18 @@ class Roles:
     epochs: int | None = None
     teacher_epochs: int | None = None
 
-    def another(self, words: str | None = None) -> keras.Model:
+    def another(self, spec: str | None = None) -> keras.Model:
         """Make a new, untrained model: of the student's architecture, or by a spec.
 
         Raises:
             ValueError: for a spec without `build`.
         """
         if self.build is not None:
-            return self.build(words)
-        if words is not None:
+            return self.build(spec)
+        if spec is not None:
             raise ValueError(
-                "`Roles` need `build`, which makes a new model by its name. "
-                f"Received: none, and the name {words!r}"
+                "`Roles` needs `build`, to make a new model from its spec. "
+                f"Received: no `build`, and the spec {spec!r}"
             )
         return keras.models.clone_model(self.student)
 
@@ -60,8 +60,8 @@ class Roles:
         """
         if self.build_teacher is None:
             raise ValueError(
-                "The method trains a teacher of its own: `Roles` need `build_teacher`, which makes "
-                "an untrained one. In a run, name a model as teacher, and not a file."
+                "The method trains a teacher of its own: `Roles` needs `build_teacher`, which "
+                "makes an untrained one. In a run, give a model's name as teacher, not a file."
             )
         return self.build_teacher(logits or logits_of(self.student))
 
@@ -73,7 +73,7 @@ class Roles:
         """
         if self.tail is None:
             raise ValueError(
-                "`Roles` need `tail`, such as `lambda tap: kd_keras.models.tail(student, tap)`."
+                "`Roles` needs `tail`, such as `lambda tap: kd_keras.models.tail(student, tap)`."
             )
         return self.tail(tap)
 
@@ -85,7 +85,7 @@ class Roles:
         """
         if self.join is None:
             raise ValueError(
-                "`Roles` need `join`, such as "
+                "`Roles` needs `join`, such as "
                 '`lambda several: kd_keras.models.ensemble(several, "arithmetic")`.'
             )
         return self.join(models)

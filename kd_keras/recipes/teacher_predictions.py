@@ -53,7 +53,7 @@ def views_of(config: DataConfig) -> int | None:
     )
 
 
-def check_words(config: CacheConfig, *learning: Method) -> None:
+def check_storage(config: CacheConfig, *learning: Method) -> None:
     """Raise `ValueError` for an unknown storage or precision, and for views of unchanged images.
 
     Args:
