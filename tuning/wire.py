@@ -92,7 +92,7 @@ class Server(grpc.GenericRpcHandler):
         return next((handler for handler in found if handler is not None), None)
 
     def _beat(self, request: bytes, context) -> bytes:
-        return self.deployed_logits(json.loads(request)).encode()
+        return self.answer(json.loads(request)).encode()
 
     def close(self) -> None:
         """Release the port."""

@@ -20,10 +20,10 @@ class Method(keras.layers.Layer):
     is.
 
     A method overrides what it needs: `call` for the objective, `build` for state, `adapt` for
-    statistics of the teacher, `adapt_labels` for those of the labels, `answer` and `deploy` to
-    deploy something other than the student, `adopt` to deploy parts of the teacher with it, and
-    `labelled` to choose the logits that learn the labels. Other trainings, before or between,
-    belong to a `Plan`.
+    statistics of the teacher, `adapt_labels` for those of the labels, `deployed_logits` and
+    `deploy` to deploy something other than the student, `adopt` to deploy parts of the teacher with
+    it, and `labelled` to choose the logits that learn the labels. Other trainings, before or
+    between, belong to a `Plan`.
 
     Attributes:
         student_taps, teacher_taps: the taps that the method compares.
@@ -150,7 +150,7 @@ class Method(keras.layers.Layer):
         return student["logits"]
 
     def labelled(self, student):
-        """Return the logits that learn the labels in training: by default, those of `answer`.
+        """Return the logits that learn the labels in training: by default, `deployed_logits`.
 
         Args:
             student: dict from tap to tensor, as in `call`.
@@ -160,9 +160,9 @@ class Method(keras.layers.Layer):
     def deploy(self, student: keras.Model, tensor_of: Callable[[str], Any]) -> keras.Model:
         """Return the model that is deployed: the student itself, or a model around its layers.
 
-        Such a model shares the student's weights, returns the same logits as `answer`, and is made
-        of Keras' own layers, so that it can be loaded without this library if the student can. It
-        is requested if `changes_deployed` is true.
+        Such a model shares the student's weights, returns the same logits as `deployed_logits`, and
+        is made of Keras' own layers, so that it can be loaded without this library if the student
+        can. It is requested if `changes_deployed` is true.
 
         Args:
             student: a functional model of the trained layers, whatever kind of model the student
