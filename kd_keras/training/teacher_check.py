@@ -110,9 +110,9 @@ def examine(
         >>> examine(np.eye(3)[labels], labels).warning is None
         True
         >>> print(examine(np.eye(3)[[1, 2, 0]][labels], labels, names="abc").warning)
-        The teacher's answers fit the labels in another order of the classes, with an accuracy of \
-1.0000 for 0.0000: it says 'b' for 'a', 'c' for 'b', 'a' for 'c'. Give the classes the order that \
-it was trained with.
+        The teacher's predictions fit the labels if its classes are in another order, with \
+accuracy 1.0000 instead of 0.0000: it predicts 'b' for 'a', 'c' for 'b', 'a' for 'c'. Put the \
+classes in the order it was trained with.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     predicted, classes = logits.argmax(axis=1), logits.shape[1]
