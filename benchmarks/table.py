@@ -199,7 +199,7 @@ def cost(method: str, report: Mapping[str, Any]) -> str:
     assert found is not None
     return (
         f"[Measured](README.md#what-they-cost): an epoch of `{method}` takes {measured(found)} "
-        "that of the student alone, the teacher's answers stored; "
+        "that of the student alone, the teacher's predictions stored; "
         f"{case['facts']['bytes_of_its_own'][method]:,} bytes of its own."
     )
 

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kd_keras.models.graphs import answer_spec, input_spec, logits_in, own_graph
+from kd_keras.models.graphs import answer_spec, entering, input_spec, logits_in, maker_of, own_graph
 
 # Keras and TensorFlow functions, compared by identity, since a name proves nothing
 LINEAR = (None, keras.activations.linear, keras.activations.log_softmax)
@@ -43,14 +43,14 @@ def deciding(model: keras.Model) -> list[Any]:
 
 
 def _deciding_for(tensor: keras.KerasTensor) -> list[Any]:
-    step, node, place = tensor._keras_history
+    step, _, place = tensor._keras_history
     if isinstance(step, keras.Model):
         graph = own_graph(step)
         return [] if graph is None else [step, *_deciding_for(graph.outputs[place])]
-    entering = step._inbound_nodes[node].input_tensors
+    inputs = entering(tensor)
     linear = type(step) is layers.Activation and _is_one_of(step.activation, LINEAR)
-    if len(entering) == 1 and (type(step) in PASSING or linear):
-        inner = _deciding_for(entering[0])
+    if len(inputs) == 1 and (type(step) in PASSING or linear):
+        inner = _deciding_for(inputs[0])
         # nothing is known of a model without a graph, and nothing comes before the input
         return [step] if inner and isinstance(inner[-1], layers.InputLayer) else inner
     return [step]
@@ -117,15 +117,15 @@ def _is_all_that_makes_probabilities(step: Any) -> bool:
     """Return True if logits enter the last step, as far as is known, so that it can be removed."""
     if getattr(step, "weights", None) or len(step._inbound_nodes) != 1:
         return False
-    entering = step._inbound_nodes[0].input_tensors
+    inputs = step._inbound_nodes[0].input_tensors
     return gives_probabilities(step) or (
-        len(entering) == 1 and any(map(gives_logits, _deciding_for(entering[0])[-1:]))
+        len(inputs) == 1 and any(map(gives_logits, _deciding_for(inputs[0])[-1:]))
     )
 
 
 def _is_last(model: keras.Model, step: Any) -> bool:
     """Return True if this is the very last step of a functional model."""
-    last = logits_in(answer_spec(model), model)._keras_history.operation
+    last = maker_of(logits_in(answer_spec(model), model))
     return own_graph(model) is model and last is step
 
 

@@ -30,6 +30,28 @@ def own_graph(model: keras.Model) -> Any:
     return graph if hasattr(graph, "_nodes_by_depth") else None
 
 
+def all_layers(model: keras.layers.Layer, *, itself: bool = True) -> list[keras.layers.Layer]:
+    """Return the layers of a model or layer at any depth, itself included or not."""
+    return list(model._flatten_layers(include_self=itself))
+
+
+def nodes_of(graph: Any) -> list[Any]:
+    """Return the nodes of a functional graph, from input to output."""
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in graph._nodes_by_depth[depth]]
+
+
+def maker_of(tensor: keras.KerasTensor) -> Any:
+    """Return the layer or operation that a symbolic tensor comes from."""
+    return tensor._keras_history.operation
+
+
+def entering(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """Return the symbolic tensors from which a tensor was made; none for an input."""
+    operation, node, _ = tensor._keras_history
+    return operation._inbound_nodes[node].input_tensors
+
+
 def input_spec(model: keras.Model):
     """Return the `tf.TensorSpec`s of a model's input, with a free batch size.
 
@@ -185,12 +207,7 @@ def tensors_at(twin: keras.Model, layer: keras.layers.Layer) -> tuple[Any, Any]:
     Raises:
         NoGraph: if the layer is used more than once, or not at all.
     """
-    nodes = [
-        node
-        for several in twin._nodes_by_depth.values()
-        for node in several
-        if node.operation is layer
-    ]
+    nodes = [node for node in nodes_of(twin) if node.operation is layer]
     if len(nodes) != 1:
         raise NoGraph(
             f"Layer {layer.name!r} must be used exactly once in {twin.name!r}. It is used "
@@ -241,7 +258,7 @@ def _by_its_code(model: keras.Model) -> keras.Model:
                 f"turned into a graph. Received: code that raised {error!r:.200}"
             ) from error
         twins.append(_model(model, inputs, answers))
-    ours = {id(layer) for layer in model._flatten_layers()}
+    ours = {id(layer) for layer in all_layers(model)}
     steps = [
         [id(op) if id(op) in ours else type(op) for op in twin.operations[1:]] for twin in twins
     ]
@@ -250,17 +267,13 @@ def _by_its_code(model: keras.Model) -> keras.Model:
             f"`call` of model {model.name!r} must do the same in training and in inference, apart "
             "from its layers, to be turned into a graph. Received: a branch on `training`"
         )
-    held = any(tf.is_tensor(x) for node in _nodes(twins[-1]) for x in _constants(node))
+    held = any(tf.is_tensor(x) for node in nodes_of(twins[-1]) for x in _constants(node))
     if held or {id(v) for v in twins[-1].weights} != {id(v) for v in model.weights}:
         raise NoGraph(
             f"`call` of model {model.name!r} must use only layers to be turned into a graph. "
             "Received: code that also uses weights or tensors of its own"
         )
     return twins[-1]
-
-
-def _nodes(twin: keras.Model) -> list[Any]:
-    return [node for several in twin._nodes_by_depth.values() for node in several]
 
 
 def _constants(node: Any) -> list[Any]:

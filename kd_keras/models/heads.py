@@ -13,7 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.models import endings
-from kd_keras.models.graphs import answer_spec, input_spec, logits_in
+from kd_keras.models.graphs import (
+    all_layers,
+    answer_spec,
+    entering,
+    input_spec,
+    logits_in,
+    maker_of,
+)
 
 ASKED = 4  # random images
 SHIFTS = (10.0, 1e4)  # of the biases
@@ -34,7 +41,7 @@ def head(model: keras.Model) -> keras.layers.Layer:
             f"The logits of model {model.name!r} combine several layers' outputs: none of these "
             "layers is its head."
         )
-    weighted = [x for x in model._flatten_layers(include_self=False) if x.weights and not x._layers]
+    weighted = [x for x in all_layers(model, itself=False) if x.weights and not x._layers]
     if not weighted:
         raise ValueError(f"Model {model.name!r} has no layer with weights.")
     return weighted[-1]
@@ -48,7 +55,7 @@ def last_layer(model: keras.Model) -> keras.layers.Layer:
 def _last(model: keras.Model) -> list[Any]:
     """Return the models that the last layer is nested in, then the layer itself."""
     if getattr(model, "outputs", None):
-        layer = logits_in(answer_spec(model), model)._keras_history.operation
+        layer = maker_of(logits_in(answer_spec(model), model))
     elif model.layers:
         layer = model.layers[-1]
     else:
@@ -61,13 +68,12 @@ def _joins_at_its_end(model: keras.Model) -> bool:
     outputs = getattr(model, "outputs", None)
     tensor = logits_in(answer_spec(model), model) if outputs else None
     while tensor is not None:
-        history = tensor._keras_history
-        if getattr(history.operation, "weights", None):
+        if getattr(maker_of(tensor), "weights", None):
             return False
-        entering = history.operation._inbound_nodes[history.node_index].input_tensors
-        if len(entering) > 1:
+        inputs = entering(tensor)
+        if len(inputs) > 1:
             return True
-        tensor = entering[0] if entering else None
+        tensor = inputs[0] if inputs else None
     return False
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd_keras.models.graphs import all_layers
+
 FIRST = 256  # images that are checked: among so many, not all are black
 LEAST = 50.0  # a model that divides by this much expects pixels up to 255, not up to 1
 
@@ -18,7 +20,7 @@ def rescales(model: keras.Model) -> bool:
         >>> rescales(small.mlp(input_shape=(8, 8, 1), classes=3))
         True
     """
-    layers = model._flatten_layers(include_self=False)
+    layers = all_layers(model, itself=False)
     scales = [layer.scale for layer in layers if isinstance(layer, keras.layers.Rescaling)]
     return any(0 < np.max(np.abs(scale)) <= 1 / LEAST for scale in scales)
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import keras
 
+from kd_keras.models.graphs import all_layers
+
 
 def changing(model: keras.Model) -> dict[int, keras.layers.Layer]:
     """Return the layers whose weights change when a model is trained, by the `id` of the weight.
@@ -11,7 +13,7 @@ def changing(model: keras.Model) -> dict[int, keras.layers.Layer]:
     Besides trained weights these include statistics, such as those of a batch normalisation that
     is not frozen.
     """
-    owners = {id(v): layer for layer in model._flatten_layers() for v in layer.weights}
+    owners = {id(v): layer for layer in all_layers(model) for v in layer.weights}
     trained = {id(v) for v in model.trainable_weights}
     return {key: owner for key, owner in owners.items() if key in trained or _has_state(owner)}
 

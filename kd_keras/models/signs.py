@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from kd_keras.models.graphs import maker_of
+
 _RELU = (keras.activations.relu, keras.activations.relu6)
 # layers that return no negative number if none enters
 _KEEPING = (
@@ -56,7 +58,7 @@ def _of_layer(layer: Any, known: dict[int, bool | None]) -> bool | None:
 
 def _judged(layer: Any, known: dict[int, bool | None]) -> bool | None:
     if isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-        return _of_layer(layer.outputs[0]._keras_history.operation, known)
+        return _of_layer(maker_of(layer.outputs[0]), known)
     if isinstance(layer, layers.ReLU):
         return True if not layer.negative_slope and layer.threshold >= 0 else None
     if isinstance(layer, _KEEPING):
@@ -84,4 +86,4 @@ def _entering(layer: Any) -> list:
     nodes = getattr(layer, "_inbound_nodes", [])
     if not nodes:
         return []
-    return [tensor._keras_history.operation for tensor in nodes[0].input_tensors]
+    return [maker_of(tensor) for tensor in nodes[0].input_tensors]

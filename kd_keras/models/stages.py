@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from kd_keras.models.graphs import own_graph
+from kd_keras.models.graphs import nodes_of, own_graph
 from kd_keras.runtime import patching
 
 # these change nothing outside training: a stage ends before them
@@ -120,8 +120,7 @@ def _in_graph(model: keras.Model) -> list[_Step] | None:
     graph = own_graph(model)
     if graph is None:
         return None
-    depths = sorted(graph._nodes_by_depth, reverse=True)
-    nodes = [node for depth in depths for node in graph._nodes_by_depth[depth]]
+    nodes = nodes_of(graph)
     waiting: dict[int, int] = {}  # by tensor: the number of reads still to come
     for tensor in (*(x for node in nodes for x in node.input_tensors), *graph.outputs):
         waiting[id(tensor)] = waiting.get(id(tensor), 0) + 1

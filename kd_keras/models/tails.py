@@ -104,6 +104,5 @@ def _all_pass(start: keras.KerasTensor, logits: keras.KerasTensor, images: set[i
         if id(tensor) in images:
             return False
         seen.add(id(tensor))
-        layer, node, _ = tensor._keras_history
-        waiting += layer._inbound_nodes[node].input_tensors
+        waiting += graphs.entering(tensor)
     return True

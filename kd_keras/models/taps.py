@@ -22,8 +22,8 @@ import tensorflow as tf
 
 from kd_keras.models import signs, stages
 from kd_keras.models.backbones import RECTIFIED, TAPS
+from kd_keras.models.graphs import all_layers, logits_in
 from kd_keras.models.graphs import input_spec as input_spec
-from kd_keras.models.graphs import logits_in
 from kd_keras.models.graphs import output_shape as output_shape
 from kd_keras.models.heads import head
 from kd_keras.runtime import patching
@@ -65,7 +65,7 @@ class FeatureExtractor:
 
         `part` is made of the model's own layers.
         """
-        inside = {id(layer) for layer in part._flatten_layers()}
+        inside = {id(layer) for layer in all_layers(part)}
         if not all(id(probe.layer) in inside for probe in self._probes.values()):
             return None
         made = object.__new__(FeatureExtractor)

@@ -12,6 +12,7 @@ import weakref
 import keras
 
 from kd_keras.models import taps
+from kd_keras.models.graphs import all_layers, nodes_of
 from kd_keras.models.shared import moves_though_frozen
 from kd_keras.teachers import LiveTeacher
 from kd_keras.training.batches import FEATURES
@@ -78,7 +79,7 @@ def cut(model: keras.Model) -> FrozenPart | None:
     graph = getattr(model, "_functional", model)
     if graph is None or not hasattr(graph, "_nodes_by_depth"):
         return None
-    if sum(map(len, graph._nodes_by_depth.values())) != len(graph.operations):
+    if len(nodes_of(graph)) != len(graph.operations):
         return None  # a layer that is used twice has no one place
     edge = _edge(graph)
     if edge is None:
@@ -106,16 +107,15 @@ def _edge(graph) -> keras.KerasTensor | None:
     """Return the only tensor that leaves the frozen part, if that part has weights."""
     frozen = {id(tensor) for tensor in graph.inputs}
     weighted, leaving = False, {}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):  # from input to output
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            inputs, layer = node.input_tensors, node.operation
-            if is_frozen(layer) and all(id(x) in frozen for x in inputs):
-                frozen.update(id(x) for x in node.output_tensors)
-                weighted = weighted or bool(getattr(layer, "weights", ()))
-            else:
-                leaving.update({id(x): x for x in inputs if id(x) in frozen})
+    for node in nodes_of(graph):
+        if node.is_input:
+            continue
+        inputs, layer = node.input_tensors, node.operation
+        if is_frozen(layer) and all(id(x) in frozen for x in inputs):
+            frozen.update(id(x) for x in node.output_tensors)
+            weighted = weighted or bool(getattr(layer, "weights", ()))
+        else:
+            leaving.update({id(x): x for x in inputs if id(x) in frozen})
     if any(id(x) in frozen for x in graph.outputs):
         return None  # a frozen tensor is an output of the model too
     return next(iter(leaving.values())) if weighted and len(leaving) == 1 else None
@@ -143,7 +143,7 @@ def is_frozen(layer) -> bool:
 def _inside(layer) -> list[keras.layers.Layer]:
     if not isinstance(layer, keras.layers.Layer):
         return []
-    return list(layer._flatten_layers(include_self=False))
+    return all_layers(layer, itself=False)
 
 
 def _is_known(step) -> bool:

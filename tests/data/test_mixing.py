@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from kd_keras import cache, models
-from kd_keras.data.augmentation import augmenter, joined, words
+from kd_keras.data.augmentation import augmenter, joined, parse_augmentation
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.pipeline import Epochs
 from kd_keras.data.task import Split, unlabelled
@@ -130,12 +130,12 @@ def test_stored_views_are_the_pixels_of_the_epochs(tmp_path):
 
 
 def test_names_joined_by_plus_signs():
-    assert words("mixup+shift") == (["shift"], True)
+    assert parse_augmentation("mixup+shift") == (["shift"], True)
     assert joined("mixup", "shift", "shift+mirror") == "shift+mirror+mixup"
     with pytest.raises(ValueError, match="may be named once"):
-        words("shift+shift")
+        parse_augmentation("shift+shift")
     with pytest.raises(ValueError, match=r"Did you mean 'mixup'\?"):
-        words("mirror+mxup")
+        parse_augmentation("mirror+mxup")
     # the first of several draws what it draws alone
     image = tf.constant(PIXELS[0])
     both, alone = augmenter("mirror+shift", 0), augmenter("mirror", 0)

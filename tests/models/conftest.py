@@ -9,7 +9,7 @@ import pytest
 from kd_keras import models
 from kd_keras.models.backbones import BACKBONES
 
-SLOW = {"resnet101v2", "efficientnetv2b0", "densenet121", "xception"}
+SLOW = {"resnet50v2", "resnet101v2", "efficientnetv2b0", "densenet121", "xception"}
 
 
 def by_name(names):
