@@ -1,6 +1,7 @@
 """Imports run one way. Read from the source by `ast`, nothing is imported."""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +92,16 @@ def test_imports_go_down():
         if (found := ours(path) if name_of(path) in FREE else wrong(path))
     }
     assert faults == {}
+
+
+def test_contributing_lists_the_parts_in_the_order_of_the_layers():
+    """A reader learns from the table what may import what, and where a new part belongs."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    first = [re.findall(r"`(\w+)(?:/|\.py)`", line.split("|")[1]) for line in rows]
+    parts = [name for names in first for name in names if name in LEVEL]
+    assert [LEVEL[name] for name in parts] == sorted(LEVEL[name] for name in parts)
+    assert set(parts) == {name for name in LEVEL if "." not in name} - {"__main__"}
 
 
 def test_the_reader_of_imports_sees_those_inside_functions(tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ class DistillationObjective(MixedObjective):
             value = as_source(value, self.method.teacher_taps)
         super().__setattr__(name, value)
 
-    def teachers(self):
+    def sources(self):
         return {"teacher": self.teacher} if self.teacher.shapes else {}
 
     def check_examples(self, x, y):
@@ -325,7 +325,7 @@ class Distiller(Trainer):
             )
         return super().train_on_batch(x, y, sample_weight, class_weight, return_dict)
 
-    def check_teachers(self, given, inputs):
+    def check_stored(self, given, inputs):
         stored = inputs.joined.predictions("teacher")
         arrays = isinstance(given.x, np.ndarray) and isinstance(given.y, np.ndarray)
         if arrays and stored is not None:

@@ -47,8 +47,8 @@ class Objective(keras.layers.Layer):
         """Return the deployed model's logits, shape `(batch, classes)`, from the student's taps."""
         return student["logits"]
 
-    def teachers(self) -> dict[str, TeacherSource]:
-        """Return the teachers whose predictions are joined to batches, by their name in a batch."""
+    def sources(self) -> dict[str, TeacherSource]:
+        """Return the sources whose predictions are joined to batches, by their name in a batch."""
         return {}
 
     # --- before training ---
@@ -68,7 +68,7 @@ class Objective(keras.layers.Layer):
         """Look at the labels of all training examples, before training."""
 
     def adapt_predictions(self, stored: Mapping[str, Any]) -> None:
-        """Look at stored predictions of the teachers, by name and tap, before training."""
+        """Look at stored predictions of the sources, by name and tap, before training."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the values that follow a schedule; epochs are counted from 0."""

@@ -258,9 +258,9 @@ class Trainer(keras.Model):
             self.objective.adapt_labels(known)
         inputs = self._prepared(given, checker)
         self.objective.adapt_predictions(
-            {name: inputs.joined.predictions(name) for name in self.objective.teachers()}
+            {name: inputs.joined.predictions(name) for name in self.objective.sources()}
         )
-        self.check_teachers(given, inputs)
+        self.check_stored(given, inputs)
         callbacks, others = self._with_ours(callbacks, inputs.steps)
         self._adopt(inputs, others, epochs - inputs.options.get("initial_epoch", 0))
         self._build_state(batches.first_labels(given.x, given.y))
@@ -272,12 +272,12 @@ class Trainer(keras.Model):
 
     def _prepared(self, given: Examples, checker: InputChecker) -> FitInputs:
         kept = cache.as_cache(self.teacher_cache)
-        joiner = Joiner(self.extractor, self.objective.teachers(), kept, given.batch_size)
+        joiner = Joiner(self.extractor, self.objective.sources(), kept, given.batch_size)
         single = self.distribute_strategy.num_replicas_in_sync == 1
         return prepare(given, checker, joiner, self._names, single=single)
 
-    def check_teachers(self, given: Examples, inputs: FitInputs) -> None:
-        """Warn of teachers whose stored predictions show that they cannot teach these labels."""
+    def check_stored(self, given: Examples, inputs: FitInputs) -> None:
+        """Warn if the stored predictions do not go with these labels."""
 
     def _with_ours(self, callbacks, steps: int | None) -> tuple[Any, Sequence[Any]]:
         """Return a training's callbacks, ours first, and the list of those that were given."""

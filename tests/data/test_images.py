@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from faults import check_files
 from PIL import Image
 
 from kd_keras.data import images, looking
@@ -21,13 +22,6 @@ def draw(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path, **options)
     return path
-
-
-def check_files(rows, shape=None):
-    """The faults of `(row, path)` pairs."""
-    pairs = list(rows)
-    seen = looking.look(path for _, path in pairs)
-    return looking.faults(seen, rows=[row for row, _ in pairs], shape=shape)
 
 
 def split_of(files, shape):

@@ -8,9 +8,10 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from faults import check_files
 from PIL import Image, ImageOps
 
-from kd_keras.data import images, looking, reading
+from kd_keras.data import images, reading
 
 
 @pytest.fixture
@@ -21,13 +22,6 @@ def rng():
 @pytest.fixture
 def colours(rng):
     return Image.fromarray(rng.integers(0, 256, (21, 13, 3), np.uint8))
-
-
-def check_files(rows, shape=None):
-    """The faults of `(row, path)` pairs."""
-    pairs = list(rows)
-    seen = looking.look(path for _, path in pairs)
-    return looking.faults(seen, rows=[row for row, _ in pairs], shape=shape)
 
 
 def pixels_of(path):

@@ -10,21 +10,15 @@ import time
 from pathlib import Path
 
 import pytest
+from clocks import untimed
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-CLOCKS = ("seconds", "train_seconds", "latency_ms")
 SETTINGS = [
     *("--limit", "64", "--epochs", "8", "--seeds", "0", "--batch-size", "16", "--seed", "1"),
     *("--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,", "--teacher-epochs", "1"),
     *("--steps-per-execution", "4", "--json"),
 ]
-
-
-def untimed(value):
-    if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 class Chief:

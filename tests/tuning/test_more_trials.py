@@ -5,21 +5,13 @@ import json
 import shutil
 
 import pytest
+from clocks import untimed
 
 from tuning.run import run
 from tuning.tuner import Tuner
 
 # of four scores on a few examples, the Gaussian process cannot tell how smooth they are
 pytestmark = pytest.mark.filterwarnings("ignore:The optimal value found for dimension")
-
-CLOCKS = ("seconds", "train_seconds", "latency_ms")
-
-
-def untimed(value):
-    """Results without what a clock measured."""
-    if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 def stamps(folder, *patterns):

@@ -9,6 +9,7 @@ import statistics
 import keras
 import numpy as np
 import pytest
+from clocks import untimed
 
 from kd_keras import cache
 from kd_keras.data.task import without_validation
@@ -21,15 +22,6 @@ from kd_keras.utils.files import is_ours
 from tuning.outcome import frame, read
 from tuning.run import run
 from tuning.tuner import Tuner
-
-CLOCKS = ("seconds", "train_seconds", "latency_ms")
-
-
-def untimed(value):
-    """Results without what a clock measured."""
-    if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 def make(folder, **changes):

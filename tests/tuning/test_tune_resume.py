@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from clocks import untimed
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-CLOCKS = ("seconds", "train_seconds", "latency_ms")
 
 # Arguments: where to be killed, and at which call; then the command's.
 SCRIPT = """
@@ -75,12 +75,6 @@ def search(folder, words, place="nowhere", left=0):
         return None, done.stderr
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
-
-
-def untimed(value):
-    if isinstance(value, dict):
-        return {k: untimed(v) for k, v in value.items() if k not in CLOCKS}
-    return [untimed(v) for v in value] if isinstance(value, list) else value
 
 
 def lines_of(folder):
