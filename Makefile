@@ -7,7 +7,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadsc
 # TensorFlow returns no memory to the system that a model once took, and keeps what was traced, so that
 # a test process only grows. Each part of the suite has processes of its own, which end with it.
 # Files of few long tests stand first, so that no process is left alone with one at the end.
-PARTS := contract trained methods models backbones data training fit recipes commands cache \
+PARTS := contract trained methods models backbones data training fit presets recipes commands cache \
   searches workers docs rest
 FILES_contract := tests/methods/test_methods_contract.py tests/methods/test_model_kinds.py
 FILES_trained := tests/methods/test_trained_contract.py $(wildcard tests/methods/test_stored_*.py)
@@ -16,7 +16,8 @@ FILES_methods := $(filter-out $(FILES_contract) $(FILES_trained),$(wildcard test
 FILES_backbones := tests/models/test_tails.py tests/models/test_pretrained.py
 FILES_models := $(filter-out $(FILES_backbones),$(wildcard tests/models/test_*.py))
 FILES_data := tests/data
-FILES_recipes := tests/recipes/test_presets.py tests/recipes/test_resume.py tests/recipes
+FILES_presets := tests/recipes/test_presets.py tests/recipes/test_resume.py
+FILES_recipes := $(filter-out $(FILES_presets),$(wildcard tests/recipes/test_*.py))
 FILES_commands := tests/cli
 FILES_cache := tests/cache
 FILES_searches := tests/tuning/test_tune_resume.py tests/tuning/test_run.py tests/tuning/test_more_trials.py

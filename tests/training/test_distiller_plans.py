@@ -253,11 +253,11 @@ def test_stored_answers_lack_what_an_earlier_training_asks_for(data):
         return trained(distiller_of("fitnets", teacher=teacher), batches, batch_size=None)
 
     run("logits", "stage2")
-    with pytest.raises(ValueError, match="HintStage asks for stage2 too"):
+    with pytest.raises(ValueError, match="HintStage also needs stage2"):
         run("logits")
     # `last` is of the teacher, and not of what somebody happened to store
     batches = cache.attach(pairs.batch(16), teacher, taps=("stage1", "stage2"))
-    with pytest.raises(ValueError, match=r"at stage1, stage2, and Sim.* asks for last too"):
+    with pytest.raises(ValueError, match=r"features of stage1, stage2, but Sim.* also needs last"):
         trained(distiller_of("sp", teacher=teacher), batches, batch_size=None)
 
 
