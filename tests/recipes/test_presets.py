@@ -98,12 +98,12 @@ def draw_mhist(root):
 
 @pytest.mark.slow
 def test_mhist_smoke(tmp_path):
-    """ResNet50V2 to MobileNetV2, head first, then fine-tuning, on drawn images."""
+    """ResNet50V2 to MobileNetV2, head first, then fine-tuning, on random images of 64 pixels."""
     root = draw_mhist(tmp_path / "mhist")
     with warnings.catch_warnings():
         # what the loader has to say of a folder that is not the official MHIST
         warnings.filterwarnings("ignore", ".* is not the official MHIST", UserWarning)
-        config, found = smoke_run("mhist-kd", tmp_path, data_dir=root)
+        config, found = smoke_run("mhist-kd", tmp_path, data_dir=root, image_size=64)
     assert found["task"]["class_names"] == ["HP", "SSA"]
     assert found["task"]["metric"] == "auc"
     assert [found["task"][part] for part in ("train", "validation", "test")] == [24, 6, 14]

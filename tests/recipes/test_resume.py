@@ -53,7 +53,7 @@ watch(files.os, "replace", before="state of a checkpoint, half")
 watch(callbacks.Checkpoint, "on_epoch_end", after="checkpoint")
 watch(training, "_finish", before="best weights", after="outcome")
 watch(distill, "_judge", before="judging")
-watch(distill.export, "saved_model", before="exporting")
+watch(distill.export, "export", before="exporting")
 watch(runs.RunFolder, "_let_go", before="results")
 sys.exit(cli.main(sys.argv[3:]))
 """
