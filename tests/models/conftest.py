@@ -23,7 +23,8 @@ def by_name(names):
 def pytest_generate_tests(metafunc):
     if "model_name" in metafunc.fixturenames:
         metafunc.parametrize("model_name", by_name(models.names()))
-    if "backbone_name" in metafunc.fixturenames:
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "backbone_name" in metafunc.fixturenames and "backbone_name" not in given:
         metafunc.parametrize("backbone_name", by_name(BACKBONES))
 
 

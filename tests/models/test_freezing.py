@@ -62,7 +62,6 @@ def test_blocks_of_a_backbone(built, name, first, last, count):
 @pytest.mark.parametrize(
     ("name", "first", "last", "count"),
     [
-        ("resnet101v2", ("stem", "conv2_block1"), ("conv5_block2", "conv5_block3"), 34),
         ("efficientnetv2b0", ("stem", "block1a"), ("block6h", "top"), 23),
         ("densenet121", ("stem", "conv2_block1"), ("conv5_block15", "conv5_block16"), 62),
         ("xception", ("block1", "block2"), ("block13", "block14"), 14),

@@ -27,6 +27,8 @@ PREPROCESSING = {
     "densenet121": keras.applications.densenet,
     "xception": keras.applications.xception,
 }
+# the larger of two of one family takes 170 MB, and tells no more
+SMALLER = [name for name in BACKBONES if name != "resnet101v2"]
 
 
 def stock(name, size=96, **settings):
@@ -44,6 +46,7 @@ def pixels(size=96, channels=3):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backbone_name", SMALLER)
 def test_same_numbers_as_the_stock_model(built, backbone_name):
     model, original = built(backbone_name), stock(backbone_name)
     original.set_weights(model.get_weights()[:-2])
@@ -142,6 +145,7 @@ def save_as_published(model, path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("backbone_name", SMALLER)
 def test_published_format_is_loaded(backbone_name, tmp_path):
     original, path = stock(backbone_name), tmp_path / "notop.h5"
     save_as_published(original, path)
