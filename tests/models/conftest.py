@@ -1,4 +1,4 @@
-"""One copy of each model, built when a test first asks for it."""
+"""Models that several tests share, built when a test first asks for them."""
 
 import functools
 
@@ -22,10 +22,10 @@ def by_name(names):
 
 def pytest_generate_tests(metafunc):
     if "model_name" in metafunc.fixturenames:
-        metafunc.parametrize("model_name", by_name(models.names()))
+        metafunc.parametrize("model_name", by_name(models.names()), scope="module")
     given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "backbone_name" in metafunc.fixturenames and "backbone_name" not in given:
-        metafunc.parametrize("backbone_name", by_name(BACKBONES))
+        metafunc.parametrize("backbone_name", by_name(BACKBONES), scope="module")
 
 
 def fresh(name):
@@ -55,7 +55,7 @@ def settled(model):
 @pytest.fixture(scope="session")
 def built():
     """`built(name)`: the shared model of that name, not to be changed."""
-    return functools.cache(fresh)
+    return functools.lru_cache(maxsize=3)(fresh)  # tests of one model follow each other
 
 
 @pytest.fixture(name="settled")
