@@ -51,7 +51,7 @@ class ModelEntry(TypedDict):
 
 
 class Verdict(TypedDict):
-    """What a difference on test lets a run claim; see `verdict`."""
+    """The claim that a difference on test supports; see `verdict`."""
 
     metric: str
     gain: float

@@ -1,4 +1,4 @@
-"""What is wrong with image files, as a loader is told."""
+"""The faults of image files, as a loader reports them."""
 
 from kd_keras.data import looking
 

@@ -1,4 +1,4 @@
-"""What the contract tests share: every loss of the registry, and random features for it."""
+"""Shared by the contract tests: every loss of the registry, and random features for it."""
 
 import keras
 import numpy as np
