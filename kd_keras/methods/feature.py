@@ -98,7 +98,12 @@ class Hint(Method):
             normalised=self.normalised,
             activation=self.behind,
             dtype=self.dtype_policy,
+            **self._layer_options(),
         )
+
+    def _layer_options(self):
+        """Return further options of the regressor's layer."""
+        return {}
 
     def call(self, student, teacher, batch, training=False):
         ours, theirs = self.pair
@@ -139,15 +144,8 @@ class HintStage(Hint):
         kwargs = {"weight": 1.0, "normalised": False, **kwargs}
         super().__init__(student_tap, teacher_tap, activation=activation, **kwargs)
 
-    def _regressor(self, student, teacher):
-        return adapters.regressor(
-            student,
-            teacher,
-            normalised=self.normalised,
-            activation=self.behind,
-            kernel_initializer=keras.initializers.RandomUniform(-0.05, 0.05),
-            dtype=self.dtype_policy,
-        )
+    def _layer_options(self):
+        return {"kernel_initializer": keras.initializers.RandomUniform(-0.05, 0.05)}
 
     _distance = staticmethod(losses.hint_distance)
 

@@ -1,4 +1,4 @@
-"""What every loss of the registry must keep, whatever it matches; those of plans too."""
+"""The contract of every loss of the registry, those of plans included."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What every name of the registry must keep, of a loss or a plan."""
+"""The contract of every name of the registry, of a loss or a plan."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a training by every loss of the registry must keep; those of plans too."""
+"""The contract of a training by every loss of the registry, those of plans included."""
 
 import keras
 import numpy as np
