@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from kd_keras.models import pretrained, small
+from kd_keras.models import pretrained, residual, small
 from kd_keras.models.backbones import BACKBONES
 from kd_keras.models.copies import untrained
 from kd_keras.models.graphs import output
@@ -26,6 +26,12 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "mlp": small.mlp,
     "lenet5": small.lenet5,
     "cnn": small.cnn,
+    "resnet20": residual.resnet20,
+    "resnet56": residual.resnet56,
+    "resnet8x4": residual.resnet8x4,
+    "resnet32x4": residual.resnet32x4,
+    "wrn_16_2": residual.wrn_16_2,
+    "wrn_40_2": residual.wrn_40_2,
     "resnet50v2": pretrained.resnet50v2,
     "resnet101v2": pretrained.resnet101v2,
     "mobilenetv2": pretrained.mobilenetv2,
