@@ -22,6 +22,7 @@ from benchmarks.torch_loop import need_torch
 from benchmarks.torch_side import TorchLoop
 from benchmarks.workloads import CONVOLUTIONS, Pair, cross_entropy
 from kd_keras.evaluation import cost
+from kd_keras.training.supervised import Supervised
 
 TORCH, TORCH_TAUGHT = "student alone, PyTorch", "distillation, PyTorch, teacher at every step"
 KERAS, ALONE = "student alone, plain Keras", "student alone, kd_keras"
@@ -48,8 +49,8 @@ def plain_student(pair: Pair) -> keras.Model:
     return student
 
 
-def our_student(pair: Pair) -> kd.Supervised:
-    alone = kd.Supervised(pair.build_student())
+def our_student(pair: Pair) -> Supervised:
+    alone = Supervised(student=pair.build_student())
     alone.compile(optimizer=pair.new_optimizer(), metrics=["accuracy"])
     return alone
 

@@ -1,7 +1,8 @@
-"""Look up rows of arrays inside a `tf.data` pipeline, without a copy of the arrays.
+"""Look up rows of arrays inside a `tf.data` pipeline, without a copy of large arrays.
 
-A tensor made of an array would be a second array of its size. NumPy reads the rows of a batch from
-the caller's own array, which may also be mapped from a file.
+A tensor made of an array is a second array of its size. NumPy reads the rows of a batch from the
+caller's own array, which may also be mapped from a file. For small arrays the copy costs nothing,
+and TensorFlow is faster.
 """
 
 import math
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+COPIED_BYTES = 64 * 2**20  # of all arrays of a pipeline
 PREFETCHED_BYTES = 64 * 2**20
 PREFETCHED = 8  # batches
 
@@ -30,24 +32,43 @@ def gatherer(arrays: Any) -> Callable[[tf.Tensor], Any]:
     """
     places = keras.tree.flatten(arrays)
     there = [np.asanyarray(array) for array in places if array is not None]
-    kinds = [_kind(array) for array in there]
-
-    def look_up(index):
-        return [
-            np.asarray(array[index], None if kind == tf.string else kind.as_numpy_dtype)
-            for array, kind in zip(there, kinds, strict=True)
-        ]
+    small = sum(array.nbytes for array in there) <= COPIED_BYTES
+    rows_of = _by_tensorflow(there) if small else _by_numpy(there)
 
     def rows_at(index):
-        index = tf.convert_to_tensor(index)
-        rows = tf.numpy_function(look_up, [index], kinds, stateful=False)
-        for row, array in zip(rows, there, strict=True):
-            row.set_shape(index.shape.concatenate(array.shape[1:]))
-        found = iter(rows)
+        found = iter(rows_of(tf.convert_to_tensor(index)))
         flat = [None if array is None else next(found) for array in places]
         return keras.tree.pack_sequence_as(arrays, flat)
 
     return rows_at
+
+
+Rows = Callable[[tf.Tensor], list[tf.Tensor]]
+
+
+def _by_tensorflow(arrays: list[np.ndarray]) -> Rows:
+    with tf.device("CPU"):  # the pipeline runs there; a GPU's memory is for the models
+        tensors = [tf.convert_to_tensor(array, _kind(array)) for array in arrays]
+    return lambda index: [tf.gather(tensor, index) for tensor in tensors]
+
+
+def _by_numpy(arrays: list[np.ndarray]) -> Rows:
+    kinds = [_kind(array) for array in arrays]
+
+    def look_up(index):
+        found = [array[index] for array in arrays]
+        return [
+            rows.astype(kind.as_numpy_dtype, copy=False) if rows.dtype == np.float64 else rows
+            for rows, kind in zip(found, kinds, strict=True)
+        ]
+
+    def rows_of(index):
+        found = tf.numpy_function(look_up, [index], kinds, stateful=False)
+        for rows, array in zip(found, arrays, strict=True):
+            rows.set_shape(index.shape.concatenate(array.shape[1:]))
+        return found
+
+    return rows_of
 
 
 def _kind(array: np.ndarray) -> tf.DType:
