@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 COPIED_BYTES = 64 * 2**20  # of all arrays of a pipeline
-PREFETCHED_BYTES = 64 * 2**20
+PREFETCHED_BYTES = 32 * 2**20
 PREFETCHED = 8  # batches
 
 

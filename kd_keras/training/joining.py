@@ -16,6 +16,8 @@ from kd_keras.training.batches import FEATURES, PLACE
 
 log = logging.getLogger(__name__)
 
+MANY, BATCH_BYTES = 128, 8 * 2**20  # images of one forward pass that stores its results
+
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
@@ -57,7 +59,7 @@ class Joiner:
         kept: cache.Cache | None,
         batch_size: int,
     ):
-        self._student, self._batch_size = student, max(batch_size, 128)
+        self._student, self._batch_size = student, batch_size
         self._kept = cache.Cache() if kept is None else kept  # if None, it stays unused
         self._sources = {
             name: source
@@ -80,7 +82,7 @@ class Joiner:
         count = len(keras.tree.flatten(x)[0])
         batch, on_disk = {"image": x, "index": np.arange(count, dtype="int32")}, {}
         plain = isinstance(x, np.ndarray)
-        images = cache.Arrays(x, self._batch_size) if plain else None
+        images = self._as_images(x) if plain else None
         for name, source in self._sources.items():
             if isinstance(source, CachedTeacher):
                 batch[name] = dict(source.rows(x))
@@ -93,6 +95,11 @@ class Joiner:
                 batch[PLACE] = batch["index"]
         with_features = images is not None and self._with_features(batch, images)
         return Joined(batch, on_disk, self._head if with_features else None)
+
+    def _as_images(self, x: np.ndarray) -> cache.Arrays:
+        """Return the images as a transfer set, in batches that are large but fit into memory."""
+        many = min(MANY, BATCH_BYTES // max(1, x[:1].nbytes))
+        return cache.Arrays(x, max(self._batch_size, many))
 
     def _opened(self, name: str, source: TeacherSource, images: cache.Arrays):
         """Open the stored rows of a source; None for one that has to run at every step."""
@@ -127,7 +134,7 @@ class Joiner:
         if not isinstance(x, np.ndarray):
             return options
         batch = {"image": x, "index": np.arange(len(x), dtype="int32")}
-        if not self._with_features(batch, cache.Arrays(x, self._batch_size)):
+        if not self._with_features(batch, self._as_images(x)):
             return options
         return {**options, "validation_data": (batch, *held_out[1:])}
 
