@@ -144,7 +144,24 @@ def _architecture(model: keras.Model) -> Any:
         config = keras.saving.serialize_keras_object(model.get_config())
     except NotImplementedError:  # a subclassed model without a configuration
         return model
-    return json.dumps({**config, "name": None}, sort_keys=True)
+    names: dict[str, int] = {}
+    return json.dumps(_renamed(_renamed(config, names), names), sort_keys=True)
+
+
+def _renamed(config: Any, names: dict[str, int]) -> Any:
+    """Return a configuration with numbers for the names of layers, which Keras draws anew.
+
+    Args:
+        config: a configuration, or a part of it.
+        names: the numbers of the names seen so far; names that are found are added.
+    """
+    if isinstance(config, dict):
+        if "name" in config and config.keys() & {"dtype", "layers"}:  # a layer's, or a model's
+            names.setdefault(config["name"], len(names))
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_renamed(value, names) for value in config]
+    return names.get(config, config) if isinstance(config, str) else config
 
 
 def _doubt(times: Mapping[int, Mapping[str, float]], others: float | None) -> str | None:

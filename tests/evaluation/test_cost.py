@@ -161,13 +161,12 @@ def test_description_is_json():
 
 def test_one_architecture_is_measured_once_whatever_its_weights():
     costs = cost.Costs()
-    first, same = (
-        model(layers.Flatten(name="flat"), layers.Dense(2, name="logits")) for _ in range(2)
-    )
-    other = model(layers.Flatten(), layers.Dense(3, name="logits"))
+    first, same = (model(layers.Flatten(), layers.Dense(2)) for _ in range(2))
     assert costs.of(first) is costs.of(same)
-    assert costs.of(other)["parameters"] == 579
+    assert costs.of(model(layers.Flatten(), layers.Dense(3)))["parameters"] == 579
     assert costs.of(first)["parameters"] == 386
+    short = model(layers.Flatten(), layers.Dense(2, dtype="bfloat16"))
+    assert costs.of(short) is not costs.of(first)
 
 
 def test_a_latency_is_unsure_if_others_run_or_it_varies():
