@@ -1,7 +1,7 @@
 """Start-up: imports, `kd-keras --help`, and the time until a command says something."""
 
-import contextlib
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -66,28 +66,27 @@ def show_help() -> float:
     )
 
 
-def first_word(command: str) -> float:
+def first_words(command: str) -> list[float]:
     """Time a command until it says something, the start of Python included, and end it."""
     words = [sys.executable, "-m", "kd_keras", command, *COMMANDS[command]]
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPATH": str(results.ROOT)}
         start = time.perf_counter()
-        process = subprocess.Popen(
+        with subprocess.Popen(
             words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        with contextlib.closing(process.stdout):
+        ) as process:
+            assert process.stdout is not None
             process.stdout.read(1)
             seconds = time.perf_counter() - start
             process.kill()
-        process.wait()
-    return seconds
+    return [seconds]
 
 
 def measure(settings: Settings) -> results.Case:
     sides = {name: fresh(*parts) for name, parts in IMPORTS.items()}
     sides[HELP] = lambda: [show_help()]
     for command in COMMANDS:
-        sides[f"kd-keras {command}"] = lambda command=command: [first_word(command)]
+        sides[f"kd-keras {command}"] = functools.partial(first_words, command)
     times = timing.in_turn(sides, settings.rounds_or(7))
     case = results.Case("startup", "Start-up", "s", times)
     case.findings += [

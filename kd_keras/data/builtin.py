@@ -122,7 +122,7 @@ def _read(root: Path, name: str) -> Split:
     return Split(labels.astype("int32"), (28, 28, 1), images=pixels)
 
 
-def _records(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def _records(file: Path) -> tuple[list[bytes], np.ndarray]:
     """Return the compressed images and the labels of a file of TFDS, in its order."""
     import tensorflow as tf
 
@@ -132,7 +132,7 @@ def _records(file: Path) -> tuple[np.ndarray, np.ndarray]:
     }
     examples = tf.data.TFRecordDataset(str(file)).batch(max(MNIST_SIZES.values()))
     found = tf.io.parse_example(next(iter(examples)), form)
-    return found["image"].numpy(), found["label"].numpy()
+    return found["image"].numpy().tolist(), found["label"].numpy()
 
 
 def _read_by_tfds(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -119,7 +119,7 @@ class Curve:
         count = score[-1] + 1 if len(score) else 0
         held = np.zeros((2, count), bool)
         held[positive.astype(int), score] = True
-        mixed = held.all(axis=0)
+        mixed = held[0] & held[1]
         starts = np.ones(count, bool)
         starts[1:] = (held[:, 1:] != held[:, :-1]).any(axis=0) | mixed[1:]
         block = starts.cumsum() - 1  # by score

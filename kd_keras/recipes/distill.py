@@ -218,7 +218,7 @@ class _Trial:
             if shared:
                 key = "distilled", id(stage.teacher)
                 trainers = self._shared.pool(key, config, self.students_task)
-                trainers.ask_again()
+                trainers.renew(stage)
             else:
                 trainers = learners.TrainerPool(config, self.students_task)
             learner = trainers.distilled(role, self.seed, stage, alpha)

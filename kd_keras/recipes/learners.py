@@ -17,7 +17,7 @@ from kd_keras.methods import Method, Stage
 from kd_keras.recipes import grid, setup, teacher_predictions
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Learner, Outcome
-from kd_keras.teachers import TeacherSource
+from kd_keras.teachers import TeacherSource, as_source
 from kd_keras.training import features
 from kd_keras.training.batches import FEATURES
 from kd_keras.training.distiller import Distiller
@@ -102,11 +102,26 @@ class TrainerPool:
         learner = self._learner(role, seed, alpha=alpha)
         return dataclasses.replace(learner, keep=stage.keep)
 
-    def ask_again(self) -> None:
-        """Compute the teacher's predictions again, if any are stored: its weights have changed."""
-        if self._stored is not None and self._source is not None:
-            self._stored = None  # before the new ones take memory
-            self._stored = teacher_predictions.stored(self._source, self._config, self._task)
+    def renew(self, stage: Stage) -> None:
+        """Take up changed weights of the teacher, before a student learns from it.
+
+        The teacher's predictions are computed again, if any are stored. If the pool has trained
+        nothing yet, nothing has to be done.
+
+        Args:
+            stage: as in `distilled`, with a method.
+        """
+        if self._trainer is None or stage.method is None:
+            return
+        # a trainer that is thrown away: in it, the method draws the weights that it would have
+        # drawn if the pool were new
+        source = as_source(stage.teacher, stage.method.teacher_taps)
+        Distiller(student=stage.student, teacher=source, method=stage.method, before=())
+        config = self._config
+        if self._stored is None or self._source is None or not isinstance(config, CacheConfig):
+            return
+        self._stored = None  # before the new ones take memory
+        self._stored = teacher_predictions.stored(self._source, config, self._task)
 
     def train_plan(
         self,
