@@ -20,7 +20,7 @@ PAGES = (
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
     *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
-    "startup",
+    *("startup", "job"),
 )
 NOT = "not measured"
 
@@ -47,6 +47,8 @@ SEARCHED = "search / its trainings alone"
 TUNERS = "KerasTuner and keras.distillation / kd_keras"
 TORCH = "throughput, kd_keras distilling / PyTorch alone"
 MATMUL = "share of peak, distillation, kd_keras"
+JOB = "neither training nor teacher"
+FIT = "kd_keras, distilled from stored predictions"
 ROWS = (
     Row(ALONE + "MNIST, CNN to MLP", "steady", "mnist", KERAS_ALONE),
     Row("the same, both with the execution chosen here", "steady", "mnist", SAME),
@@ -75,6 +77,9 @@ ROWS = (
     Row("`kd_keras.Distiller`, after TensorFlow's own import", "startup", "startup",
         "kd_keras.Distiller, after TensorFlow"),
     Row("`kd-keras --help`", "startup", "startup", "kd-keras --help"),
+    Row("the first word of any command", "startup", "startup", "the first word of a command"),
+    Row("a run of `mnist-kd`, two epochs a model, besides training and teacher", "job", "run", JOB),
+    Row("`fit` on 500,000 examples, outside of epochs", "job", "fit", FIT),
 )  # fmt: skip
 
 

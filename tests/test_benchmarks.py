@@ -13,7 +13,7 @@ from kd_keras import cache
 
 ROOT = Path(__file__).parents[1]
 WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "tuning")
-WITH_TARGETS += ("pytorch", "size", "startup")
+WITH_TARGETS += ("pytorch", "size", "startup", "job")
 # the others take as long again; they are run when their tables are made
 QUICK = {
     "steady": ["--cases", "mnist"],
@@ -21,6 +21,7 @@ QUICK = {
     "methods": ["--rounds", "1"],
     "pytorch": ["--rounds", "1"],
     "startup": ["--rounds", "1"],
+    "job": ["--rounds", "1"],
 }
 
 

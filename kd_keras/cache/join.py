@@ -45,6 +45,8 @@ def join(
     """
     stored = rows if isinstance(rows, Stored) else of_arrays(rows)
 
+    # it decides nothing by a tensor's value, and converting it takes as long as many small epochs
+    @tf.autograph.experimental.do_not_convert
     def with_rows(batch, *rest):
         return ({**batch, name: stored.at(batch)}, *rest)
 

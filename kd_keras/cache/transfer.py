@@ -15,6 +15,7 @@ from kd_keras.utils.checks import positive_int
 from kd_keras.utils.files import fingerprint
 
 BATCH = 64  # images per forward pass: large images fit into memory too
+PRINTED = 256  # images whose fingerprints are computed at once, in a processor's cache if small
 
 
 def pixel_fingerprints(images) -> tf.Tensor:
@@ -124,15 +125,30 @@ class Arrays(TransferSet):
     def __init__(self, images, batch_size: int = BATCH):
         self._images = np.asarray(images)
         self._batch_size = batch_size
-        self.count = len(self._images)
+        self.count: int = len(self._images)
 
     @functools.cached_property
     def key(self) -> str:  # type: ignore[override]
-        return fingerprint("arrays", self._images)
+        kind = [self._images.dtype.name, list(self._images.shape)]
+        return fingerprint("arrays", kind, self._pixels)
+
+    @functools.cached_property
+    def _pixels(self) -> np.ndarray:
+        """The fingerprints of all images, which are stored with the rows, and make the key."""
+        starts = range(0, self.count, PRINTED)
+        parts = [pixel_fingerprints(self._images[at : at + PRINTED]).numpy() for at in starts]
+        return np.concatenate([np.empty(0, np.int64), *parts])
 
     def batches(self, start=0):
-        for at in range(start, len(self._images), self._batch_size):
+        for at in range(start, self.count, self._batch_size):
             yield tf.constant(self._images[at : at + self._batch_size])
+
+    def remaining(self, stored):
+        at = len(stored)
+        for images in self.batches(at):
+            pixels = self._pixels[at : at + len(images)]
+            at += len(images)
+            yield Batch(images, pixels, np.ones(len(pixels), bool))
 
 
 class SplitViews(TransferSet):

@@ -19,6 +19,10 @@ class Benchmark(BenchmarkConfig):
     json: bool = False
     """Print the figures as JSON."""
 
+    @property
+    def opening(self) -> str:
+        return f"timing {self.student} alone, and with {self.teacher} as its teacher"
+
     def __call__(self) -> None:
         from kd_keras.recipes import benchmark
 

@@ -23,6 +23,10 @@ class _OnDisk:
     """Print the outcome as JSON."""
 
     @property
+    def _where(self) -> str:
+        return "" if self.cache_dir is None else f" in {self.cache_dir}"
+
+    @property
     def directory(self) -> Path:
         from kd_keras import cache
 
@@ -32,6 +36,10 @@ class _OnDisk:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListStored(_OnDisk):
     """List the stored predictions, the last used first. Only names and sizes are read."""
+
+    @property
+    def opening(self) -> str:
+        return f"listing stored predictions{self._where}"
 
     def __call__(self) -> int:
         from kd_keras.cache import inventory
@@ -56,6 +64,10 @@ class Build(_OnDisk, DataConfig):
     """Augmented versions of each image; needed with an augmentation."""
     limit_gb: float | None = None
     """Refuse to store more than this many GB."""
+
+    @property
+    def opening(self) -> str:
+        return f"{self.task}: storing the predictions of {self.teacher}{self._where}"
 
     def __call__(self) -> int:
         from kd_keras.recipes import precompute
@@ -87,6 +99,10 @@ class Verify(_OnDisk):
     key: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KEY")] = None
     """Key of the entry to check; all if not given."""
 
+    @property
+    def opening(self) -> str:
+        return f"verifying stored predictions{self._where}"
+
     def __call__(self) -> int:
         from kd_keras.cache import inventory
 
@@ -103,6 +119,10 @@ class Prune(_OnDisk):
     """Also delete entries not used for this many days."""
     keep_gb: float | None = None
     """Also delete the least recently used, until the rest takes at most this many GB."""
+
+    @property
+    def opening(self) -> str:
+        return f"pruning stored predictions{self._where}"
 
     def __call__(self) -> int:
         from kd_keras.cache import inventory
@@ -133,6 +153,10 @@ class Cache:
         | Annotated[Prune, tyro.conf.subcommand("prune", prefix_name=False)]
     )
     """Action to run."""
+
+    @property
+    def opening(self) -> str:
+        return self.action.opening
 
     def __call__(self) -> int:
         return self.action()

@@ -33,6 +33,10 @@ class Evaluate:
     json: bool = False
     """Print the results as JSON."""
 
+    @property
+    def opening(self) -> str:
+        return f"{self.task}: evaluating {self.model}"
+
     def __call__(self) -> None:
         from kd_keras.recipes import supervised
         from kd_keras.report import tables
@@ -59,6 +63,10 @@ class Export:
     """Format of the export; `kd-keras list` shows them."""
     json: bool = False
     """Print the results as JSON."""
+
+    @property
+    def opening(self) -> str:
+        return f"exporting {self.model} to {self.out} as {self.format}"
 
     def __call__(self) -> None:
         from kd_keras import export
@@ -87,6 +95,10 @@ class Report:
     out: Path | None = None
     """Folder to write; `report` in the first run folder if not given."""
 
+    @property
+    def opening(self) -> str:
+        return f"making a report of {', '.join(map(str, self.runs))}"
+
     def __call__(self) -> None:
         from kd_keras import report
 
@@ -104,6 +116,10 @@ class List:
     """tasks, models or methods: list these, each with its options and their defaults."""
     json: bool = False
     """Print the list as JSON."""
+
+    @property
+    def opening(self) -> str:
+        return f"listing {self.kind or 'all names'}"
 
     def __call__(self) -> None:
         from kd_keras import data, evaluation, export, methods, models

@@ -13,6 +13,16 @@ def config_of(kind: type[Config], command: Any) -> Config:
     return kind(**{field.name: getattr(command, field.name) for field in fields})
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> counted(1, "seed"), counted(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def print_json(value: Any) -> None:
     """Print one line of JSON to standard output."""
     print(json.dumps(value, default=str))

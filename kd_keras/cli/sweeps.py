@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_keras.cli.output import config_of, print_json
+from kd_keras.cli.output import config_of, counted, print_json
 from kd_keras.config import CompareConfig, StudyConfig
 
 
@@ -20,6 +20,15 @@ class Study(StudyConfig):
     json: bool = False
     """Print the results as JSON."""
 
+    @property
+    def opening(self) -> str:
+        return (
+            f"{self.task}: {self.teacher} teaches {self.student} by {self.method}, "
+            f"{counted(len(self.temperatures) or 1, 'temperature')} by "
+            f"{counted(len(self.alphas), 'alpha')}, {counted(len(self.seeds), 'seed')}, in "
+            f"{self.folder}"
+        )
+
     def __call__(self) -> None:
         _run(config_of(StudyConfig, self), as_json=self.json)
 
@@ -34,6 +43,13 @@ class Compare(CompareConfig):
     """Run a quick test: a few examples, one epoch, one seed."""
     json: bool = False
     """Print the results as JSON."""
+
+    @property
+    def opening(self) -> str:
+        return (
+            f"{self.task}: {self.teacher} teaches {', '.join(self.students)} by "
+            f"{', '.join(self.methods)}, {counted(len(self.seeds), 'seed')}, in {self.folder}"
+        )
 
     def __call__(self) -> None:
         _run(config_of(CompareConfig, self), as_json=self.json)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_keras.cli.output import config_of, print_json
+from kd_keras.cli.output import config_of, counted, print_json
 from kd_keras.config import DistillConfig, TrainConfig
 
 
@@ -19,6 +19,14 @@ class Distill(DistillConfig):
     """Run a quick test: a few examples, one epoch, one seed, small images."""
     json: bool = False
     """Print the results as JSON."""
+
+    @property
+    def opening(self) -> str:
+        seeds = counted(len(self.seeds), "seed")
+        return (
+            f"{self.task}: {self.teacher} teaches {self.student} by {self.method}, {seeds}, in "
+            f"{self.folder}"
+        )
 
     def __call__(self) -> None:
         from kd_keras import report
@@ -44,6 +52,11 @@ class Train(TrainConfig):
 
     json: bool = False
     """Print the results as JSON."""
+
+    @property
+    def opening(self) -> str:
+        seeds = counted(len(self.seeds), "seed")
+        return f"{self.task}: {self.model} learns from labels, {seeds}, in {self.folder}"
 
     def __call__(self) -> None:
         from kd_keras import report

@@ -22,6 +22,13 @@ class Tune(TuneConfig):
     json: bool = False
     """Print the results as JSON."""
 
+    @property
+    def opening(self) -> str:
+        return (
+            f"{self.task}: {self.oracle} search of the space {self.space}, {self.teacher} teaches, "
+            f"in {self.folder}"
+        )
+
     def __call__(self) -> int:
         return self.search()
 

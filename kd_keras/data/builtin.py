@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import socket
 import threading
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kd_keras.data import png, stratified
 from kd_keras.data.repeats import with_repeats
 from kd_keras.data.task import Split, Task, cut_validation
 from kd_keras.utils.files import fingerprint
 
+DIGITS = "datasets/data/digits.csv.gz"  # in scikit-learn's package
 MNIST_VERSION = "3.0.1"
+MNIST_SIZES = {"train": 60_000, "test": 10_000}
 MNIST_HOST = "storage.googleapis.com"
 
 
@@ -24,17 +28,16 @@ def digits(*, seed: int = 0) -> Task:
 
     Source: Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI (1998).
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    raw = load_digits()
-    pixels = np.round(raw.images[..., None] * (255 / 16)).astype("uint8")
-    labels = raw.target.astype("int32")
-    rest, test = train_test_split(
-        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
-    )
+    # from its file, since importing scikit-learn for it takes a second
+    package = importlib.util.find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("scikit-learn, which the digits come with, is not installed.")
+    lines = np.loadtxt(Path(package.origin).parent / DIGITS, delimiter=",")
+    pixels = np.round(lines[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+    labels = lines[:, -1].astype("int32")
+    rest, test = stratified.cut(labels, share=0.2, seed=0)
     whole = Split(labels, (8, 8, 1), images=pixels)
-    return _task("digits", whole.rows(np.sort(rest)), whole.rows(np.sort(test)), 0.2, seed)
+    return _task("digits", whole.rows(rest), whole.rows(test), 0.2, seed)
 
 
 def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
@@ -56,10 +59,7 @@ def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> T
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
     if not (root / "mnist" / MNIST_VERSION / "dataset_info.json").exists():
         _prepare_mnist(root, given=data_dir is not None)
-    import tensorflow_datasets as tfds
-
-    builder = tfds.builder(f"mnist:{MNIST_VERSION}", data_dir=str(root))
-    train, test = (_read(builder, name) for name in ("train", "test"))
+    train, test = (_read(root, name) for name in ("train", "test"))
     return _task("mnist", train, test, 0.1, seed)
 
 
@@ -102,11 +102,45 @@ def _task(name: str, rest: Split, test: Split, share: float, seed: int) -> Task:
     return with_repeats(Task(name, train, validation, test, names, "accuracy", content))
 
 
-def _read(builder, name: str) -> Split:
+def _read(root: Path, name: str) -> Split:
+    """Read a split of MNIST from the files that TFDS has prepared.
+
+    TFDS takes ten times as long to read them. It is used if they are in another format than the
+    one in which it writes MNIST by default, or in several parts.
+    """
+    files = list((root / "mnist" / MNIST_VERSION).glob(f"mnist-{name}.tfrecord-*"))
+    if len(files) == 1:
+        pngs, labels = _records(files[0])
+        pixels = png.decode_gray(pngs, 28, 28)
+    else:
+        pixels, labels = _read_by_tfds(root, name)
+    if len(labels) != MNIST_SIZES[name]:
+        raise ValueError(
+            f"The files of MNIST in {root} hold {len(labels):,} {name} images. Expected "
+            f"{MNIST_SIZES[name]:,}. Remove them, and TFDS prepares MNIST again."
+        )
+    return Split(labels.astype("int32"), (28, 28, 1), images=pixels)
+
+
+def _records(file: Path) -> tuple[list[bytes], np.ndarray]:
+    """Return the compressed images and the labels of a file of TFDS, in its order."""
+    import tensorflow as tf
+
+    form = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    examples = tf.data.TFRecordDataset(str(file)).batch(max(MNIST_SIZES.values()))
+    found = tf.io.parse_example(next(iter(examples)), form)
+    return found["image"].numpy().tolist(), found["label"].numpy()
+
+
+def _read_by_tfds(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     import tensorflow_datasets as tfds
 
+    builder = tfds.builder(f"mnist:{MNIST_VERSION}", data_dir=str(root))
     whole = tfds.as_numpy(builder.as_dataset(split=name, batch_size=-1, shuffle_files=False))
-    return Split(whole["label"].astype("int32"), (28, 28, 1), images=whole["image"])
+    return whole["image"], whole["label"]
 
 
 def _prepare_mnist(root: Path, *, given: bool) -> None:

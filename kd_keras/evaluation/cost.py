@@ -1,14 +1,19 @@
 """The cost of a model: parameters, operations, bytes, milliseconds."""
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from kd_keras.evaluation import busy
+
+WIDE = 2.0  # the 95th percentile over the median, from which on a latency is unsure
 
 
 def parameters(model: keras.Model) -> int:
@@ -91,18 +96,87 @@ def describe(model: keras.Model) -> dict[str, Any]:
     Returns:
         `parameters`: number of weights; `flops`: operations on one image, None if they
         cannot be counted; `latency_ms`: `{"1": {"median_ms", "p95_ms"}, "32": ...}`, warm, on
-        this machine; `weight_bytes`: bytes of the weights in memory, not of a file.
+        this machine; `latency_unsure`: why it says little, such as other programs that ran, or
+        None; `weight_bytes`: bytes of the weights in memory, not of a file.
     """
     try:
         operations = flops(model)
     except NotImplementedError:
         operations = None
+    watch = busy.Watch()
+    times = latency(model)
     return {
         "parameters": parameters(model),
         "flops": operations,
-        "latency_ms": {str(batch): times for batch, times in latency(model).items()},
+        "latency_ms": {str(batch): found for batch, found in times.items()},
+        "latency_unsure": _doubt(times, watch.others()),
         "weight_bytes": weight_bytes(model),
     }
+
+
+class Costs:
+    """The costs of several models; models of one architecture are measured once.
+
+    They differ in their weights alone, which change no latency: two measurements would differ by
+    what else the machine does, and look like a difference of the models.
+
+    Example:
+        >>> costs, layers = Costs(), [keras.Input((3,)), keras.layers.Dense(5)]
+        >>> one, other = keras.Sequential(layers), keras.Sequential(layers)
+        >>> costs.of(one) is costs.of(other)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Any, dict[str, Any]] = {}
+
+    def of(self, model: keras.Model) -> dict[str, Any]:
+        """Return what `describe` returns for this model, or for one of the same architecture."""
+        architecture = _architecture(model)
+        if architecture not in self._known:
+            self._known[architecture] = describe(model)
+        return self._known[architecture]
+
+
+def _architecture(model: keras.Model) -> Any:
+    """Return a value that is equal for models of equal layers; the model itself if not known."""
+    try:
+        config = keras.saving.serialize_keras_object(model.get_config())
+    except NotImplementedError:  # a subclassed model without a configuration
+        return model
+    names: dict[str, int] = {}
+    return json.dumps(_renamed(_renamed(config, names), names), sort_keys=True)
+
+
+def _renamed(config: Any, names: dict[str, int]) -> Any:
+    """Return a configuration with numbers for the names of layers, which Keras draws anew.
+
+    Args:
+        config: a configuration, or a part of it.
+        names: the numbers of the names seen so far; names that are found are added.
+    """
+    if isinstance(config, dict):
+        if "name" in config and config.keys() & {"dtype", "layers"}:  # a layer's, or a model's
+            names.setdefault(config["name"], len(names))
+        return {key: _renamed(value, names) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_renamed(value, names) for value in config]
+    return names.get(config, config) if isinstance(config, str) else config
+
+
+def _doubt(times: Mapping[int, Mapping[str, float]], others: float | None) -> str | None:
+    """Return a sentence on why latencies are unsure, or None.
+
+    Args:
+        times: as `latency` returns them.
+        others: the share of the processors that other programs took; None if not known.
+    """
+    if others is not None and others > busy.FREE:
+        return f"other programs took {others:.0%} of the processors while it was measured"
+    widest = max(found["p95_ms"] / found["median_ms"] for found in times.values())
+    if widest > WIDE:
+        return f"the 95th percentile is {widest:.1f} times the median"
+    return None
 
 
 def _latency(

@@ -68,22 +68,23 @@ class Metric:
         return np.nan if value is None else value
 
 
-def _accuracy(predictions: Predictions) -> float:
-    from sklearn.metrics import accuracy_score
+# The metrics are those of scikit-learn, to the last bit; importing it takes a second.
 
-    return float(accuracy_score(predictions.labels, predictions.predicted))
+
+def _accuracy(predictions: Predictions) -> float:
+    return float(predictions.correct.mean())
 
 
 def _accuracies(counted: Counted) -> np.ndarray:
-    return counted.predictions.correct @ counted.counts / counted.n
+    return counted.share(counted.predictions.correct == 1)
 
 
 def _balanced_accuracy(predictions: Predictions) -> float:
     """Return the mean recall of the classes in `labels`."""
-    from sklearn.metrics import recall_score
-
-    labels, predicted = predictions.labels, predictions.predicted
-    return float(recall_score(labels, predicted, labels=np.unique(labels), average="macro"))
+    confusion = predictions.confusion
+    support = confusion.sum(axis=1)
+    there = support > 0
+    return float((confusion.diagonal()[there] / support[there]).mean())
 
 
 def _balanced_accuracies(counted: Counted) -> np.ndarray:
@@ -92,16 +93,36 @@ def _balanced_accuracies(counted: Counted) -> np.ndarray:
 
 def _auc(predictions: Predictions) -> float | None:
     """Return the area under the ROC curve; None if `labels` hold one class only."""
-    from sklearn.metrics import roc_auc_score
-
     labels, scores = predictions.labels, predictions.probabilities
     if len(np.unique(labels)) < 2:
         return None
-    return float(np.mean([roc_auc_score(labels == k, scores[:, k]) for k in predictions.positives]))
+    return float(np.mean([roc_area(labels == k, scores[:, k]) for k in predictions.positives]))
+
+
+def roc_area(positive: np.ndarray, scores: np.ndarray) -> float:
+    """Return the area under the ROC curve, by trapezoids; a tie counts as half an ordered pair.
+
+    Args:
+        positive: bool, shape `(n,)`, not all equal.
+        scores: shape `(n,)`; higher for positives.
+
+    Example:
+        >>> roc_area(np.array([True, True, False]), np.array([0.9, 0.4, 0.4]))
+        0.75
+    """
+    order = scores.argsort(kind="stable")[::-1]
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    right = positive[order].cumsum(dtype=np.float64)[ends]
+    wrong = 1.0 + ends - right
+    # without the points within straight lines: the sum rounds as scikit-learn's does
+    corner = np.ones(len(ends), bool)
+    corner[1:-1] = (np.diff(wrong, 2) != 0) | (np.diff(right, 2) != 0)
+    right, wrong = (np.append(0.0, counts[corner]) / counts[-1] for counts in (right, wrong))
+    return float(np.trapezoid(right, wrong))
 
 
 def _aucs(counted: Counted) -> np.ndarray:
-    return areas(counted.predictions.curves, counted.counts)  # type: ignore[union-attr]
+    return areas(counted.predictions.curves, counted)  # type: ignore[union-attr]
 
 
 def _auc_work(predictions: Predictions) -> int:
@@ -113,14 +134,14 @@ def _f1(predictions: Predictions) -> float | None:
 
     It is None if there are two classes, and class 1 neither occurs nor is predicted.
     """
-    from sklearn.metrics import f1_score
-
-    labels, predicted = predictions.labels, predictions.predicted
-    occurring = np.union1d(labels, predicted)
-    wanted = np.intersect1d(occurring, [1]) if predictions.classes == 2 else occurring
-    if not len(wanted):
+    confusion = predictions.confusion
+    either = confusion.sum(axis=0) + confusion.sum(axis=1)
+    wanted = either > 0
+    if predictions.classes == 2:
+        wanted[0] = False
+    if not wanted.any():
         return None
-    return float(f1_score(labels, predicted, labels=wanted, average="macro"))
+    return float((2 * confusion.diagonal()[wanted] / either[wanted]).mean())
 
 
 def _f1s(counted: Counted) -> np.ndarray:
@@ -154,7 +175,7 @@ def _agreement(predictions: Predictions) -> float:
 
 def _agreements(counted: Counted) -> np.ndarray:
     own: Any = counted.predictions
-    return (own.predicted == own.teachers).astype(np.float64) @ counted.counts / counted.n
+    return counted.share(own.predicted == own.teachers)
 
 
 METRICS: dict[str, Metric] = {

@@ -56,6 +56,12 @@ class Predictions:
         return (self.predicted == self.labels).astype(np.float64)
 
     @functools.cached_property
+    def confusion(self) -> np.ndarray:
+        """Counts by true class (row) and predicted class (column), shape `(classes, classes)`."""
+        pairs = np.bincount(self.labels * self.classes + self.predicted, minlength=self.classes**2)
+        return pairs.reshape(self.classes, self.classes)
+
+    @functools.cached_property
     def confidence(self) -> np.ndarray:
         return np.exp(self.log_probabilities.max(axis=1))
 
@@ -81,21 +87,51 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One class against the rest, sorted once by score for all resamples."""
+    """One class against the rest: examples in blocks by rising score, the same in all resamples.
 
-    order: np.ndarray  # (n,) examples by rising score
-    positive: np.ndarray  # (n,) which of them, in that order, belong to the class
-    below: np.ndarray  # (positives,) examples with a lower score than this positive's
-    upto: np.ndarray  # (positives,) the same, with its ties
+    Neighbours of one kind, positives or negatives, form a block, since no score between them
+    changes the order of a pair; equal scores of both kinds do too. A good model makes few blocks of
+    many examples. Negatives below all positives, and positives above all negatives, are left out.
+
+    Attributes:
+        number: the class.
+        blocks: the number of blocks.
+        members: sparse, shape `(2 * blocks, n)`: the positives of every block, then the negatives.
+    """
+
+    number: int
+    blocks: int
+    members: Any
 
     @classmethod
     def of(cls, predictions: Predictions, k: int) -> "Curve":
-        scores = predictions.probabilities[:, k]
+        from scipy.sparse import csr_array  # type: ignore[import-untyped]
+
+        scores, is_k = predictions.probabilities[:, k], predictions.labels == k
         order = scores.argsort(kind="stable")
-        positive = predictions.labels[order] == k
-        ranked = scores[order]
-        own = ranked[positive]
-        return cls(order, positive, ranked.searchsorted(own), ranked.searchsorted(own, "right"))
+        ranked, positive = scores[order], is_k[order]
+        # the examples that any pair in the wrong order, or any tie, is made of
+        first = ranked.searchsorted(ranked[positive].min(initial=np.inf))
+        last = ranked.searchsorted(ranked[~positive].max(initial=-np.inf), "right")
+        order, ranked, positive = (each[first:last] for each in (order, ranked, positive))
+        new = np.diff(ranked, prepend=-np.inf) > 0
+        score = new.cumsum() - 1  # the number of an example's score
+        count = score[-1] + 1 if len(score) else 0
+        held = np.zeros((2, count), bool)
+        held[positive.astype(int), score] = True
+        mixed = held[0] & held[1]
+        starts = np.ones(count, bool)
+        starts[1:] = (held[:, 1:] != held[:, :-1]).any(axis=0) | mixed[1:]
+        block = starts.cumsum() - 1  # by score
+        blocks = int(starts.sum())
+        rows = block[score] + blocks * ~positive
+        shape = (2 * blocks, len(scores))
+        return cls(k, blocks, csr_array((np.ones(len(rows)), (rows, order)), shape=shape))
+
+    def sums(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how many positives and negatives each block holds, shape `(blocks, resamples)`."""
+        found = self.members @ counts
+        return found[: self.blocks], found[self.blocks :]
 
 
 @dataclasses.dataclass(frozen=True)

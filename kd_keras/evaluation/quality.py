@@ -6,7 +6,7 @@ import numpy as np
 
 from kd_keras.evaluation.metrics import METRICS, Metric, without_teacher
 from kd_keras.evaluation.predictions import BINS, Predictions
-from kd_keras.evaluation.resampling import Counted, draws
+from kd_keras.evaluation.resampling import Counted, same_draws
 from kd_keras.utils.checks import lookup, within
 
 
@@ -94,7 +94,7 @@ def evaluate(
     measured = list((METRICS if teacher_logits is not None else without_teacher()).values())
     result: dict[str, Any] = {"examples": len(predictions.labels)}
     result |= {metric.name: metric.function(predictions) for metric in measured}
-    result["confusion"] = _confusion(predictions)
+    result["confusion"] = predictions.confusion.tolist()
     result["reliability"] = _reliability(predictions)
     if resamples:
         wanted = [metric for metric in measured if metric.interval]
@@ -110,20 +110,13 @@ def _bootstrap(
     limits = {metric.name: metric.affordable(predictions, resamples) for metric in metrics}
     parts: dict[str, list[np.ndarray]] = {metric.name: [] for metric in metrics}
     drawn = 0
-    for counts in draws(np.random.default_rng(seed), len(predictions.labels), resamples):
+    for counts in same_draws(seed, len(predictions.labels), resamples):
         counted = Counted(predictions, counts)
         for metric in metrics:
             if drawn < limits[metric.name]:
                 parts[metric.name].append(metric.over_resamples(counted))
         drawn += counts.shape[1]
     return {name: np.concatenate(part) for name, part in parts.items()}
-
-
-def _confusion(predictions: Predictions) -> list[list[int]]:
-    from sklearn.metrics import confusion_matrix
-
-    classes = range(predictions.classes)
-    return confusion_matrix(predictions.labels, predictions.predicted, labels=classes).tolist()
 
 
 def _reliability(predictions: Predictions) -> dict[str, list]:

@@ -72,20 +72,24 @@ def run(config: DistillConfig, progress: Progress | None = None) -> Results:
 
 def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progress) -> Results:
     students = transfer.task_of_students(config, task, folder.work)
-    trials = [_Trial(config, task, seed, folder, progress, students) for seed in config.seeds]
+    shared = _Shared()
+    trials = [
+        _Trial(config, task, seed, folder, progress, students, shared) for seed in config.seeds
+    ]
     for trial in trials:
         trial.train()
     checked = [trial.checked for trial in trials]
     progress.say("evaluating on the test split, measuring costs")
     roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
     kept = Predictions(task)
-    entries = {role: _judge(config, task, role, trials, kept) for role in roles}
+    costs = cost.Costs()
+    entries = {role: _judge(config, task, role, trials, kept, costs) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
     for role, name in files.items():
-        save(best.models[role], folder.path / f"{name}.keras")
+        save(best.model(role), folder.path / f"{name}.keras")
     kept.write(folder.path)
-    exported = _export(best.models["distilled"], config, task, progress)
+    exported = _export(best.model("distilled"), config, task, progress)
     return {
         "task": results.task_facts(task, students),
         "models": entries,
@@ -123,14 +127,44 @@ def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -
     return dataclasses.asdict(exported)
 
 
+class _Shared(learners.Shared):
+    """What the trials of a run share, with the predictors of their models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # by model; a predictor holds its model, so that its number is not given to another one
+        self._predictors: dict[int, Predictor] = {}
+
+    def trains(self, learner: Learner) -> None:
+        """Note a learner, whose model already has a predictor."""
+        if learner.predict is not None:
+            self._predictors[id(learner.model)] = learner.predict
+
+    def predictor(self, model: keras.Model) -> Predictor:
+        """Return the predictor of a model, so that no model is traced twice."""
+        if id(model) not in self._predictors:
+            self._predictors[id(model)] = Predictor(model)
+        return self._predictors[id(model)]
+
+
 class _Trial:
     """The three trainings of one seed."""
 
-    def __init__(self, config: DistillConfig, task: Task, seed: int, folder, progress, own=None):
+    def __init__(
+        self,
+        config: DistillConfig,
+        task: Task,
+        seed: int,
+        folder,
+        progress,
+        own=None,
+        shared: _Shared | None = None,
+    ):
         self.config, self.task, self.seed = config, task, seed
         self.students_task = own or task  # the distilled student learns on its images
-        self.folder, self.progress = folder, progress
-        self.models: dict[str, keras.Model] = {}
+        self.folder, self.progress, self._shared = folder, progress, shared or _Shared()
+        self.models: dict[str, keras.Model] = {}  # later trials may train in them, see `model`
+        self._weights: dict[str, list[np.ndarray]] = {}  # of these models, if they may
         self.outcomes: dict[str, Outcome] = {}
         self.peers: list[str] = []  # roles of models that learned with the student
         self.between: list[str] = []  # roles of teachers that the method trained
@@ -145,18 +179,29 @@ class _Trial:
     def on_test(self, role: str) -> np.ndarray:
         """Return a trained model's logits on the test split, computed once."""
         if role not in self._on_test:
-            self._on_test[role] = Predictor(self.models[role])(self.task.test)
+            predict = self._shared.predictor(self.model(role))
+            self._on_test[role] = predict(self.task.test)
         return self._on_test[role]
 
+    def model(self, role: str) -> keras.Model:
+        """Return a trained model with the weights of this trial, once all trials are trained."""
+        model = self.models[role]
+        if role in self._weights:
+            model.set_weights(self._weights[role])
+        return model
+
     def _teacher(self) -> None:
-        model, outcome = learners.teacher(self.config, self.task, self.seed, self._train)
-        self._keep("teacher", model, outcome)
-        self.checked = results.teacher_facts(model, self.task, self.seed)
+        model, outcome = learners.teacher(
+            self.config, self.task, self.seed, self._train, self._shared
+        )
+        self._keep("teacher", model, outcome, shared=True)
+        predict = self._shared.predictor(model)
+        self.checked = results.teacher_facts(model, self.task, self.seed, predict)
 
     def _alone(self) -> None:
-        model = self._student()
-        learner = learners.TrainerPool(self.config, self.task).alone("alone", self.seed, model)
-        self._keep("alone", model, self._train(learner))
+        pool = self._shared.pool("alone", self.config, self.task)
+        learner = pool.alone("alone", self.seed, self._student())
+        self._keep("alone", learner.model, self._train(learner), shared=True)
 
     def _distilled(self) -> None:
         config = self.config
@@ -169,9 +214,16 @@ class _Trial:
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
-            trainers = learners.TrainerPool(config, self.students_task)
+            shared = len(stages) == 1 and _is_plain(stage)
+            if shared:
+                key = "distilled", id(stage.teacher)
+                trainers = self._shared.pool(key, config, self.students_task)
+                trainers.renew(stage)
+            else:
+                trainers = learners.TrainerPool(config, self.students_task)
             learner = trainers.distilled(role, self.seed, stage, alpha)
-            self._keep(role, learner.model, self._train(learner, stage.epochs, self.students_task))
+            outcome = self._train(learner, stage.epochs, self.students_task)
+            self._keep(role, learner.model, outcome, shared=shared)
             if any(other.teacher is stage.student for other in stages):
                 self.between.append(role)
             return None, self.outcomes[role].score
@@ -194,18 +246,36 @@ class _Trial:
     def _train(
         self, learner: Learner, epochs: int | None = None, task: Task | None = None
     ) -> Outcome:
+        self._shared.trains(learner)
         task, total = task or self.task, length(self.config, epochs)
         title = f"seed {self.seed}: {learner.role}"
         with self.progress.bar(title, total, len(task.train)) as bar:
             return train(learner, task, self.config, self.folder, epochs=epochs, progress=[bar])
 
-    def _keep(self, role: str, model: keras.Model, outcome: Outcome) -> None:
+    def _keep(
+        self, role: str, model: keras.Model, outcome: Outcome, *, shared: bool = False
+    ) -> None:
         self.models[role], self.outcomes[role] = model, outcome
+        if shared and len(self.config.seeds) > 1:
+            self._weights[role] = model.get_weights()
         log.info("seed %d: %s, %s", self.seed, role, outcome.text(self.task.metric))
 
 
+def _is_plain(stage: Stage) -> bool:
+    """Return whether one student learns from one teacher, and is deployed as it is.
+
+    All seeds can then train in one model: nothing else is made of its layers.
+    """
+    return stage.method is not None and not stage.peers and not stage.method.changes_deployed
+
+
 def _judge(
-    config: DistillConfig, task: Task, role: str, trials: list[_Trial], kept: Predictions
+    config: DistillConfig,
+    task: Task,
+    role: str,
+    trials: list[_Trial],
+    kept: Predictions,
+    costs: cost.Costs,
 ) -> ModelEntry:
     """Return a role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
@@ -217,7 +287,7 @@ def _judge(
     own, taught = grid.name_of_teacher(config), config.student
     names = {"teacher": own, "alone": taught, "distilled": taught}
     name = names.get(role, trials[0].models[role].name)
-    return results.model_entry(name, cost.describe(trials[0].models[role]), seeds)
+    return results.model_entry(name, costs.of(trials[0].models[role]), seeds)
 
 
 def _pixels(split: Split, count: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from kd_keras.methods import Method, Stage
 from kd_keras.recipes import grid, setup, teacher_predictions
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Learner, Outcome
+from kd_keras.teachers import TeacherSource, as_source
 from kd_keras.training import features
 from kd_keras.training.batches import FEATURES
 from kd_keras.training.distiller import Distiller
@@ -49,6 +50,7 @@ class TrainerPool:
         self._trainer: Any = None  # a Supervised or a distiller, once a training begins
         # by phase, around the same student: a trace fixes what is frozen
         self._trainers: dict[str, Any] = {}
+        self._source: TeacherSource | None = None
         self._stored: cache.Stored | None = None
 
     def alone(self, role: str, seed: int, student: keras.Model) -> Learner:
@@ -89,16 +91,37 @@ class TrainerPool:
             taps = stage.method.teacher_taps
             if not isinstance(config, CacheConfig):
                 raise TypeError(f"{type(config).__name__} stores no teacher's predictions.")
-            source = teacher_predictions.source_of(stage.teacher, taps, config, self._task)
-            roles = {"student": stage.student, "teacher": source, "method": stage.method}
+            self._source = teacher_predictions.source_of(stage.teacher, taps, config, self._task)
+            roles = {"student": stage.student, "teacher": self._source, "method": stage.method}
             self._begin(functools.partial(Distiller, **roles, before=()))
-            self._stored = teacher_predictions.stored(source, config, self._task)
+            self._stored = teacher_predictions.stored(self._source, config, self._task)
         if self._task.train.labelled:
             self._trainer.objective.adapt_labels(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(teacher_predictions.blocks(self._stored))
         learner = self._learner(role, seed, alpha=alpha)
         return dataclasses.replace(learner, keep=stage.keep)
+
+    def renew(self, stage: Stage) -> None:
+        """Take up changed weights of the teacher, before a student learns from it.
+
+        The teacher's predictions are computed again, if any are stored. If the pool has trained
+        nothing yet, nothing has to be done.
+
+        Args:
+            stage: as in `distilled`, with a method.
+        """
+        if self._trainer is None or stage.method is None:
+            return
+        # a trainer that is thrown away: in it, the method draws the weights that it would have
+        # drawn if the pool were new
+        source = as_source(stage.teacher, stage.method.teacher_taps)
+        Distiller(student=stage.student, teacher=source, method=stage.method, before=())
+        config = self._config
+        if self._stored is None or self._source is None or not isinstance(config, CacheConfig):
+            return
+        self._stored = None  # before the new ones take memory
+        self._stored = teacher_predictions.stored(self._source, config, self._task)
 
     def train_plan(
         self,
@@ -197,8 +220,36 @@ class TrainerPool:
         return cache.Cache().open(source, images)
 
 
+class Shared:
+    """What the seeds of a run share: trainer pools, and models that are made once.
+
+    The step of a training is then traced for the first seed alone. Trainings of the other seeds
+    take over its models, so that each seed's weights must be kept elsewhere.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[Any, TrainerPool] = {}
+        self._models: dict[str, keras.Model] = {}
+
+    def pool(self, key: Any, config: RunConfig, task: Task) -> TrainerPool:
+        """Return the pool of one kind of training, the same for equal keys."""
+        if key not in self._pools:
+            self._pools[key] = TrainerPool(config, task)
+        return self._pools[key]
+
+    def model(self, role: str, make: Callable[[], keras.Model]) -> keras.Model:
+        """Return a model that is made for the first seed that asks for it."""
+        if role not in self._models:
+            self._models[role] = make()
+        return self._models[role]
+
+
 def teacher(
-    config: Any, task: Task, seed: int, train: Callable[[Learner, int | None], Outcome]
+    config: Any,
+    task: Task,
+    seed: int,
+    train: Callable[[Learner, int | None], Outcome],
+    shared: Shared | None = None,
 ) -> tuple[keras.Model, Outcome]:
     """Return a config's teacher, read from its file or trained; several are joined into one.
 
@@ -207,38 +258,39 @@ def teacher(
         task: the task it knows, or learns with new augmented images in every epoch.
         seed: the seed of its training. Several teachers start from different weights.
         train: trains a learner for a number of epochs (None: the config's).
+        shared: shared by the seeds of a run, which then train one model in turn.
 
     Returns:
         The model and the outcome of its training; a model from a file has 0 epochs. For several:
         the epochs of the longest training, the score of the mean, and the sum of the seconds.
     """
-    specs = grid.teachers(config)
+    specs, shared = grid.teachers(config), shared or Shared()
     if len(specs) == 1:
-        return _one_teacher(config, task, seed, train, specs[0], "teacher", 0)
+        return _one_teacher(config, task, seed, train, shared, specs[0], "teacher", 0)
     models_, outcomes = [], []
     for number, spec in enumerate(specs):
         model, outcome = _one_teacher(
-            config, task, seed, train, spec, f"teacher {number + 1}", number
+            config, task, seed, train, shared, spec, f"teacher {number + 1}", number
         )
         models_.append(model)
         outcomes.append(outcome)
-    both = models.ensemble(models_, config.teacher_mean)
+    both = shared.model("teacher", lambda: models.ensemble(models_, config.teacher_mean))
     longest = max(outcomes, key=lambda outcome: outcome.epochs)
     seconds = sum(outcome.seconds for outcome in outcomes)
     return both, dataclasses.replace(longest, score=_score(both, task), seconds=seconds)
 
 
 def _one_teacher(
-    config, task: Task, seed: int, train, spec: grid.Spec, role: str, number: int
+    config, task: Task, seed: int, train, shared: Shared, spec: grid.Spec, role: str, number: int
 ) -> tuple[keras.Model, Outcome]:
     if setup.is_file(spec.name):
-        model = setup.load_model(spec.name, task)
+        model = shared.model(role, lambda: setup.load_model(spec.name, task))
         return model, Outcome(0, 0, _score(model, task), 0.0)
     start = seed + APART * number
     model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
-    learner = TrainerPool(config, task).alone(role, seed, model)
+    learner = shared.pool(role, config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
-    return model, train(learner, config.teacher_epochs)
+    return learner.model, train(learner, config.teacher_epochs)
 
 
 def _score(model: keras.Model, task: Task) -> float:

@@ -183,20 +183,23 @@ def _sentence(difference: dict[str, Any], names: Names) -> str:
     return f"{names.tried} {'helped' if low > 0 else 'did harm'}: {change}"
 
 
-def teacher_facts(teacher: keras.Model, task: Task, seed: int) -> dict[str, Any]:
+def teacher_facts(
+    teacher: keras.Model, task: Task, seed: int, predict: Predictor | None = None
+) -> dict[str, Any]:
     """Return the results' entry of a teacher and log it, with a warning if it cannot teach.
 
     Args:
         teacher: ready to teach.
         task: the teacher runs on its validation split and on up to 1,000 of its training images.
         seed: the seed of its training.
+        predict: runs the teacher over a split; a new predictor if not given.
 
     Returns:
         `seed`; `validation` and `train`, each with `accuracy`, `commonest` (the accuracy of always
         naming the commonest class) and `examples`; `order` and `warning`, as in
         `teacher_check.Teaching`.
     """
-    predict = Predictor(teacher)
+    predict = predict or Predictor(teacher)
     train = _some(task.train, TRAIN_IMAGES)
     on_validation, on_train = (
         _examined(teacher, predict, x, task) for x in (task.validation, train)

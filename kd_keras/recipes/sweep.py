@@ -209,7 +209,7 @@ class _Sweep:
         self.config, self.task, self.folder, self.progress = config, task, folder, progress
         self.settings = grid.settings(config)
         self.outcomes: dict[tuple[str, int], Outcome] = {}
-        self.kept = Predictions(task)
+        self.kept, self.costs = Predictions(task), cost.Costs()
 
     def run(self) -> Results:
         seed = self.config.seeds[0]
@@ -303,7 +303,7 @@ class _Sweep:
         self.kept.keep("teacher", seed, self.theirs)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
         name = grid.name_of_teacher(self.config)
-        return results.model_entry(name, cost.describe(self.teacher), [entry])
+        return results.model_entry(name, self.costs.of(self.teacher), [entry])
 
     def _own_teachers(self) -> dict[str, keras.Model]:
         """Return the teachers that methods have trained themselves, for all students."""
@@ -321,7 +321,7 @@ class _Sweep:
     def _own_entry(self, label: str, model: keras.Model) -> ModelEntry:
         return results.model_entry(
             self.config.teacher,
-            cost.describe(model),
+            self.costs.of(model),
             self._seeds(label, label, model, Predictor(model)),
         )
 
@@ -329,14 +329,14 @@ class _Sweep:
         """Return the results' entries of a student's trainings, by their names there."""
         model, entries = self._new(student, self.config.seeds[0]), {}
         judges: dict[Spec | None, tuple] = {}  # by method
-        judges[None] = model, Predictor(model), cost.describe(model)
+        judges[None] = model, Predictor(model), self.costs.of(model)
         for name, (role, _) in judged.items():
             method = self._settings[role].method if role in self._settings else None
             if method not in judges:
                 made = self._deployed(role, model)
                 same = made is model
                 judges[method] = (
-                    judges[None] if same else (made, Predictor(made), cost.describe(made))
+                    judges[None] if same else (made, Predictor(made), self.costs.of(made))
                 )
             deployed, predict, costs = judges[method]
             seeds = self._seeds(name, role, deployed, predict)

@@ -16,6 +16,7 @@ from kd_keras.report.tables import (
     baselines,
     compared,
     comparison_lines,
+    doubts,
     lines,
     rows,
     study_lines,
@@ -83,6 +84,7 @@ def _section(run: Run, folder: Path, prefix: str) -> list[str]:
         *(html.paragraph(f"Data: {line}", "about") for line in _repeats(results)),
         html.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
         *_tables(results),
+        html.paragraph(doubts(results), "about"),
     ]
     for name, heading, caption, figure in _figures(run):
         path = folder / f"{prefix}{name}.png"

@@ -32,7 +32,8 @@ def rows(results: Results) -> list[Row]:
         Rows of `model` (its key), `name`, each metric of `METRICS` as `{"mean", "std", "n"}` over
         the seeds on the test split, or None; `parameters`, `flops` (of one image),
         `latency_median_ms` and `latency_p95_ms` for a batch of 1, and with suffix `_32` for 32;
-        `weight_bytes` and `export_bytes`. Values that a run did not measure are None.
+        `latency_unsure`, a reason or None; `weight_bytes` and `export_bytes`. Values that a run did
+        not measure are None.
 
     Example:
         >>> run = {"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}
@@ -104,7 +105,7 @@ def comparison_lines(results: Results) -> list[list[str]]:
             spread(scores["validation"]),
             spread(row["agreement"]) or "-",
             count(row["parameters"]),
-            _milliseconds(row["latency_median_ms"]),
+            _latency(row, "latency_median_ms"),
         ]
         return [label, *cells]
 
@@ -147,7 +148,8 @@ def as_text(results: Results) -> str:
         parts = [aligned(comparison_lines(results)), compared(results)]
     else:
         parts = [aligned(study_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
-    return "\n\n".join([part for part in (*parts, verdict(results)) if part])
+    parts = [*parts, doubts(results), verdict(results)]
+    return "\n\n".join([part for part in parts if part])
 
 
 def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
@@ -161,6 +163,24 @@ def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
         ).rstrip()
 
     return "\n".join(map(text, [table[0], ["-" * width for width in widths], *table[1:]]))
+
+
+def doubts(results: Results) -> str:
+    """Return what a question mark at a latency means, by model; '' if there is none.
+
+    Example:
+        >>> cost = {"latency_unsure": "the 95th percentile is 3.0 times the median"}
+        >>> doubts({"models": {"model": {"seeds": [], "cost": cost}}})
+        '? The latency of model is unsure: the 95th percentile is 3.0 times the median.'
+    """
+    by_reason: dict[str, list[str]] = {}
+    for row in rows(results):
+        if row["latency_unsure"]:
+            by_reason.setdefault(row["latency_unsure"], []).append(row["model"])
+    return " ".join(
+        f"? The latency of {', '.join(names)} is unsure: {reason}."
+        for reason, names in by_reason.items()
+    )
 
 
 def verdict(results: Results) -> str:
@@ -223,6 +243,7 @@ def _row(key: str, model: dict[str, Any], export: dict[str, Any] | None) -> Row:
             for batch, suffix in (("1", ""), ("32", "_32"))
             for name in ("median_ms", "p95_ms")
         },
+        "latency_unsure": cost.get("latency_unsure"),
         "weight_bytes": cost.get("weight_bytes"),
         "export_bytes": export["bytes"] if export else None,
     }
@@ -255,6 +276,13 @@ def _milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
 
 
+def _latency(row: Row, key: str) -> str:
+    """Return a latency as text, with a question mark if it is unsure; '' if there is none."""
+    if row[key] is None:
+        return ""
+    return _milliseconds(row[key]) + (" ?" if row["latency_unsure"] else "")
+
+
 def _titled() -> list[tuple[str, Callable[[Row], str]]]:
     """Return the lines of the table: a title, and the function from a row to its cell."""
     return [
@@ -263,10 +291,10 @@ def _titled() -> list[tuple[str, Callable[[Row], str]]]:
         *[(metric.title, _optional(metric.name, spread)) for metric in METRICS.values()],
         ("parameters", _optional("parameters", count)),
         ("FLOPs, one image", _optional("flops", count)),
-        ("latency, batch of 1", _optional("latency_median_ms", _milliseconds)),
-        ("  95th percentile", _optional("latency_p95_ms", _milliseconds)),
-        ("latency, batch of 32", _optional("latency_median_ms_32", _milliseconds)),
-        ("  95th percentile", _optional("latency_p95_ms_32", _milliseconds)),
+        ("latency, batch of 1", lambda row: _latency(row, "latency_median_ms")),
+        ("  95th percentile", lambda row: _latency(row, "latency_p95_ms")),
+        ("latency, batch of 32", lambda row: _latency(row, "latency_median_ms_32")),
+        ("  95th percentile", lambda row: _latency(row, "latency_p95_ms_32")),
         ("weights in memory", _optional("weight_bytes", byte_count)),
         ("exported files", _optional("export_bytes", byte_count)),
     ]

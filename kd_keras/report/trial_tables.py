@@ -49,9 +49,10 @@ def as_text(results: Results) -> str:
         baselines(results),
         tables.aligned(tables.lines(results)),
         JUDGED,
+        tables.doubts(results),
         tables.verdict(results),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def value(given: Any) -> str:

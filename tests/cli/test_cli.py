@@ -61,6 +61,7 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
     # a line of how it is run and one of how it went, what the teacher knows after one epoch, and
     # nothing of TensorFlow's greetings
     line_of = re.compile(r"\d\d:\d\d:\d\d (?:seed 0: |WARNING, seed 0: )?([Tt]he teacher|\w+)\b.*")
+    assert logged.pop(0)[9:] == "digits: cnn teaches mlp by kd, 1 seed, in runs/digits-kd"
     words = [found and found[1] for found in map(line_of.fullmatch, logged)]
     taught = ["the teacher", "The teacher"]
     assert words == ["cnn", "teacher", *taught, "mlp", "alone", "mlp", "distilled"]
@@ -109,7 +110,7 @@ def test_evaluate_judges_a_saved_model(smoke, main):
     run = folder / "runs/digits-kd"
     files = run / "student.keras", "--teacher", run / "teacher.keras"
     code, out, err = main("evaluate", *files, "--json")
-    assert (code, err) == (0, "")
+    assert (code, err[9:]) == (0, f"digits: evaluating {files[0]}\n")
     (entry,) = json.loads(out)["models"].values()
     (seed,) = entry["seeds"]
     assert seed["test"]["examples"] == 360  # the whole test split
@@ -161,7 +162,7 @@ def test_train_keeps_a_model(tmp_path):
 
 def test_list_names_everything(main):
     code, out, err = main("list", "--json")
-    assert (code, err) == (0, "")
+    assert (code, err[9:]) == (0, "listing all names\n")
     names = json.loads(out)
     halves = ["digits_halves", "mnist_halves"]
     assert names["tasks"] == ["digits", "mnist", *halves, "mhist", "folder"]
@@ -367,8 +368,8 @@ def test_wrong_words_exit_2_and_say_what_to_do(main, tmp_path, words, said):
 def test_a_real_process_says_the_same(tmp_path):
     done = kd_keras("distill", "--teacher", "cnm", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("kd-keras: Unknown model 'cnm'. Did you mean 'cnn'? Known: ")
-    assert done.stderr.count("\n") == 1
+    _, said = done.stderr.splitlines()  # after what the command was about to do
+    assert said.startswith("kd-keras: Unknown model 'cnm'. Did you mean 'cnn'? Known: ")
     assert not any(tmp_path.iterdir())
 
 
@@ -502,10 +503,8 @@ def test_an_error_of_tensorflow_is_one_sentence(main, monkeypatch):
     error = tf.errors.InvalidArgumentError(None, None, said)
     monkeypatch.setattr(cli.files.List, "__call__", lambda self: (_ for _ in ()).throw(error))
     code, _, err = main("list")
-    assert (code, err) == (
-        1,
-        "kd-keras: TensorFlow failed with InvalidArgumentError: Input is empty.\n",
-    )
+    said = "kd-keras: TensorFlow failed with InvalidArgumentError: Input is empty."
+    assert (code, err.splitlines()[-1]) == (1, said)
 
 
 # Sends Ctrl-C to itself when a module is about to be imported.
@@ -521,6 +520,55 @@ sys.meta_path.insert(0, Finder)
 sys.argv[1:] = sys.argv[3:]
 runpy.run_module(module, run_name="__main__")
 """
+
+
+# Says which packages were imported when the first line was logged, and after TensorFlow's import.
+HEAVY = """
+import logging, sys
+from kd_keras import cli
+from kd_keras.cli import entry
+names = ("tensorflow", "keras", "sklearn", "matplotlib", "pandas", "scipy")
+def loaded():
+    return sorted(name for name in names if sys.modules.get(name) is not None)
+class First(logging.Handler):
+    def emit(self, record):
+        print(record.getMessage(), loaded(), file=sys.stderr)
+        logging.getLogger("kd_keras").removeHandler(self)
+logging.getLogger("kd_keras").addHandler(First())
+code = cli.main(sys.argv[1:])
+print(loaded(), file=sys.stderr)
+import matplotlib, pandas, sklearn  # which was hidden from Keras is there for all others
+sys.exit(code)
+"""
+
+
+def test_the_first_line_comes_before_tensorflow_and_without_packages_that_keras_may_lack(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HEAVY, "cache", "list", "--cache-dir", "none"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = done.stderr.splitlines()
+    assert first == "listing stored predictions in none []"
+    assert last == "['keras', 'scipy', 'tensorflow']"
+
+
+WORDS = {
+    "evaluate": ["model.keras"],
+    "export": ["model.keras", "folder"],
+    "report": ["runs/digits-kd"],
+    "cache": ["list"],
+}
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_says_first_what_it_will_do(command):
+    opening = entry._parse([command, *WORDS.get(command, [])]).opening
+    assert len(opening) > 10
+    assert "\n" not in opening
 
 
 def test_ctrl_c_while_importing_is_no_traceback():

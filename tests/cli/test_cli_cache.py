@@ -106,7 +106,7 @@ def test_a_directory_and_a_limit_do_not_change_what_is_computed(main, teacher, t
 
 def test_list_shows_what_is_there(main, built, tmp_path):
     code, out, err = main("cache", "list")
-    assert (code, err) == (0, "")
+    assert (code, err[9:]) == (0, "listing stored predictions\n")
     assert re.search(
         rf"^{built['key']}  digits, train +logits float32 +50 .* today  whole$", out, re.M
     )

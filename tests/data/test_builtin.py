@@ -1,11 +1,14 @@
 """The data sets that come with a package."""
 
+import io
 import os
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from PIL import Image
 
 from kd_keras import data
 from kd_keras.data import builtin
@@ -98,6 +101,32 @@ def test_mnist_from_prepared_files(mnist_dir, monkeypatch):
     assert test == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     monkeypatch.setenv("TFDS_DATA_DIR", str(mnist_dir))
     assert data.load("mnist").fingerprint == task.fingerprint
+
+
+@pytest.mark.slow
+def test_mnist_is_read_as_tfds_reads_it(mnist_dir):
+    for name in ("train", "test"):
+        split = builtin._read(mnist_dir, name)
+        pixels, labels = builtin._read_by_tfds(mnist_dir, name)
+        np.testing.assert_array_equal(split.images, pixels)
+        np.testing.assert_array_equal(split.labels, labels)
+
+
+def test_mnist_files_that_lack_images_are_refused(tmp_path):
+    folder = tmp_path / "mnist" / builtin.MNIST_VERSION
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    written = io.BytesIO()
+    Image.fromarray(np.zeros((28, 28), "uint8")).save(written, "png")
+    features = {
+        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[written.getvalue()])),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[3])),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+    with tf.io.TFRecordWriter(str(folder / "mnist-train.tfrecord-00000-of-00001")) as file:
+        file.write(example)
+    with pytest.raises(ValueError, match=r"hold 1 train images\. Expected 60,000"):
+        data.load("mnist", data_dir=tmp_path)
 
 
 def test_mnist_without_files_and_network_says_what_to_do(tmp_path, monkeypatch):

@@ -1,13 +1,16 @@
 """Costs against hand counts."""
 
 import json
+import subprocess
+import sys
+import time
 
 import keras
 import pytest
 import tensorflow as tf
 from keras import layers
 
-from kd_keras.evaluation import cost
+from kd_keras.evaluation import busy, cost
 
 
 def model(*parts, shape=(8, 8, 3)):
@@ -150,5 +153,50 @@ def test_latency_stops_at_the_count_and_at_the_time():
 def test_description_is_json():
     result = cost.describe(model(layers.Flatten(), layers.Dense(2)))
     assert json.loads(json.dumps(result, allow_nan=False)) == result
-    assert set(result) == {"parameters", "flops", "latency_ms", "weight_bytes"}
+    assert set(result) == {
+        *("parameters", "flops", "latency_ms", "latency_unsure", "weight_bytes"),
+    }
     assert set(result["latency_ms"]) == {"1", "32"}
+
+
+def test_one_architecture_is_measured_once_whatever_its_weights():
+    costs = cost.Costs()
+    first, same = (model(layers.Flatten(), layers.Dense(2)) for _ in range(2))
+    assert costs.of(first) is costs.of(same)
+    assert costs.of(model(layers.Flatten(), layers.Dense(3)))["parameters"] == 579
+    assert costs.of(first)["parameters"] == 386
+    short = model(layers.Flatten(), layers.Dense(2, dtype="bfloat16"))
+    assert costs.of(short) is not costs.of(first)
+
+
+def test_a_latency_is_unsure_if_others_run_or_it_varies():
+    steady, wide = ({1: {"median_ms": 1.0, "p95_ms": p95}} for p95 in (1.4, 2.5))
+    assert cost._doubt(steady, 0.02) is None
+    assert cost._doubt(steady, None) is None
+    assert cost._doubt(steady, 0.4) == (
+        "other programs took 40% of the processors while it was measured"
+    )
+    assert cost._doubt(wide, 0.0) == "the 95th percentile is 2.5 times the median"
+
+
+@pytest.mark.skipif(not busy.STAT.exists(), reason="the system does not count processor time")
+def test_the_watch_sees_other_programs_and_not_this_one():
+    """Each spins for as long; this process counts as nothing, the other one as a processor."""
+
+    def spin(seconds):
+        until = time.process_time() + seconds
+        while time.process_time() < until:
+            pass
+
+    code = "import time\nwhile time.process_time() < 1.5: pass"
+    watch = busy.Watch()
+    other = subprocess.Popen([sys.executable, "-c", code])
+    other.wait()
+    with_another = watch._now()[0] - watch._start[0]
+    assert with_another > 1.0
+    assert 0.0 < watch.others() <= 1.0
+    watch = busy.Watch()
+    spin(0.5)
+    busy_, ours, _ = (b - a for a, b in zip(watch._start, watch._now(), strict=True))
+    assert ours >= 0.5
+    assert busy_ >= 0.9 * ours

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.metrics as sk
 from sklearn.metrics import f1_score, roc_auc_score
 
-from kd_keras.evaluation import metrics, paired
+from kd_keras.evaluation import metrics, paired, resampling
 from kd_keras.evaluation.metrics import METRICS, Metric
+from kd_keras.evaluation.predictions import Predictions
 from kd_keras.evaluation.quality import evaluate, score
 from kd_keras.recipes import results
 from kd_keras.report import tables
@@ -84,6 +86,63 @@ def test_metrics_are_those_of_scikit_learn_in_multi_class():
     assert result["auc"] == pytest.approx(roc_auc_score(labels, p, multi_class="ovr"))
     assert result["f1"] == pytest.approx(f1_score(labels, p.argmax(1), average="macro"))
     assert all(score(name, logits, labels) == result[name] for name in NAMES)
+
+
+def test_metrics_are_those_of_scikit_learn_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    for classes in (2, 3, 10):
+        for skill in (0.0, 2.0, 8.0):
+            n = int(rng.integers(20, 300))
+            logits, labels = answers(n, classes, seed=n, skill=skill)
+            logits = logits.round(int(rng.integers(3)))  # ties
+            result, p = evaluate(logits, labels, resamples=0), softmax(logits)
+            known = Predictions.of(logits, labels)
+            judged = [1] if classes == 2 else np.unique(labels)
+            areas = [sk.roc_auc_score(labels == k, known.probabilities[:, k]) for k in judged]
+            assert result["auc"] == float(np.mean(areas))
+            assert result["accuracy"] == sk.accuracy_score(labels, p.argmax(1))
+            there = np.unique(labels)
+            recall = sk.recall_score(labels, p.argmax(1), labels=there, average="macro")
+            assert result["balanced_accuracy"] == recall
+            judged = [1] if classes == 2 else np.union1d(labels, p.argmax(1))
+            f1 = sk.f1_score(labels, p.argmax(1), labels=judged, average="macro")
+            assert result["f1"] == f1
+            of_all = sk.confusion_matrix(labels, p.argmax(1), labels=range(classes))
+            assert result["confusion"] == of_all.tolist()
+
+
+def pairs_in_order(scores, positive, counts):
+    """The slow twin of `areas`: all pairs of a positive and a negative, one by one."""
+    won = whole = 0.0
+    for i in np.flatnonzero(positive):
+        for j in np.flatnonzero(~positive):
+            many = counts[i] * counts[j]
+            whole += many
+            won += many * ((scores[i] > scores[j]) + 0.5 * (scores[i] == scores[j]))
+    return won / whole
+
+
+@pytest.mark.parametrize("skill", [0.0, 2.0, 8.0, -4.0])
+@pytest.mark.parametrize("decimals", [0, 1, 6])
+def test_areas_of_resamples_are_those_of_all_pairs(skill, decimals):
+    logits, labels = answers(40, 3, skill=skill)
+    predictions = Predictions.of(logits.round(decimals), labels)
+    for counts in resampling.draws(np.random.default_rng(0), 40, 5):
+        got = resampling.areas(predictions.curves, resampling.Counted(predictions, counts))
+        want = [
+            [pairs_in_order(predictions.probabilities[:, k], labels == k, drawn) for k in range(3)]
+            for drawn in counts.T
+        ]
+        assert got.tolist() == np.mean(want, axis=1).tolist()
+
+
+def test_kept_draws_are_those_of_a_new_generator(monkeypatch):
+    for most in (resampling.KEPT, 0):
+        monkeypatch.setattr("kd_keras.evaluation.resampling.KEPT", most)
+        for _ in range(2):
+            got = np.concatenate(list(resampling.same_draws(3, 50, 20)), axis=1)
+            (want,) = resampling.draws(np.random.default_rng(3), 50, 20)
+            np.testing.assert_array_equal(got, want)
 
 
 def test_a_class_that_never_occurs_is_not_judged():

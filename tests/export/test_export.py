@@ -14,7 +14,7 @@ from keras import layers
 
 from kd_keras import export
 from kd_keras.evaluation.cost import file_bytes
-from kd_keras.export import exporting
+from kd_keras.export import FORMATS, exporting
 
 SHAPE = (8, 8, 3)
 
@@ -210,6 +210,21 @@ def test_an_export_that_cannot_be_loaded_takes_no_name(tmp_path):
     with pytest.raises(RuntimeError, match="The export failed in a new process"):
         export.saved_model(net, tmp_path / "new")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_process_that_loads_an_export_cannot_import_keras(tmp_path):
+    """TensorFlow would, and an export that needs Keras would seem to need nothing."""
+    loader = FORMATS["saved_model"].load
+    code = (
+        "import runpy, sys\n"
+        f"runpy.run_path({str(loader)!r})\n"
+        "assert sys.modules['keras'] is None\n"
+        "assert not any(name.startswith(('keras.', 'kd_keras')) for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_table_that_no_layer_holds_is_said_to_be_so(tmp_path):

@@ -437,3 +437,35 @@ def test_a_teacher_that_diverges_ends_the_run_with_its_own_sentence(tmp_path):
     config = tiny(tmp_path, learning_rate=TOO_FAST, teacher="mlp", teacher_knobs=("hidden=8,",))
     with pytest.raises(Diverged, match=r"The training 'teacher' diverged: loss is not finite by"):
         distill.run(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"augmentation": "shift"},  # the teacher runs at every step
+        {"method": "crd"},  # has weights of its own, drawn by the seed
+        {"method": "simkd", "student": "cnn", "student_knobs": ("width=0.25",)},  # deploys another
+        {"more_teachers": ("cnn:width=0.25",)},
+    ],
+)
+def test_seeds_that_share_their_models_end_as_each_alone(tmp_path, changes):
+    """The second seed trains in the models of the first, whose traced steps it takes over."""
+    config = tiny(tmp_path, seeds=(0, 1), epochs=2, **changes)
+    task, shared, progress = setup.load_task(config), distill._Shared(), Watcher()
+    with RunFolder(config) as folder:
+        trials = [
+            distill._Trial(config, task, seed, folder, progress, shared=shared) for seed in (0, 1)
+        ]
+        for each in trials:
+            each.train()
+        for each in trials:
+            own = tiny(tmp_path / f"own-{each.seed}", epochs=2, **changes)
+            alone, _ = trial(own, seed=each.seed)
+            for role in ROLES:
+                assert each.outcomes[role].score == alone.outcomes[role].score
+                np.testing.assert_array_equal(each.on_test(role), alone.on_test(role))
+                assert same_weights(each.model(role), alone.model(role)), (each.seed, role)
+    shares = [trials[0].models[role] is trials[1].models[role] for role in ROLES]
+    assert shares == [True, True, "simkd" not in changes.values()]

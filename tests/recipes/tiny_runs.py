@@ -95,7 +95,7 @@ def lines(config):
 
 def without_times(value):
     """Results or lines without what a clock measured, and where they were written."""
-    clocks = ("seconds", "train_seconds", "latency_ms", "path")
+    clocks = ("seconds", "train_seconds", "latency_ms", "latency_unsure", "path")
     if isinstance(value, dict):
         return {k: without_times(v) for k, v in value.items() if k not in clocks}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """The report of a run folder, and its table."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -199,6 +200,23 @@ def test_rows_hold_plain_numbers(run):
     assert alone["agreement"] == pytest.approx(
         {"mean": np.mean(values), "std": np.std(values, ddof=1), "n": 3}
     )
+
+
+def test_an_unsure_latency_has_a_question_mark_and_a_reason(run, tmp_path):
+    """Runs of earlier versions say nothing of it, as this one does at first."""
+    results = json.loads((run / "results.json").read_text())
+    assert tables.doubts(results) == ""
+    assert "?" not in tables.as_text(results)
+    reason = "other programs took 40% of the processors while it was measured"
+    for role in ("alone", "distilled"):
+        results["models"][role]["cost"]["latency_unsure"] = reason
+    said = f"? The latency of alone, distilled is unsure: {reason}."
+    text = tables.as_text(results)
+    assert said in text
+    assert text.count(" ms ?") == 8  # two models, two batch sizes, median and 95th percentile
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "results.json").write_text(json.dumps(results))
+    assert said in report.build([copy], tmp_path / "page").read_text()
 
 
 def test_text_is_aligned_narrow_and_ends_in_the_verdict(run):
