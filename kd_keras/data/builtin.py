@@ -2,20 +2,18 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from kd_keras.data import png, stratified
 from kd_keras.data.repeats import with_repeats
 from kd_keras.data.task import Split, Task, cut_validation
 from kd_keras.utils.files import fingerprint
 
-DIGITS = "datasets/data/digits.csv.gz"  # in scikit-learn's package
 MNIST_VERSION = "3.0.1"
 MNIST_SIZES = {"train": 60_000, "test": 10_000}
 MNIST_HOST = "storage.googleapis.com"
@@ -28,16 +26,17 @@ def digits(*, seed: int = 0) -> Task:
 
     Source: Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI (1998).
     """
-    # from its file, since importing scikit-learn for it takes a second
-    package = importlib.util.find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("scikit-learn, which the digits come with, is not installed.")
-    lines = np.loadtxt(Path(package.origin).parent / DIGITS, delimiter=",")
-    pixels = np.round(lines[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
-    labels = lines[:, -1].astype("int32")
-    rest, test = stratified.cut(labels, share=0.2, seed=0)
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    pixels = np.round(raw.images[..., None] * (255 / 16)).astype("uint8")
+    labels = raw.target.astype("int32")
+    rest, test = train_test_split(
+        np.arange(len(labels)), test_size=0.2, random_state=0, stratify=labels
+    )
     whole = Split(labels, (8, 8, 1), images=pixels)
-    return _task("digits", whole.rows(rest), whole.rows(test), 0.2, seed)
+    return _task("digits", whole.rows(np.sort(rest)), whole.rows(np.sort(test)), 0.2, seed)
 
 
 def mnist(*, data_dir: str | os.PathLike[str] | None = None, seed: int = 0) -> Task:
@@ -111,7 +110,7 @@ def _read(root: Path, name: str) -> Split:
     files = list((root / "mnist" / MNIST_VERSION).glob(f"mnist-{name}.tfrecord-*"))
     if len(files) == 1:
         pngs, labels = _records(files[0])
-        pixels = png.decode_gray(pngs, 28, 28)
+        pixels = _decoded(pngs)
     else:
         pixels, labels = _read_by_tfds(root, name)
     if len(labels) != MNIST_SIZES[name]:
@@ -122,8 +121,8 @@ def _read(root: Path, name: str) -> Split:
     return Split(labels.astype("int32"), (28, 28, 1), images=pixels)
 
 
-def _records(file: Path) -> tuple[list[bytes], np.ndarray]:
-    """Return the compressed images and the labels of a file of TFDS, in its order."""
+def _records(file: Path) -> tuple[Any, np.ndarray]:
+    """Return the PNG files (a tensor) and the labels in a file of TFDS, in its order."""
     import tensorflow as tf
 
     form = {
@@ -132,7 +131,21 @@ def _records(file: Path) -> tuple[list[bytes], np.ndarray]:
     }
     examples = tf.data.TFRecordDataset(str(file)).batch(max(MNIST_SIZES.values()))
     found = tf.io.parse_example(next(iter(examples)), form)
-    return found["image"].numpy().tolist(), found["label"].numpy()
+    return found["image"], found["label"].numpy()
+
+
+def _decoded(pngs: Any) -> np.ndarray:
+    """Decode PNG files of 28x28 grey pixels, many at a time."""
+    import tensorflow as tf
+
+    from kd_keras.data.pipeline import untuned
+
+    def decode(png):
+        return tf.ensure_shape(tf.io.decode_png(png, channels=1), (28, 28, 1))
+
+    files = tf.data.Dataset.from_tensor_slices(pngs)
+    images = files.map(decode, num_parallel_calls=tf.data.AUTOTUNE).batch(len(pngs))
+    return next(iter(untuned(images))).numpy()
 
 
 def _read_by_tfds(root: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

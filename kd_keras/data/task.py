@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.data import stratified
-
 UNKNOWN = -1  # the class of an unlabelled example
 
 
@@ -150,14 +148,18 @@ def cut_validation(
     Raises:
         ValueError: if there are too few examples; `mend` says what the user can add.
     """
+    from sklearn.model_selection import train_test_split
+
     try:
-        train, validation = stratified.cut(split.labels, share, seed)
+        train, validation = train_test_split(
+            np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
+        )
     except ValueError as error:
         raise ValueError(
             f"A stratified validation_share={share} cannot be cut from {len(split)} training "
             f"images ({error}). Give {mend}; in Python, a larger `validation_share` also helps."
         ) from error
-    return split.rows(train), split.rows(validation)
+    return split.rows(np.sort(train)), split.rows(np.sort(validation))
 
 
 def without_validation(task: Task) -> Task:

@@ -142,10 +142,9 @@ def _pixels(input_shape: Sequence[int]) -> tuple[keras.KerasTensor, keras.KerasT
     """Return the input, and the input with about zero mean and unit variance."""
     shape = arguments.image_shape(input_shape)
     inputs = keras.Input(shape, name="image")
-    mean, deviation = _MEAN, _DEVIATION
+    mean, deviation = list(_MEAN), list(_DEVIATION)
     if shape[-1] != 3:
-        mean, deviation = (sum(values) / 3 for values in (mean, deviation))
-        mean, deviation = (mean,) * shape[-1], (deviation,) * shape[-1]
+        mean, deviation = ([sum(values) / 3] * shape[-1] for values in (mean, deviation))
     scale = [1 / (255 * one) for one in deviation]
     offset = [-average / one for average, one in zip(mean, deviation, strict=True)]
     return inputs, layers.Rescaling(scale, offset, name="preprocess")(inputs)
