@@ -135,10 +135,17 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_read(seen: Sequence[Seen]) -> list[Any]:
+def as_read(seen: Sequence[Seen], size: tuple[int, int]) -> list[Any]:
     """Return what the files hold, for a fingerprint: digests of their bytes, and their decoder.
 
-    The decoder is left out if it gives the same pixels as the one before it.
+    The decoder is left out if it gives the same pixels as the one before it, and so is the way of
+    resizing if no picture is resized.
+
+    Args:
+        seen: the results of `look`.
+        size: the `(height, width)` of the images as the models get them.
     """
-    digests = [file.digest for file in seen]
-    return [digests] if all(file.as_before for file in seen) else [digests, "read by Pillow"]
+    digests: list[Any] = [[file.digest for file in seen]]
+    read = [] if all(file.as_before for file in seen) else ["read by Pillow"]
+    resized = [] if all(file.size == size for file in seen) else ["resized by Pillow"]
+    return digests + read + resized
