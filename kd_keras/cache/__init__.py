@@ -14,13 +14,13 @@ from kd_keras.cache.policy import (
     MODES,
     Cache,
     as_cache,
-    default_directory,
     fits,
     rows,
 )
 from kd_keras.cache.rows import InMemory, Stored
 from kd_keras.cache.transfer import Arrays, SplitViews, Stream, TransferSet, pixel_fingerprints
 from kd_keras.teachers import CachedTeacher
+from kd_keras.utils.files import default_directory
 
 __all__ = [
     "MEMORY_SHARE",

@@ -11,7 +11,9 @@ import numpy as np
 
 from kd_keras.data import reading
 from kd_keras.data.images import shown
+from kd_keras.data.notes import Notes
 
+CHECKS = "image-checks"  # folder of the results, in the user's cache folder
 # from the largest value of the upper 8 bits to the number of bits used of 16
 USED_BITS = {0: 8, 3: 10, 15: 12, 63: 14}
 
@@ -42,9 +44,40 @@ class Seen:
 
 
 def look(files: Iterable[Path]) -> list[Seen]:
-    """Decode every file once, with the decoder that training uses."""
+    """Decode every file once, with the decoder that training uses.
+
+    The results are kept: a file that was not changed since an earlier look is not read again. Files
+    with faults are.
+    """
+    files = list(files)
+    notes = Notes(files, CHECKS, reading.DECODER)
+    seen: dict[int, Seen] = {}
+    unknown = []
+    for number, path in enumerate(files):
+        stamp, note = notes.find(path)
+        if note is None:
+            unknown.append((number, path, stamp))
+        else:
+            seen[number] = _from_note(path, note)
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_look, files))
+        found = pool.map(_look, [path for _, path, _ in unknown])
+        for (number, path, stamp), file in zip(unknown, found, strict=True):
+            seen[number] = file
+            if stamp is not None and file.fault is None:
+                notes.add(path, stamp, _as_note(file))
+    notes.write()
+    return [seen[number] for number in range(len(files))]
+
+
+def _as_note(file: Seen) -> dict[str, Any]:
+    note = dataclasses.asdict(file)
+    del note["path"], note["fault"]
+    return {**note, "size": list(file.size or ()), "picture": file.picture.hex()}
+
+
+def _from_note(path: Path, note: dict[str, Any]) -> Seen:
+    high, wide = note["size"]
+    return Seen(path, **{**note, "size": (high, wide), "picture": bytes.fromhex(note["picture"])})
 
 
 def _look(path: Path) -> Seen:
