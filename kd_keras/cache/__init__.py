@@ -1,7 +1,8 @@
 """The teacher's predictions, computed once: those for an image never change.
 
 `attach` adds predictions to a `tf.data` pipeline. `Cache` sets where and how they are stored, in
-memory or on disk. `join` looks up rows by index in the library's own pipelines.
+memory or on disk. `join` looks up rows by index in the library's own pipelines. `pictures` stores
+decoded images in the same way.
 """
 
 from kd_keras.cache.build import ChangingTeacher
