@@ -20,7 +20,7 @@ PAGES = (
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
     *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
-    "startup",
+    *("pictures", "startup"),
 )
 NOT = "not measured"
 
@@ -46,6 +46,9 @@ ROUNDED = "keras.distillation / kd_keras with the teacher in bfloat16"
 SEARCHED = "search / its trainings alone"
 TUNERS = "KerasTuner and keras.distillation / kd_keras"
 TORCH = "throughput, kd_keras distilling / PyTorch alone"
+FROM_FILES = "rate, kd_keras, files / Keras' loader"
+FROM_PIXELS = "rate, kd_keras, file of pixels / Keras' loader"
+WAITING = "an epoch, kd_keras, file of pixels / kd_keras, memory"
 MATMUL = "share of peak, distillation, kd_keras"
 ROWS = (
     Row(ALONE + "MNIST, CNN to MLP", "steady", "mnist", KERAS_ALONE),
@@ -71,6 +74,11 @@ ROWS = (
     Row("share of the matrix-multiply peak, float32", "pytorch", "float32", MATMUL),
     Row("opening a cache of 1,000,000 rows of 1,000 classes", "size", "top10, 1000 classes",
         "opening 1,000,000 rows"),
+    Row("images a second from JPEG files of 500x375 read as 224x224 over Keras' own loader",
+        "pictures", "500x375", FROM_FILES),
+    Row("the same from the file of their pixels", "pictures", "500x375", FROM_PIXELS),
+    Row("an epoch of MobileNetV2 at 224 px from the file of pixels over one from memory",
+        "pictures", "training", WAITING),
     Row("`import kd_keras`", "startup", "startup", "import kd_keras"),
     Row("`kd_keras.Distiller`, after TensorFlow's own import", "startup", "startup",
         "kd_keras.Distiller, after TensorFlow"),

@@ -13,13 +13,14 @@ from kd_keras import cache
 
 ROOT = Path(__file__).parents[1]
 WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "tuning")
-WITH_TARGETS += ("pytorch", "size", "startup")
+WITH_TARGETS += ("pytorch", "size", "pictures", "startup")
 # the others take as long again; they are run when their tables are made
 QUICK = {
     "steady": ["--cases", "mnist"],
     "against_keras": ["--cases", "mnist", "--no-search"],
     "methods": ["--rounds", "1"],
     "pytorch": ["--rounds", "1"],
+    "pictures": ["--rounds", "1", "--cases", "500x375"],
     "startup": ["--rounds", "1"],
 }
 
