@@ -6,6 +6,7 @@ since it needs torchvision, which no other part of this library does.
 """
 
 import dataclasses
+import functools
 import os
 import shutil
 import tempfile
@@ -189,18 +190,16 @@ def trained(student: keras.Model, data: tf.data.Dataset) -> timing.Side:
     return run
 
 
-def in_folder(settings: Settings, case: Callable[[Path], results.Case]) -> results.Case:
-    with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
-        return case(Path(folder))
-
-
 def main(settings: Settings) -> None:
-    cases = [
-        in_folder(settings, lambda folder, name=name: measure(name, settings, folder))
-        for name in settings.cases
+    parts: list[Callable[[Settings, Path], results.Case]] = [
+        *(functools.partial(measure, name) for name in settings.cases),
+        check,
+        training,
     ]
-    cases.append(in_folder(settings, lambda folder: check(settings, folder)))
-    cases.append(in_folder(settings, lambda folder: training(settings, folder)))
+    cases = []
+    for case in parts:
+        with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
+            cases.append(case(settings, Path(folder)))
     plots.draw(results.write("pictures", cases, settings))
 
 
