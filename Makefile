@@ -2,38 +2,37 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 15
+PYTEST = $(BIN)/python -m pytest --durations 10
 
 # TensorFlow returns no memory to the system that a model once took, and keeps what was traced, so that
-# a test process only grows. Each part of the suite has processes of its own, which end with it.
-# Files of few long tests stand first, so that no process is left alone with one at the end.
-PARTS := contract trained methods models backbones data training fit presets recipes commands cache \
-  searches workers docs rest
-FILES_contract := tests/methods/test_methods_contract.py tests/methods/test_model_kinds.py
-FILES_trained := tests/methods/test_trained_contract.py $(wildcard tests/methods/test_stored_*.py)
-FILES_methods := $(filter-out $(FILES_contract) $(FILES_trained),$(wildcard tests/methods/test_*.py)) \
-  tests/losses tests/evaluation
-FILES_backbones := tests/models/test_tails.py tests/models/test_pretrained.py
-FILES_models := $(filter-out $(FILES_backbones),$(wildcard tests/models/test_*.py))
-FILES_data := tests/data
-FILES_presets := tests/recipes/test_presets.py tests/recipes/test_resume.py
-FILES_recipes := $(filter-out $(FILES_presets),$(wildcard tests/recipes/test_*.py))
-FILES_commands := tests/cli
-FILES_cache := tests/cache
-FILES_searches := tests/tuning/test_tune_resume.py tests/tuning/test_run.py tests/tuning/test_more_trials.py
-FILES_workers := $(filter-out $(FILES_searches),$(wildcard tests/tuning/test_*.py))
-FILES_docs := tests/test_benchmarks.py tests/test_docs.py tests/test_docstrings.py
-FILES_training := $(wildcard tests/training/test_distiller_*.py) tests/training/test_mutual.py
-FILES_fit := $(filter-out $(FILES_training),$(wildcard tests/training/test_*.py)) tests/runtime
-FILES_rest := $(filter-out $(FILES_docs),$(wildcard tests/test_*.py)) tests/export tests/report tests/utils
+# a test process only grows. Each part of the suite is a process of its own, and as many run at a time
+# as there are cores. Long files are parts of their own, the longest first; the other files of a folder
+# share one.
+LONG := recipes/resume recipes/presets tuning/run docs tuning/tune_resume cli/cli tuning/more_trials \
+  methods/stored_predictions cli/cli_tune recipes/plan_runs recipes/sweep recipes/distill \
+  models/tails methods/trained_contract methods/deployed cache/build training/inputs \
+  training/arrays models/models_registry models/pretrained training/distiller_plans \
+  tuning/distributed models/freezing methods/methods_contract training/execution_training \
+  methods/model_kinds training/mutual benchmarks training/features_training methods/exits
+FOLDERS := recipes methods training models tuning cli cache losses data evaluation export report \
+  runtime utils
+file_of = $(patsubst tests/./%,tests/%,tests/$(dir $(1))test_$(notdir $(1)).py)
+LONG_FILES := $(foreach part,$(LONG),$(call file_of,$(part)))
+PARTS := $(subst /,-,$(LONG)) $(FOLDERS) others
+$(foreach part,$(LONG),$(eval FILES_$(subst /,-,$(part)) := $(call file_of,$(part))))
+$(foreach folder,$(FOLDERS),$(eval FILES_$(folder) := \
+  $(filter-out $(LONG_FILES),$(wildcard tests/$(folder)/test_*.py))))
+FILES_others := $(filter-out $(LONG_FILES),$(wildcard tests/test_*.py))
 
 .PHONY: demo test test-fast $(PARTS:%=test-%) test-files lint install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
 
-# `make -k test` goes on with the other parts after a failure
-test: lint $(PARTS:%=test-%)
+# every part runs, even after one has failed
+test: lint
+	@$(MAKE) --keep-going --output-sync=target --jobs=$$(getconf _NPROCESSORS_ONLN) \
+	  $(PARTS:%=test-%)
 
 $(PARTS:%=test-%): test-%: .venv/installed-dev
 	$(PYTEST) $(FILES_$*)
@@ -42,7 +41,7 @@ test-files:
 	@echo $(foreach part,$(PARTS),$(FILES_$(part)))
 
 test-fast: .venv/installed-dev
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

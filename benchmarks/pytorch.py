@@ -8,8 +8,6 @@ rest of its time goes, and both sides in bfloat16.
 import contextlib
 import dataclasses
 import statistics
-import subprocess
-import sys
 
 import keras
 import tyro
@@ -18,6 +16,7 @@ import kd_keras as kd
 from benchmarks import operations, plots, results, timing
 from benchmarks.peak import gemm_peak
 from benchmarks.torch_loop import need_torch
+from benchmarks.torch_side import TorchLoop
 from benchmarks.workloads import PAIRS, Pair, in_policy
 
 TORCH, OURS = "student alone, PyTorch", "distillation, kd_keras"
@@ -28,37 +27,6 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 @dataclasses.dataclass(frozen=True)
 class Settings(timing.Settings):
     """Time epochs of this library's distillation and of a PyTorch loop, in turn."""
-
-
-class TorchLoop:
-    """A side that trains two epochs with `benchmarks.torch_loop`, in a process that stays open."""
-
-    def __init__(self, pair: Pair, count: int, dtype: str):
-        command = [sys.executable, "-m", "benchmarks.torch_loop", f"--examples={count}"]
-        command += [f"--batch-size={pair.batch_size}", f"--dtype={dtype}"]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(
-            command, cwd=results.ROOT, stdin=pipe, stdout=pipe, text=True
-        )
-        self()  # drop the first epochs, as on the other side
-
-    def __call__(self) -> list[float]:
-        return [self._epoch(), self._epoch()]
-
-    def _epoch(self) -> float:
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            raise RuntimeError(f"The PyTorch loop ended with code {process.wait()}.")
-        return float(answer)
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
 
 
 def our_model(pair: Pair, dtype: str) -> kd.Distiller:
@@ -84,7 +52,8 @@ def measure(dtype: str, settings: Settings) -> results.Case:
     x, y = pair.data(settings.quick)
     distiller = our_model(pair, dtype)
     ours = timing.steady_epochs(distiller, x, y, batch_size=pair.batch_size)
-    with contextlib.closing(TorchLoop(pair, len(x), dtype)) as theirs:
+    weights = distiller.student.count_params()
+    with contextlib.closing(TorchLoop(pair, len(x), dtype=dtype, weights=weights)) as theirs:
         times = timing.in_turn({TORCH: theirs, OURS: ours}, settings.rounds_or(pair.rounds))
     about = {**pair.settings(len(x)), "dtype": dtype}
     case = results.Case(dtype, f"{pair.title}, {dtype}", "s an epoch", times, settings=about)

@@ -1,7 +1,8 @@
-"""The loop that a user of PyTorch writes for the student alone; `benchmarks.pytorch` starts it.
+"""The loop of a user of PyTorch, with a teacher or without; `benchmarks.torch_side` starts it.
 
 It has its own process, since the threads of two libraries in one process slow each other down.
-For every line that it reads, it trains an epoch and prints the seconds.
+It first prints the number of the student's weights. Then, for every line that it reads, it trains
+an epoch and prints the seconds.
 """
 
 import contextlib
@@ -17,17 +18,31 @@ import tyro
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Train 784-784-10 with Adam, an epoch for every line of the input.
+    """Train a model, an epoch for every line of the input.
 
     Args:
-        examples: number of random images of 28x28 pixels.
+        student: a name in `benchmarks.torch_models.MODELS`.
+        teacher: another, which is run at every step to teach the student; None for labels alone.
+        size: height and width of the random images.
+        channels: of the images.
+        classes: the number of classes.
+        examples: images per epoch.
         batch_size: images per step.
+        optimizer: adam, or sgd with momentum.
         dtype: float32, or bfloat16 by autocast.
+        threads: threads of PyTorch; None for its own choice.
     """
 
+    student: str
+    size: int
+    channels: int
+    classes: int
     examples: int
     batch_size: int
-    dtype: Literal["float32", "bfloat16"]
+    teacher: str | None = None
+    optimizer: Literal["adam", "sgd"] = "adam"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    threads: int | None = None
 
 
 def need_torch() -> Any:
@@ -42,32 +57,53 @@ def need_torch() -> Any:
     return torch
 
 
-def make_epoch(settings: Settings) -> Callable[[], None]:
-    """Return a function that trains for an epoch."""
+def prepared(settings: Settings) -> tuple[int, Callable[[], None]]:
+    """Return the number of the student's weights, and a function that trains for an epoch."""
     torch = need_torch()
+    from benchmarks import torch_models
+
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     # as TensorFlow does: the moments of dead units decay into denormal numbers, for which a
     # processor takes a hundred times as long
     torch.set_flush_denormal(True)
-    nn = torch.nn
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 784), nn.ReLU(), nn.Linear(784, 784), nn.ReLU(),
-        nn.Linear(784, 10),
-    ).to(device)  # fmt: skip
-    optimizer, loss_of = torch.optim.Adam(model.parameters(), 1e-3), nn.CrossEntropyLoss()
+    layout = torch.channels_last  # the faster one on processors
+    about = (settings.channels, settings.size, settings.classes)
+    model = torch_models.build(settings.student, *about).to(device, memory_format=layout).train()
+    optimizer = torch_models.optimizer_of(settings.optimizer, model)
+    teacher = None
+    if settings.teacher is not None:
+        teacher = torch_models.build(settings.teacher, *about)
+        teacher = teacher.to(device, memory_format=layout).eval()
     rng = np.random.default_rng(0)
-    x = rng.integers(0, 256, (settings.examples, 28, 28, 1), dtype="uint8")
-    y = rng.integers(0, 10, settings.examples)
-    images, labels = (torch.from_numpy(array).to(device) for array in (x, y))
+    shape = (settings.examples, settings.size, settings.size, settings.channels)
+    x = rng.integers(0, 256, shape, dtype="uint8")
+    y = rng.integers(0, settings.classes, settings.examples)
+    # (n, channels, height, width), with the channels last in memory
+    images = torch.from_numpy(x).to(device).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(y).to(device)
     half = settings.dtype == "bfloat16"
+    hard_loss = torch.nn.CrossEntropyLoss()
+
+    def loss_of(seen, logits, wanted):
+        hard = hard_loss(logits, wanted)
+        if teacher is None:
+            return hard
+        with torch.no_grad():
+            soft = torch.log_softmax(teacher(seen) / 4, 1)
+        ours = torch.log_softmax(logits / 4, 1)
+        soft_loss = torch.nn.functional.kl_div(ours, soft, reduction="batchmean", log_target=True)
+        return 0.1 * hard + 0.9 * 16 * soft_loss
 
     def epoch() -> None:
         total, right = torch.zeros((), device=device), torch.zeros((), device=device)
         for rows in torch.randperm(len(images), device=device).split(settings.batch_size):
             with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
-                logits = model(images[rows].float() / 255)
-                loss = loss_of(logits, labels[rows])
+                seen = images[rows].float() / 255
+                logits = model(seen)
+                loss = loss_of(seen, logits, labels[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -77,11 +113,12 @@ def make_epoch(settings: Settings) -> Callable[[], None]:
         # reading them waits for the last step, on a GPU too
         total.item(), right.item()
 
-    return epoch
+    return torch_models.parameters(model), epoch
 
 
 def main(settings: Settings) -> None:
-    epoch = make_epoch(settings)
+    weights, epoch = prepared(settings)
+    print(weights, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         epoch()

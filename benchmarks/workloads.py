@@ -26,6 +26,9 @@ class Pair:
         examples: images per epoch.
         rounds: number of times that each side is timed, for two epochs each, unless the user says
             otherwise.
+        width: the student's knob of that name, or None.
+        optimizer: "adam", or "sgd" with momentum 0.9.
+        threads: threads that all sides may use; None for all.
     """
 
     title: str
@@ -36,6 +39,9 @@ class Pair:
     batch_size: int
     examples: int
     rounds: int
+    width: float | None = None
+    optimizer: str = "adam"
+    threads: int | None = None
 
     def data(self, quick: bool = False, examples: int | None = None):
         """Return images (uint8) and labels (int32); three batches if quick."""
@@ -45,14 +51,25 @@ class Pair:
         return x, rng.integers(0, self.classes, count, dtype="int32")
 
     def build_student(self) -> keras.Model:
-        return self._build(self.student, seed=0)
+        return self._build(self.student, 0, **({"width": self.width} if self.width else {}))
 
     def build_teacher(self) -> keras.Model:
-        return self._build(self.teacher, seed=1)
+        return self._build(self.teacher, 1)
 
-    def _build(self, name: str, seed: int) -> keras.Model:
+    def _build(self, name: str, seed: int, **knobs) -> keras.Model:
         keras.utils.set_random_seed(seed)
-        return kd.models.build(name, input_shape=self.shape, classes=self.classes)
+        return kd.models.build(name, input_shape=self.shape, classes=self.classes, **knobs)
+
+    def new_optimizer(self) -> keras.optimizers.Optimizer:
+        """Return a new optimizer of this workload."""
+        if self.optimizer == "adam":
+            return keras.optimizers.Adam(1e-3)
+        return keras.optimizers.SGD(0.05, momentum=0.9)
+
+    @property
+    def torch_student(self) -> str:
+        """The student's name in `benchmarks.torch_models`."""
+        return f"{self.student}-{self.width:g}" if self.width else self.student
 
     def settings(self, count: int) -> dict:
         """Return the settings for the JSON file."""
@@ -63,10 +80,24 @@ class Pair:
             "classes": self.classes,
             "batch_size": self.batch_size,
             "examples": count,
-            "optimizer": "adam",
+            "optimizer": self.optimizer,
+            "width": self.width,
+            "threads": self.threads,
             "data": "drawn",
         }
 
+
+# images of the size and at the batch size of the students that are deployed
+CONVOLUTIONS: dict[str, Pair] = {
+    "mobilenetv2-0.35": Pair(
+        "ResNet50V2 to MobileNetV2 0.35, 96 px, Adam",
+        "resnet50v2", "mobilenetv2", (96, 96, 3), 10, 32, 640, 4, width=0.35,
+    ),
+    "resnet8x4": Pair(
+        "ResNet-32x4 to ResNet-8x4, 32 px, SGD with momentum, 1 thread",
+        "resnet32x4", "resnet8x4", (32, 32, 3), 100, 64, 512, 4, optimizer="sgd", threads=1,
+    ),
+}  # fmt: skip
 
 Name = Literal["mnist", "mobilenetv2-96", "mobilenetv2-224"]
 PAIRS: dict[Name, Pair] = {

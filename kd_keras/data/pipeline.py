@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kd_keras.data import images
 from kd_keras.data.augmentation import parse_augmentation
+from kd_keras.data.gathering import gatherer, prefetched
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
 
@@ -82,8 +83,9 @@ class Epochs:
         else:
             view_of = viewer(augmentation, drawn, reader_of(split), len(split))
             batches = _one_by_one(split, order, view, batch_size, view_of, known)
-        self.dataset = untuned(batches.prefetch(2))
-        self.rows = untuned(_numbers(split, order, view, batch_size, known).prefetch(2))
+        self.dataset = untuned(prefetched(batches, batch_size))
+        numbers = _numbers(split, order, view, batch_size, known)
+        self.rows = untuned(prefetched(numbers, batch_size))
         self.fresh = changing and views is None
 
 
@@ -164,12 +166,13 @@ class _Known:
 
 def in_order(split: Split, *, batch_size: int) -> tf.data.Dataset:
     """Return batches of images alone, uint8, in the split's order."""
-    if split.images is not None:
-        return tf.data.Dataset.from_tensor_slices(split.images).batch(batch_size)
     fetch = reader_of(split)
     indices = tf.data.Dataset.range(len(split))
-    decoded = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE)
-    return untuned(decoded.batch(batch_size).prefetch(2))
+    if split.images is not None:
+        batches = indices.batch(batch_size).map(fetch)
+    else:
+        batches = indices.map(fetch, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+    return untuned(prefetched(batches, batch_size))
 
 
 def targets(split: Split) -> np.ndarray:
@@ -190,9 +193,7 @@ def example_weights(split: Split, class_weight: dict[int, float] | None) -> np.n
 def reader_of(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a graph function from an index (or many, for pixels in memory) to images, uint8."""
     if split.images is not None:
-        with tf.device("/CPU:0"):  # the input pipeline's side; a GPU's memory is for the models
-            pixels = tf.constant(split.images)
-        return lambda index: tf.gather(pixels, index)
+        return gatherer(split.images)
     files = images.paths(split.files or ())
     return lambda index: images.decode(tf.gather(files, index), split.image_shape)
 

@@ -40,7 +40,7 @@ def resnet20(input_shape: Sequence[int], classes: int, *, name: str = "resnet20"
 
 
 def resnet56(input_shape: Sequence[int], classes: int, *, name: str = "resnet56") -> keras.Model:
-    """ResNet-56 for CIFAR (He et al. 2015): 0.86 M weights. Arguments and errors as in `resnet20`."""
+    """ResNet-56 for CIFAR (He et al. 2015): 0.86 M weights. Arguments, errors as in `resnet20`."""
     return _resnet(input_shape, classes, blocks=9, widths=(16, 16, 32, 64), name=name)
 
 

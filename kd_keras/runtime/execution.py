@@ -16,8 +16,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kd_keras.runtime import patching
+from kd_keras.runtime import machine, patching
 from kd_keras.runtime.kernels import (
+    computes_in,
     fused_batch_norm,
     fused_update,
     fusible,
@@ -122,6 +123,19 @@ def with_options(
     if steps is not None:
         chosen = dataclasses.replace(chosen, steps_per_execution=steps)
     return chosen
+
+
+def slow_bfloat16(model: keras.Model) -> str | None:
+    """Return a warning if `model` computes in bfloat16 and this machine has to imitate it."""
+    if tf.config.list_physical_devices("GPU") or machine.multiplies_bfloat16() is not False:
+        return None
+    if not computes_in(model, "bfloat16"):
+        return None
+    return (
+        f"{model.name} computes in bfloat16, which this processor does not multiply itself: a step "
+        "takes several times as long as in float32. Build the model under the policy 'float32' "
+        "(`keras.config.set_dtype_policy`), or train on a processor with AMX or AVX-512 BF16."
+    )
 
 
 def choose(

@@ -1,10 +1,11 @@
 """TensorFlow's fused kernels for computations that Keras 3 writes as elementary operations.
 
-They are batch normalisation in training and Adam's update: the formulas are Keras', each in one
-pass over memory.
+They are batch normalisation in training and the updates of Adam and SGD: the formulas are Keras',
+each in one pass over memory.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,14 +27,14 @@ def nested(model: keras.Model) -> list[keras.Model]:
     return [*inner, *(deeper for layer in inner for deeper in nested(layer))]
 
 
-def computes_in_float16(model: keras.Model) -> bool:
-    """Return whether a layer below `model`, at any depth, computes in float16.
+def computes_in(model: keras.Model, dtype: str) -> bool:
+    """Return whether a layer below `model`, at any depth, computes in `dtype`, such as "float16".
 
     The policy of a functional model itself does not count: it is the global one at the time when
     the model was made or loaded, and not that of its layers.
     """
     return any(
-        layer.compute_dtype == "float16"
+        layer.compute_dtype == dtype
         for layer in model._flatten_layers(include_self=False)
         if not isinstance(layer, keras.layers.InputLayer)
         and not (isinstance(layer, keras.Model) and getattr(layer, "outputs", None))
@@ -69,62 +70,43 @@ def fused_batch_norm(layer: keras.layers.Layer, call: Callable) -> Callable:
         if not ours:
             return call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
+        # the kernel's variance divides by n - 1, Keras' by n
+        count = tf.cast(tf.size(inputs) // channels, tf.float32)
+        excess = count / tf.maximum(count - 1.0, 1.0)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.ones([channels]) if layer.gamma is None else layer.gamma.value,
             offset=tf.zeros([channels]) if layer.beta is None else layer.beta.value,
-            mean=tf.constant([]),
-            variance=tf.constant([]),
+            mean=layer.moving_mean.value,
+            variance=layer.moving_variance.value * excess,
             epsilon=layer.epsilon,
+            exponential_avg_factor=1.0 - layer.momentum,
             is_training=True,
         )
-        _move(layer, inputs, mean, variance)
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance / excess)
         return outputs
 
     return fused
 
 
-def _move(layer, inputs, mean, variance) -> None:
-    """Update the moving statistics; the kernel's variance divides by n - 1, Keras' by n."""
-    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:-1]), tf.float32)
-    variance = variance * (tf.maximum(count - 1.0, 1.0) / count)
-    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
-        moving.assign(moving.value * layer.momentum + now * (1.0 - layer.momentum))
-
-
 def has_fused_update(optimizer: Any) -> bool:
-    """Return whether an optimizer's update is Adam's (or AdamW's), which has a kernel."""
-    adam = keras.optimizers.Adam
-    return (
-        isinstance(optimizer, adam)
-        and type(optimizer).update_step is adam.update_step
-        and not optimizer.amsgrad
-    )
+    """Return whether an optimizer's update has a kernel: that of Adam, AdamW and SGD."""
+    return _maker_of(optimizer) is not None
 
 
 @contextlib.contextmanager
-def fused_update(optimizer: keras.optimizers.Adam) -> Iterator[None]:
+def fused_update(optimizer: Any) -> Iterator[None]:
     """Replace the optimizer's update of one variable; the rest of Keras' step stays."""
-    own = optimizer.update_step
+    own, maker = optimizer.update_step, _maker_of(optimizer)
+    assert maker is not None
+    apply = maker(optimizer)
 
     def update_step(gradient, variable, learning_rate):
         if not isinstance(gradient, tf.Tensor) or variable.dtype not in (tf.float32, "float32"):
             own(gradient, variable, learning_rate)  # sparse, or in another precision
             return
-        place = optimizer._get_variable_index(variable)
-        step = tf.cast(keras.ops.convert_to_tensor(optimizer.iterations) + 1, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(optimizer._momentums[place]),
-            v=_handle(optimizer._velocities[place]),
-            beta1_power=tf.pow(tf.constant(optimizer.beta_1, tf.float32), step),
-            beta2_power=tf.pow(tf.constant(optimizer.beta_2, tf.float32), step),
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=optimizer.beta_1,
-            beta2=optimizer.beta_2,
-            epsilon=optimizer.epsilon,
-            grad=tf.cast(gradient, tf.float32),
-        )
+        apply(variable, tf.cast(gradient, tf.float32), tf.cast(learning_rate, tf.float32))
 
     # bypasses Keras' `__setattr__`, which would track it
     optimizer.__dict__["update_step"] = update_step
@@ -132,6 +114,63 @@ def fused_update(optimizer: keras.optimizers.Adam) -> Iterator[None]:
         yield
     finally:
         del optimizer.__dict__["update_step"]
+
+
+Update = Callable[[Any, tf.Tensor, tf.Tensor], None]  # of a variable, its gradient and the rate
+
+
+def _maker_of(optimizer: Any) -> Callable[[Any], Update] | None:
+    """Return the function that makes the fused update of an optimizer; None if it has none."""
+    for kind, maker in ((keras.optimizers.Adam, _adam), (keras.optimizers.SGD, _sgd)):
+        if isinstance(optimizer, kind) and type(optimizer).update_step is kind.update_step:
+            return None if getattr(optimizer, "amsgrad", False) else maker
+    return None
+
+
+def _adam(optimizer: keras.optimizers.Adam) -> Update:
+    @functools.cache  # the same for all variables of a step
+    def powers():
+        step = tf.cast(keras.ops.convert_to_tensor(optimizer.iterations) + 1, tf.float32)
+        return [tf.pow(tf.constant(beta, tf.float32), step)
+                for beta in (optimizer.beta_1, optimizer.beta_2)]  # fmt: skip
+
+    def update(variable, gradient, rate):
+        place = optimizer._get_variable_index(variable)
+        beta1_power, beta2_power = powers()
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(optimizer._momentums[place]),
+            v=_handle(optimizer._velocities[place]),
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
+            lr=rate,
+            beta1=optimizer.beta_1,
+            beta2=optimizer.beta_2,
+            epsilon=optimizer.epsilon,
+            grad=gradient,
+        )
+
+    return update
+
+
+def _sgd(optimizer: keras.optimizers.SGD) -> Update:
+    def update(variable, gradient, rate):
+        if not optimizer.momentum:
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=_handle(variable), alpha=rate, delta=gradient
+            )
+            return
+        place = optimizer._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=_handle(variable),
+            accum=_handle(optimizer.momentums[place]),
+            lr=rate,
+            grad=gradient,
+            momentum=optimizer.momentum,
+            use_nesterov=optimizer.nesterov,
+        )
+
+    return update
 
 
 def _handle(variable):

@@ -70,6 +70,27 @@ def _left(folder: Path, limit_name: str, used_name: str, reclaimable: str) -> li
     return [int(limit.read_text()) - taken]
 
 
+def multiplies_bfloat16(root: str | os.PathLike[str] = "/") -> bool | None:
+    """Return whether the processor multiplies bfloat16 numbers itself; None if it does not say.
+
+    One that does not converts each of them to float32 and back, several times slower than float32.
+
+    Args:
+        root: the folder that holds `proc`.
+    """
+    cpuinfo = Path(root) / "proc/cpuinfo"
+    if not cpuinfo.exists():
+        return None
+    for line in cpuinfo.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features"):  # of x86 and of ARM
+            return not _BFLOAT16.isdisjoint(value.split())
+    return None
+
+
+_BFLOAT16 = {"amx_bf16", "avx512_bf16", "bf16"}
+
+
 def describe() -> dict:
     """Return versions, processor, memory and the git commit, as stored in `environment.json`."""
     return {

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from kd_keras.runtime.execution import Execution
-from kd_keras.runtime.kernels import computes_in_float16
+from kd_keras.runtime.kernels import computes_in
 
 SCALING = keras.optimizers.LossScaleOptimizer
 
@@ -55,7 +55,7 @@ class Compilation:
 
     def scaled(self, optimizer: Any, model: keras.Model) -> Any:
         """Return the optimizer, wrapped to scale the loss if that was requested and is needed."""
-        needed = self.auto_scale_loss and computes_in_float16(model)
+        needed = self.auto_scale_loss and computes_in(model, "float16")
         if not needed or optimizer is None or isinstance(optimizer, SCALING):
             return optimizer
         return SCALING(optimizer, name="loss_scale_optimizer")

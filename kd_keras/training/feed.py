@@ -9,9 +9,9 @@ import dataclasses
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from kd_keras.data.gathering import gatherer, prefetched
 from kd_keras.data.pipeline import untuned
 
 
@@ -48,7 +48,7 @@ class Feed:
                 "`x`, `y` and `sample_weight` must have one entry per example. Received: "
                 f"arrays of {' and '.join(map(str, sorted(lengths)))} entries"
             )
-        arrays, (count,) = keras.tree.map_structure(_tensor, known), lengths
+        rows_at, (count,) = gatherer(known), lengths
         steps = -(-count // batch_size)
 
         def order(_):
@@ -59,9 +59,6 @@ class Feed:
             places = tf.data.Dataset.range(steps)
             return places.map(lambda i: order[i * batch_size : (i + 1) * batch_size])
 
-        def gathered(index):
-            return keras.tree.map_structure(lambda array: tf.gather(array, index), arrays)
-
         drawn = tf.data.Dataset.range(1).map(order)
         once, again = next(iter(drawn)), next(iter(drawn))
         if tf.reduce_all(once == again):  # with a seed, Keras' order repeats too
@@ -69,24 +66,15 @@ class Feed:
 
         # one order ahead: it is drawn during the epoch before
         orders = drawn.repeat().prefetch(1)
-        dataset = orders.flat_map(batches).map(gathered)
+        dataset = prefetched(orders.flat_map(batches).map(rows_at), batch_size)
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        dataset = untuned(dataset.prefetch(8).apply(endless))
+        dataset = untuned(dataset.apply(endless))
         return cls(dataset.with_options(_options()), steps)
 
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    # rewriting the pipeline would copy it with the arrays it holds, for no gain
+    # rewriting the pipeline takes time, for no gain
     options.experimental_optimization.apply_default_optimizations = False
     options.experimental_external_state_policy = tf.data.experimental.ExternalStatePolicy.IGNORE
     return options
-
-
-def _tensor(array):
-    if array is None:
-        return None
-    if isinstance(array, np.ndarray) and array.dtype == np.float64:
-        array = array.astype(keras.backend.floatx())  # as Keras does
-    with tf.device("CPU"):  # the pipeline runs there; a GPU's memory is for the models
-        return tf.convert_to_tensor(array)

@@ -400,6 +400,8 @@ class Trainer(keras.Model):
             self.train_function = None
         if chosen != before.execution:
             log.info("%s: %s", (head or self.network).name, chosen)
+            if slow := running.slow_bfloat16(self.network):
+                log.warning(slow)
         self._steps_per_call(chosen.steps_per_execution)
 
     def _steps_per_call(self, steps: int) -> None:

@@ -16,6 +16,8 @@ SETTINGS = {
     "no_center": {"center": False},
     "bare": {"scale": False, "center": False},
     "slow_and_blunt": {"momentum": 0.3, "epsilon": 0.2},
+    "never_moved": {"momentum": 1.0},
+    "only_the_last": {"momentum": 0.0},
     "last_axis_by_number": {"axis": 3},
     "regular": {"gamma_regularizer": "l2", "beta_constraint": "non_neg"},
 }

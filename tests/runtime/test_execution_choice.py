@@ -87,7 +87,8 @@ def test_only_what_is_there_is_fused():
         (keras.optimizers.Adam(), True),
         (keras.optimizers.AdamW(), True),
         (keras.optimizers.Adam(amsgrad=True), False),
-        (keras.optimizers.SGD(), False),
+        (keras.optimizers.SGD(0.1, momentum=0.9), True),
+        (keras.optimizers.RMSprop(), False),
         (None, False),
     ]:
         assert execution.choose(build("mlp"), optimizer).fused_update is fused

@@ -78,7 +78,7 @@ def test_every_way_is_the_same_training_of_convolutions(how):
     same(*runs, rtol=1e-3, atol=1e-3)
 
 
-ADAMS = {
+OPTIMIZERS = {
     "plain": lambda: optimizers.Adam(0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3),
     "decoupled": lambda: optimizers.AdamW(0.05, weight_decay=0.1),
     "clipped": lambda: optimizers.Adam(0.05, global_clipnorm=0.1),
@@ -88,11 +88,15 @@ ADAMS = {
     "scaled": lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.05), initial_scale=8.0),
     "amsgrad": lambda: optimizers.Adam(0.05, amsgrad=True),
     "nadam": lambda: optimizers.Nadam(0.05),
+    "sgd": lambda: optimizers.SGD(0.05),
+    "momentum": lambda: optimizers.SGD(0.05, momentum=0.9),
+    "nesterov": lambda: optimizers.SGD(0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "descending": lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.1, 20), momentum=0.5),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", ADAMS.values(), ids=ADAMS)
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_fused_update_is_keras_own(many, mlp, make):
     runs = [train(mlp(0), mlp(1), many, how, make()) for how in (FUSED, KERAS)]
     same(*runs)
@@ -223,3 +227,19 @@ def test_two_models_trained_in_turn_do_not_meet(many, mlp):
             histories.setdefault(distiller, []).append(log["loss"][0])
     for distiller in (first, second):
         assert histories[distiller] == pytest.approx(alone[1]["loss"], rel=1e-4)
+
+
+@without_gpu
+@pytest.mark.parametrize("native", [True, False])
+def test_bfloat16_is_warned_of_where_the_processor_imitates_it(
+    many, mlp, native, monkeypatch, caplog
+):
+    monkeypatch.setattr(execution.machine, "multiplies_bfloat16", lambda: native)
+    student = mlp(0)
+    for layer in student.layers:
+        layer.dtype_policy = "mixed_bfloat16"
+    trainer = Supervised(student=student)
+    trainer.compile("sgd")
+    trainer.fit(*many, verbose=0)
+    warned = [r.getMessage() for r in caplog.records if "computes in bfloat16" in r.getMessage()]
+    assert len(warned) == (0 if native else 1)
