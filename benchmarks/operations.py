@@ -10,13 +10,22 @@ from typing import Any
 import tensorflow as tf
 
 MATMUL, CONVOLUTION = "matrix multiplication", "convolution"
+DEPTHWISE, NORM, ACTIVATION = "depthwise convolution", "batch normalisation", "activation"
 OPTIMIZER, OTHER = "optimizer", "other arithmetic"
 INPUT, IDLE = "input pipeline alone", "none of these: dispatch, waiting"
 
+# what the type of an operation contains, the more special first
+_MARKS = {
+    "depthwise": DEPTHWISE,
+    "conv": CONVOLUTION,
+    "batchnorm": NORM,
+    "matmul": MATMUL,
+    "relu": ACTIVATION,
+}
 # operations that only call others
 CALLS = {"StatefulPartitionedCall", "PartitionedCall", "While", "If", "_FusedCall", "XlaLaunch"}
 KERNEL = re.compile(r"^[^: ]+:_?(?P<kind>\w+)$")  # "mlp/stage1/MatMul:MatMul"
-ADAM = re.compile(r"\badam(_\d+)?/")
+UPDATE = re.compile(r"\b(adam|sgd)(_\d+)?/|resourceapply")
 HLO_PLANE, HLO_STAT = "/host:metadata", "hlo_op"
 
 
@@ -108,12 +117,14 @@ def _kind(plane, line, event, name: str, compiled: dict[str, str]) -> str | None
 def _group(name: str) -> str:
     """Return the kind of an operation, from its path and type."""
     low = name.lower()
-    if ADAM.search(low):
+    if UPDATE.search(low):
         return OPTIMIZER
-    if "conv" in low.rpartition("/")[2]:
-        return CONVOLUTION
     # bias and ReLU that a kernel fuses with its product cannot be told apart from it
-    return MATMUL if "matmul" in low.rpartition("/")[2] or low.startswith("dot") else OTHER
+    kind = low.rpartition("/")[2].rpartition(":")[2]
+    for mark, group in _MARKS.items():
+        if mark in kind:
+            return group
+    return MATMUL if low.startswith("dot") else OTHER
 
 
 def _hlo_operations(space) -> Iterator[tuple[str, str]]:

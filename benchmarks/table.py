@@ -20,7 +20,7 @@ PAGES = (
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
     *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
-    *("startup", "job"),
+    *("convolutions", "memory", "pictures", "startup", "job"),
 )
 NOT = "not measured"
 
@@ -46,6 +46,9 @@ ROUNDED = "keras.distillation / kd_keras with the teacher in bfloat16"
 SEARCHED = "search / its trainings alone"
 TUNERS = "KerasTuner and keras.distillation / kd_keras"
 TORCH = "throughput, kd_keras distilling / PyTorch alone"
+FROM_FILES = "rate, kd_keras, files / Keras' loader"
+FROM_PIXELS = "rate, kd_keras, file of pixels / Keras' loader"
+WAITING = "an epoch, kd_keras, file of pixels / kd_keras, memory"
 MATMUL = "share of peak, distillation, kd_keras"
 JOB = "neither training nor teacher"
 FIT = "kd_keras, distilled from stored predictions"
@@ -71,8 +74,23 @@ ROWS = (
         TORCH),
     Row("the same in bfloat16", "pytorch", "bfloat16", TORCH),
     Row("share of the matrix-multiply peak, float32", "pytorch", "float32", MATMUL),
+    Row("MobileNetV2 0.35 at 96 px, distilled, over PyTorch's student alone", "convolutions",
+        "mobilenetv2-0.35", TORCH),
+    Row("the same over an epoch of the student alone", "convolutions", "mobilenetv2-0.35",
+        SAME),
+    Row("ResNet-8x4 at 32 px, one thread, distilled, over PyTorch's student alone",
+        "convolutions", "resnet8x4", TORCH),
+    Row("the same over an epoch of the student alone", "convolutions", "resnet8x4", SAME),
+    Row("peak memory of a first fit over the bytes of its array", "memory", "memory",
+        "peak, fit of a Distiller, kd_keras, first"),
+    Row("the same, later fits", "memory", "memory", "peak, fit of a Distiller, kd_keras, later"),
     Row("opening a cache of 1,000,000 rows of 1,000 classes", "size", "top10, 1000 classes",
         "opening 1,000,000 rows"),
+    Row("images a second from JPEG files of 500x375 read as 224x224 over Keras' own loader",
+        "pictures", "500x375", FROM_FILES),
+    Row("the same from the file of their pixels", "pictures", "500x375", FROM_PIXELS),
+    Row("an epoch of MobileNetV2 at 224 px from the file of pixels over one from memory",
+        "pictures", "training", WAITING),
     Row("`import kd_keras`", "startup", "startup", "import kd_keras"),
     Row("`kd_keras.Distiller`, after TensorFlow's own import", "startup", "startup",
         "kd_keras.Distiller, after TensorFlow"),
@@ -166,15 +184,15 @@ def details(benchmark: str, folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
-def profile(folder: Path | None = None) -> str:
-    """Return the table of a step's time by operation and precision."""
-    report = results.read("pytorch", folder)
+def profile(benchmark: str, folder: Path | None = None) -> str:
+    """Return the table of a step's time by operation, a column per case."""
+    report = results.read(benchmark, folder)
     if report is None:
         return f"The profile was {NOT}."
     cases = report["cases"]
     parts = [case["facts"]["milliseconds_a_step"] for case in cases]
     kinds = dict.fromkeys(kind for part in parts for kind in part if kind != "step")
-    lines = ["| ms a step | " + " | ".join(case["name"] for case in cases) + " |"]
+    lines = ["| ms per step | " + " | ".join(case["name"] for case in cases) + " |"]
     lines.append("|---|" + "---:|" * len(cases))
     for kind in [*kinds, "step"]:
         name = "whole step" if kind == "step" else kind
@@ -227,8 +245,10 @@ def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
     }
     steady = results.read("steady", folder)
     scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
-    ours = {"speed": summary, "profile": profile, "durations": durations, "costs": costs}
+    ours = {"speed": summary, "durations": durations, "costs": costs}
     made = {name: lambda make=make: make(folder) for name, make in ours.items()}
+    for name, benchmark in (("profile", "pytorch"), ("profile-convolutions", "convolutions")):
+        made[name] = lambda benchmark=benchmark: profile(benchmark, folder)  # type: ignore[misc]
     return {**made, **of_all, **scaled, **_costs_of_each(results.read("methods", folder))}
 
 

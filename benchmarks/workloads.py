@@ -91,11 +91,11 @@ class Pair:
 CONVOLUTIONS: dict[str, Pair] = {
     "mobilenetv2-0.35": Pair(
         "ResNet50V2 to MobileNetV2 0.35, 96 px, Adam",
-        "resnet50v2", "mobilenetv2", (96, 96, 3), 10, 32, 640, 4, width=0.35,
+        "resnet50v2", "mobilenetv2", (96, 96, 3), 10, 32, 320, 4, width=0.35,
     ),
     "resnet8x4": Pair(
         "ResNet-32x4 to ResNet-8x4, 32 px, SGD with momentum, 1 thread",
-        "resnet32x4", "resnet8x4", (32, 32, 3), 100, 64, 512, 4, optimizer="sgd", threads=1,
+        "resnet32x4", "resnet8x4", (32, 32, 3), 100, 64, 256, 3, optimizer="sgd", threads=1,
     ),
 }  # fmt: skip
 

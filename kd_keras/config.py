@@ -159,8 +159,8 @@ class CacheConfig(DataConfig):
     """The storage of a teacher's predictions."""
 
     cache_dir: Path | None = None
-    """Store the teacher's predictions here, for all runs; if not given, in memory or in
-    ~/.cache/kd_keras."""
+    """Store the teacher's predictions here, for all runs, and decoded images that memory does not
+    hold; if not given, in memory or in ~/.cache/kd_keras."""
     cache_storage: str = "float32"
     """Storage: float32, float16, or top10 (the ten largest classes; any number)."""
     cache_limit_gb: float | None = None

@@ -36,10 +36,12 @@ class TeacherSource:
     Attributes:
         shapes: dict from tap to shape, with None for the batch.
         models: the Keras models that are run, if any.
+        product: a name for what it gives, in messages.
     """
 
     shapes: dict[str, tuple[int | None, ...]]
     models: Sequence[keras.Model] = ()
+    product: str = "the teacher's predictions"
 
     @property
     def durable(self) -> bool:

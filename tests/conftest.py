@@ -15,6 +15,14 @@ from kd_keras.methods import KD
 from kd_keras.utils import files
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """Nothing that the tests keep for later runs lands in the user's own cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD_KERAS_CACHE", str(tmp_path_factory.mktemp("kept")))
+        yield
+
+
 @pytest.fixture
 def small_files():
     """`with small_files():` files of more than 1000 bytes are refused, as by a full disk."""

@@ -13,13 +13,15 @@ from kd_keras import cache
 
 ROOT = Path(__file__).parents[1]
 WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "tuning")
-WITH_TARGETS += ("pytorch", "size", "startup", "job")
+WITH_TARGETS += ("pytorch", "convolutions", "memory", "size", "pictures", "startup", "job")
 # the others take as long again; they are run when their tables are made
 QUICK = {
     "steady": ["--cases", "mnist"],
     "against_keras": ["--cases", "mnist", "--no-search"],
     "methods": ["--rounds", "1"],
     "pytorch": ["--rounds", "1"],
+    "memory": [],
+    "pictures": ["--rounds", "1", "--cases", "500x375"],
     "startup": ["--rounds", "1"],
     "job": ["--rounds", "1"],
 }

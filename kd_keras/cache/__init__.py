@@ -1,7 +1,8 @@
 """The teacher's predictions, computed once: those for an image never change.
 
 `attach` adds predictions to a `tf.data` pipeline. `Cache` sets where and how they are stored, in
-memory or on disk. `join` looks up rows by index in the library's own pipelines.
+memory or on disk. `join` looks up rows by index in the library's own pipelines. `pictures` stores
+decoded images in the same way.
 """
 
 from kd_keras.cache.build import ChangingTeacher
@@ -14,13 +15,13 @@ from kd_keras.cache.policy import (
     MODES,
     Cache,
     as_cache,
-    default_directory,
     fits,
     rows,
 )
 from kd_keras.cache.rows import InMemory, Stored
 from kd_keras.cache.transfer import Arrays, SplitViews, Stream, TransferSet, pixel_fingerprints
 from kd_keras.teachers import CachedTeacher
+from kd_keras.utils.files import default_directory
 
 __all__ = [
     "MEMORY_SHARE",

@@ -150,7 +150,7 @@ def _reopen(request: Request, folder: Path, room: float) -> Stored:
     stored = disk.read(folder, request, room)
     probe(stored, request)
     disk.use(folder)
-    log.info("Opened the teacher's predictions in %s: %d rows.", folder, stored.count)
+    log.info("Opened %s in %s: %d rows.", request.source.product, folder, stored.count)
     return stored
 
 
@@ -165,8 +165,9 @@ def check_limit(request: Request, limit: int | None) -> None:
 
 
 def _refuse(what: str, request: Request, limit: int) -> None:
+    product = request.source.product.capitalize()
     raise ValueError(
-        f"The teacher's predictions for {request.transfer_set.name!r} {what}, more than "
+        f"{product} for {request.transfer_set.name!r} {what}, more than "
         f"`limit`={limit} allows. One image takes {request.row_bytes} bytes: use a larger limit, "
         "fewer views, or a smaller `storage`, such as 'float16' or 'top10'."
     )
@@ -189,7 +190,7 @@ def _build(request: Request, folder: Path, limit: int | None) -> None:
                 raise
             raise OSError(
                 error.errno,
-                f"{os.strerror(error.errno)} while the teacher's predictions were written. Free "
+                f"{os.strerror(error.errno)} while {request.source.product} were written. Free "
                 "some space and try again: finished rows are kept, and the build resumes there",
                 str(partial),
             ) from error
@@ -217,14 +218,16 @@ def _check_space(request: Request, done: int, directory: Path) -> None:
         return
     needed, free = request.size - done * request.row_bytes, shutil.disk_usage(directory).free
     if needed > free:
-        message = f"The teacher's predictions take {needed} bytes, but only {free} are free"
+        product = request.source.product
+        message = f"{product.capitalize()} take {needed} bytes, but only {free} are free"
         raise OSError(errno.ENOSPC, message, str(directory))
 
 
 def _announce(request: Request, done: int, folder: Path) -> None:
     count = request.transfer_set.count
     log.info(
-        "Computing the teacher's predictions for %r into %s: %s rows of %d bytes%s%s.",
+        "Computing %s for %r into %s: %s rows of %d bytes%s%s.",
+        request.source.product,
         request.transfer_set.name,
         folder,
         "an unknown number of" if count is None else count,

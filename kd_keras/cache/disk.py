@@ -362,7 +362,9 @@ class DiskWriter:
         self.count += len(pixels)
         self._unflushed += len(pixels)
         waited = time.monotonic() - self._last_flush
-        if self._unflushed >= self._chunk_rows or waited > FLUSH_SECONDS:
+        # not with every chunk of large rows: the record holds all checksums, and grows with them
+        often = self._unflushed >= self._chunk_rows and waited > FLUSH_SECONDS / 10
+        if often or waited > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:

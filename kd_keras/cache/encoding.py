@@ -32,10 +32,12 @@ class Storage:
     Attributes:
         name: part of the key.
         rounding: the relative error that it may add to a value.
+        dtype: of the values that it encodes, and gives back.
     """
 
     name: str
     rounding: float
+    dtype: str = "float32"
 
     def parts(self, tap: str, shape: tuple[int, ...]) -> dict[str, Part]:
         """Return the arrays that are stored for a tap whose rows have `shape`.
@@ -46,7 +48,7 @@ class Storage:
         raise TypeError(f"{type(self).__name__} must override `parts`.")
 
     def encode(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Encode float32 values of shape `(n, *shape)` as rows to store.
+        """Encode values of type `dtype`, shape `(n, *shape)`, as rows to store.
 
         Raises:
             ValueError: for a value that this storage cannot hold.
@@ -54,7 +56,7 @@ class Storage:
         raise TypeError(f"{type(self).__name__} must override `encode`.")
 
     def decode(self, parts: Mapping[str, tf.Tensor], shape: tuple[int, ...]) -> tf.Tensor:
-        """Decode rows to float32 values, shape `(n, *shape)`; a graph function."""
+        """Decode rows to values of type `dtype`, shape `(n, *shape)`; a graph function."""
         raise TypeError(f"{type(self).__name__} must override `decode`.")
 
     def error(self, parts: Mapping[str, np.ndarray], values: np.ndarray) -> float:
@@ -63,7 +65,7 @@ class Storage:
         It is relative to the largest of `values`, or to 0.001 if that is larger.
         """
         kept = {name: tf.constant(part) for name, part in parts.items()}
-        distance = np.abs(self.decode(kept, values.shape[1:]) - values)
+        distance = np.abs(np.asarray(self.decode(kept, values.shape[1:]), "float32") - values)
         return float(np.max(distance) / max(1e-3, np.max(np.abs(values))))
 
 
@@ -76,6 +78,29 @@ class Float32(Storage):
 
     def parts(self, tap, shape):
         return {"values": Part("float32", tuple(shape))}
+
+    def encode(self, values):
+        return {"values": values}
+
+    def decode(self, parts, shape):
+        return parts["values"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels(Storage):
+    """The pixels of decoded images, as they are: one byte per number."""
+
+    name = "uint8"
+    rounding = 0.0
+    dtype = "uint8"
+
+    def parts(self, tap, shape):
+        if tap != "image":
+            raise ValueError(
+                "`storage` 'uint8' stores the pixels of images, which a teacher's output is not. "
+                f"Received: tap {tap!r}. Store it as 'float16'."
+            )
+        return {"values": Part("uint8", tuple(shape))}
 
     def encode(self, values):
         return {"values": values}

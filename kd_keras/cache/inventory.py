@@ -1,4 +1,4 @@
-"""List, check and prune the contents of a directory of stored predictions."""
+"""List, check and prune the contents of a directory of stored predictions and images."""
 
 import contextlib
 import dataclasses
@@ -28,7 +28,7 @@ DAY = 24 * 60 * 60
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One folder of stored predictions.
+    """One folder of stored predictions, or of decoded images, whose only tap is `image`.
 
     Attributes:
         key: sixteen hexadecimal digits.

@@ -18,6 +18,7 @@ from kd_keras.cache.transfer import Arrays, TransferSet
 from kd_keras.runtime.machine import available_memory
 from kd_keras.teachers import CachedTeacher, TeacherSource
 from kd_keras.utils.checks import positive, unknown, within
+from kd_keras.utils.files import default_directory
 
 log = logging.getLogger(__name__)
 
@@ -121,14 +122,6 @@ def as_cache(given) -> Cache | None:
     if given not in MODES:
         raise ValueError(unknown("teacher_cache", given, MODES))
     return Cache() if given == "auto" else None
-
-
-def default_directory() -> Path:
-    """Return `KD_KERAS_CACHE` of the environment, or `kd_keras` in the user's cache folder."""
-    if given := os.environ.get("KD_KERAS_CACHE"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "kd_keras"
 
 
 def rows(source: TeacherSource, images, batch_size: int = 256) -> dict[str, np.ndarray]:

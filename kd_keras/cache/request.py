@@ -105,16 +105,21 @@ class Request:
         return None if count is None else count * self.row_bytes
 
     def answers(self) -> Callable[[tf.Tensor], dict[str, np.ndarray]]:
-        """Return the teacher as a compiled function of a batch: dict from tap to float32 array."""
-        return lambda images: _arrays(self, self.source.on_images(images))
+        """Return the teacher as a compiled function of a batch: dict from tap to array.
+
+        The arrays are of the type that the tap's storage takes.
+        """
+        types = {column.tap: column.storage.dtype for column in self.columns}
+        return lambda images: _arrays(self.source.on_images(images), types)
 
     def answers_now(self, images: tf.Tensor) -> dict[str, np.ndarray]:
-        """Run the teacher on a few images, op by op."""
-        return _arrays(self, self.source({"image": images}))
+        """Run the teacher on a few images, op by op: dict from tap to float32 array."""
+        types = {column.tap: "float32" for column in self.columns}
+        return _arrays(self.source({"image": images}), types)
 
 
-def _arrays(request: Request, answers: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    return {column.tap: np.asarray(answers[column.tap], "float32") for column in request.columns}
+def _arrays(answers: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, np.ndarray]:
+    return {tap: np.asarray(answers[tap], dtype) for tap, dtype in types.items()}
 
 
 def make_request(source: TeacherSource, transfer_set: TransferSet, storage) -> Request:

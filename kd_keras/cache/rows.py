@@ -54,7 +54,8 @@ class Stored:
             rows: integers, shape `(n,)`.
 
         Returns:
-            dict from tap to float32 tensor, shape `(n, ...)`; the static shape is known.
+            dict from tap to tensor, float32 for a teacher's predictions, shape `(n, ...)`; the
+            static shape is known.
 
         Raises:
             tf.errors.InvalidArgumentError: for a number outside the rows.
@@ -127,6 +128,13 @@ class Stored:
         starts = range(0, self.count, BLOCK)
         blocks = [self.gather(range(at, min(at + BLOCK, self.count))) for at in starts]
         return {tap: np.concatenate([block[tap] for block in blocks]) for tap in self.shapes}
+
+    def as_stored(self, tap: str) -> dict[str, np.ndarray]:
+        """Return all rows of a tap as they are stored, by the names of its parts.
+
+        Nothing is copied: the arrays of `Mapped` rows are memory-mapped files, read only.
+        """
+        return {name: part for (owner, name), part in self._parts.items() if owner == tap}
 
     def kept(self, column: Column, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Return some rows of a tap as they are stored, by the names of its parts."""

@@ -208,6 +208,11 @@ class SplitViews(TransferSet):
             yield from Arrays(self._split.images, self._batch_size).batches(start)
             return
         numbers = tf.data.Dataset.range(start, self.count)
+        if not self._changing:
+            read = reader_of(self._split)
+            decoded = numbers.batch(self._batch_size).map(read, num_parallel_calls=2)
+            yield from untuned(decoded.prefetch(2))
+            return
         n = len(self._split)
         view_of = viewer(self._augmentation, self._seed, reader_of(self._split), n)
         seen = numbers.map(

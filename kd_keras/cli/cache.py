@@ -1,4 +1,4 @@
-"""`kd-keras cache`: the teacher's predictions stored on disk."""
+"""`kd-keras cache`: the teacher's predictions, and decoded images, stored on disk."""
 
 import dataclasses
 import time
@@ -18,7 +18,7 @@ DAY = 24 * 60 * 60
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _OnDisk:
     cache_dir: Path | None = None
-    """Folder of the predictions; KD_KERAS_CACHE or ~/.cache/kd_keras if not given."""
+    """Folder of what is stored; KD_KERAS_CACHE or ~/.cache/kd_keras if not given."""
     json: bool = False
     """Print the outcome as JSON."""
 
@@ -35,7 +35,7 @@ class _OnDisk:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ListStored(_OnDisk):
-    """List the stored predictions, the last used first. Only names and sizes are read."""
+    """List what is stored, the last used first. Only names and sizes are read."""
 
     @property
     def opening(self) -> str:
@@ -144,7 +144,7 @@ class Prune(_OnDisk):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cache:
-    """List, build, verify or prune the teacher's predictions stored on disk."""
+    """List, build, verify or prune the teacher's predictions, and decoded images, on disk."""
 
     action: (
         Annotated[ListStored, tyro.conf.subcommand("list", prefix_name=False)]

@@ -97,7 +97,7 @@ def load(
         class_names=classes,
         metric=metric,
         fingerprint=fingerprint(
-            "folder", names, *looking.as_read(seen), [shape, seed, validation_share]
+            "folder", names, *looking.as_read(seen, size), [shape, seed, validation_share]
         ),
         repeats=repeats.of_files(splits, seen, Path(str(data_dir))),
     )
@@ -128,7 +128,7 @@ def unlabelled(
     seen = looking.look(files)
     images.refuse(root, looking.faults(seen))
     split = tasks.unlabelled(image_shape, files=tuple(files))
-    return split, fingerprint("unlabelled", *looking.as_read(seen), image_shape)
+    return split, fingerprint("unlabelled", *looking.as_read(seen, image_shape[:2]), image_shape)
 
 
 def _parts(data_dir: str | os.PathLike[str] | None) -> dict[str, Path]:

@@ -11,7 +11,9 @@ import numpy as np
 
 from kd_keras.data import reading
 from kd_keras.data.images import shown
+from kd_keras.data.notes import Notes
 
+CHECKS = "image-checks"  # folder of the results, in the user's cache folder
 # from the largest value of the upper 8 bits to the number of bits used of 16
 USED_BITS = {0: 8, 3: 10, 15: 12, 63: 14}
 
@@ -42,9 +44,40 @@ class Seen:
 
 
 def look(files: Iterable[Path]) -> list[Seen]:
-    """Decode every file once, with the decoder that training uses."""
+    """Decode every file once, with the decoder that training uses.
+
+    The results are kept: a file that was not changed since an earlier look is not read again. Files
+    with faults are.
+    """
+    files = list(files)
+    notes = Notes(files, CHECKS, reading.DECODER)
+    seen: dict[int, Seen] = {}
+    unknown = []
+    for number, path in enumerate(files):
+        stamp, note = notes.find(path)
+        if note is None:
+            unknown.append((number, path, stamp))
+        else:
+            seen[number] = _from_note(path, note)
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_look, files))
+        found = pool.map(_look, [path for _, path, _ in unknown])
+        for (number, path, stamp), file in zip(unknown, found, strict=True):
+            seen[number] = file
+            if stamp is not None and file.fault is None:
+                notes.add(path, stamp, _as_note(file))
+    notes.write()
+    return [seen[number] for number in range(len(files))]
+
+
+def _as_note(file: Seen) -> dict[str, Any]:
+    note = dataclasses.asdict(file)
+    del note["path"], note["fault"]
+    return {**note, "size": list(file.size or ()), "picture": file.picture.hex()}
+
+
+def _from_note(path: Path, note: dict[str, Any]) -> Seen:
+    high, wide = note["size"]
+    return Seen(path, **{**note, "size": (high, wide), "picture": bytes.fromhex(note["picture"])})
 
 
 def _look(path: Path) -> Seen:
@@ -135,10 +168,17 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_read(seen: Sequence[Seen]) -> list[Any]:
+def as_read(seen: Sequence[Seen], size: tuple[int, int]) -> list[Any]:
     """Return what the files hold, for a fingerprint: digests of their bytes, and their decoder.
 
-    The decoder is left out if it gives the same pixels as the one before it.
+    The decoder is left out if it gives the same pixels as the one before it, and so is the way of
+    resizing if no picture is resized.
+
+    Args:
+        seen: the results of `look`.
+        size: the `(height, width)` of the images as the models get them.
     """
-    digests = [file.digest for file in seen]
-    return [digests] if all(file.as_before for file in seen) else [digests, "read by Pillow"]
+    digests: list[Any] = [[file.digest for file in seen]]
+    read = [] if all(file.as_before for file in seen) else ["read by Pillow"]
+    resized = [] if all(file.size == size for file in seen) else ["resized by Pillow"]
+    return digests + read + resized

@@ -91,7 +91,7 @@ def load(
         weights = train.weights / train.weights.mean()
         train = dataclasses.replace(train, weights=weights)
         validation = dataclasses.replace(validation, weights=None)
-    digests, *decoder = looking.as_read(seen)
+    digests, *decoder = looking.as_read(seen, shape[:2])
     options = [shape, seed, validation_share, soft_labels, vote_weights]
     return Task(
         name="mhist",

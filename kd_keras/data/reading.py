@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import IO, Any
 
 import numpy as np
+import PIL
 from PIL import (
     BmpImagePlugin,
     ExifTags,
@@ -36,7 +37,12 @@ _KINDS: dict[str, tuple[tuple[bytes, ...], Callable[[IO[bytes]], Any]]] = {
 }
 KINDS = tuple(_KINDS)
 
-# by orientation (EXIF 2.3, tag 274), the turn of a picture; the last four swap height and width
+# Changes when the same file could give other pixels. Write another number when this module changes
+# any pixel.
+DECODER = f"1, Pillow {PIL.__version__}"
+GAP = 2  # a picture is first reduced to no less than this many times its final size
+
+# by orientation (EXIF 2.3, tag 274), the turn of a picture
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,6 +54,7 @@ _TURNS = {
 }
 # modes that `convert("RGB")` turns into what a person sees
 _MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "La", "RGBa", "RGBX", "CMYK", "YCbCr")
+_SIDEWAYS = tuple(_TURNS.values())[3:]  # these swap height and width
 _BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF file
 _PNG_DEPTH = 24  # the offset of the bits per sample in a PNG file
 
@@ -77,7 +84,11 @@ class Picture:
 
 
 def read(
-    path: str | os.PathLike[str], *, thoroughly: bool = False, coarse: bool = False
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int] | None = None,
+    thoroughly: bool = False,
+    coarse: bool = False,
 ) -> Picture:
     """Read the picture in a PNG, JPEG, BMP, GIF, TIFF or WebP file, as a person sees it.
 
@@ -86,8 +97,14 @@ def read(
     PNG scales samples to the full range whatever its sBIT chunk says. A TIFF file may have 12 bits
     per sample. Colour profiles are not applied.
 
+    A picture of another `shape` is resized once, by Pillow (bilinear, with antialiasing). One that
+    is several times too large is reduced by a whole factor first, to no less than `GAP` times
+    `shape`: a JPEG file is then decoded at a half, a quarter or an eighth of its size, which takes
+    less time, and other files have blocks of pixels averaged.
+
     Args:
         path: the file.
+        shape: the `(height, width)` that the pixels shall have; None means those of the picture.
         thoroughly: test the checksums of a PNG file too, up to its last chunk.
         coarse: decode a JPEG file at an eighth of its size and cost; it is still read to its end.
 
@@ -103,7 +120,7 @@ def read(
                 if kind == "PNG":
                     image.verify()
                 file.seek(0)
-            return _picture(*_opened(file), file, coarse)
+            return _picture(*_opened(file), file, shape, coarse)
     except Unreadable:
         raise
     except FileNotFoundError:
@@ -142,11 +159,16 @@ def _refuse_odd(kind: str, image: Any) -> None:
         )
 
 
-def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
+def _picture(
+    kind: str, image: Any, file: IO[bytes], shape: tuple[int, int] | None, coarse: bool
+) -> Picture:
     depth = _depth(kind, image, file)
     width, height = image.size
+    box = None
     if coarse and kind == "JPEG":
         image.draft(None, (1, 1))
+    elif shape and kind == "JPEG":
+        box = _reduce(image, shape)
     image.load()
     if kind == "TIFF":  # loading has turned it
         width, height = image.size
@@ -158,9 +180,11 @@ def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
         image, clear = _over_white(image)
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if shape:
+        image = _resized(image, _before(turn, shape), box)
     if turn is not None:
         image = image.transpose(turn)
-        if turn in list(_TURNS.values())[3:]:
+        if turn in _SIDEWAYS:
             width, height = height, width
     return Picture(
         pixels=np.asarray(image),
@@ -169,6 +193,32 @@ def _picture(kind: str, image: Any, file: IO[bytes], coarse: bool) -> Picture:
         deep=depth == 16,
         as_before=kind in ("PNG", "BMP") and turn is None and not clear,
     )
+
+
+def _reduce(image: Any, shape: tuple[int, int]) -> tuple[float, float, float, float] | None:
+    """Let a JPEG file be decoded at a part of its size, if it is large enough for `shape`.
+
+    Returns:
+        The box of the decoded image that the picture fills: a last row or column may lie partly
+        outside it. None if the file is decoded in full.
+    """
+    width, height = _before(_turn(image), shape)
+    _, box = image.draft(None, (GAP * width, GAP * height)) or (None, None)
+    return box
+
+
+def _before(turn: Image.Transpose | None, shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the width and height of a picture that has `shape` once it is turned."""
+    height, width = shape
+    return (height, width) if turn in _SIDEWAYS else (width, height)
+
+
+def _resized(
+    image: Any, size: tuple[int, int], box: tuple[float, float, float, float] | None
+) -> Any:
+    if image.size == size:
+        return image
+    return image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=GAP)
 
 
 def _depth(kind: str, image: Any, file: IO[bytes]) -> int:

@@ -11,9 +11,9 @@ import keras
 
 from kd_keras import config as configs
 from kd_keras import data, methods, models, schedules
+from kd_keras.cache.pictures import decoded_once
 from kd_keras.config import CompareConfig
 from kd_keras.data import augmentation
-from kd_keras.data.images import in_memory
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.methods import METHODS, Method, Stage
 from kd_keras.models import freezing, taps
@@ -151,7 +151,7 @@ def _check_built(
 
 
 def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
-    """Return the task of a config, with its pixels in memory if they fit.
+    """Return the task of a config, with its image files decoded: see `decoded_once`.
 
     Args:
         config: names the task.
@@ -162,13 +162,25 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
     if twice := given.keys() & own.keys():
         raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
     task = data.load(config.task, **{"seed": config.split_seed, **given, **own})
-    task = _each_split(task, lambda split: split.limited(config.limit))
-    return _each_split(without_validation(task) if whole else task, in_memory)
+    task = _each_split(task, lambda name, split: split.limited(config.limit))
+    task = without_validation(task) if whole else task
+    directory = config.cache_dir if isinstance(config, configs.CacheConfig) else None
+
+    def decoded(name: str, split: Split) -> Split:
+        return decoded_once(
+            split,
+            fingerprint=f"{task.fingerprint}/{name}",
+            name=f"{task.name}, {name}",
+            directory=directory,
+        )
+
+    return _each_split(task, decoded)
 
 
-def _each_split(task: Task, change: Callable[[Split], Split]) -> Task:
-    train, validation, test = map(change, (task.train, task.validation, task.test))
-    return dataclasses.replace(task, train=train, validation=validation, test=test)
+def _each_split(task: Task, change: Callable[[str, Split], Split]) -> Task:
+    names = ("train", "validation", "test")
+    changed: dict[str, Any] = {name: change(name, getattr(task, name)) for name in names}
+    return dataclasses.replace(task, **changed)
 
 
 def open_task(config: Training) -> Task:

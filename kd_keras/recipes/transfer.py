@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.config import RunConfig, TransferConfig
-from kd_keras.data import folder, images
+from kd_keras.cache.pictures import decoded_once
+from kd_keras.config import CacheConfig, RunConfig, TransferConfig
+from kd_keras.data import folder
 from kd_keras.data.munge import munge
 from kd_keras.data.task import Task, unlabelled
 from kd_keras.methods import Stage
@@ -49,7 +50,12 @@ def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
         return task
     if config.transfer_dir is not None:
         split, content = folder.unlabelled(config.transfer_dir, task.image_shape)
-        split = images.in_memory(split.limited(config.limit))
+        split = decoded_once(
+            split.limited(config.limit),
+            fingerprint=content,
+            name="unlabelled images",
+            directory=config.cache_dir if isinstance(config, CacheConfig) else None,
+        )
     elif config.munge is not None:
         made = _made(config, config.munge, config.split_seed, task, work / MADE)
         split, content = unlabelled(task.image_shape, images=made), fingerprint(made)

@@ -139,6 +139,14 @@ def _full(error: Exception) -> int | None:
     return next((code for code in sorted(FULL) if os.strerror(code) in str(error)), None)
 
 
+def default_directory() -> Path:
+    """Return `KD_KERAS_CACHE` of the environment, or `kd_keras` in the user's cache folder."""
+    if given := os.environ.get("KD_KERAS_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "kd_keras"
+
+
 def clear(folder: str | os.PathLike[str], name: str | None = None) -> None:
     """Remove the working folders that killed processes have left in `folder`.
 

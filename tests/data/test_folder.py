@@ -144,7 +144,8 @@ def test_repeated_pictures_are_counted_logged_and_do_not_stop(root, caplog):
 
 
 def test_fingerprints_of_before_stand_where_the_pixels_do(root):
-    """PNG pixels are as ever; JPEG files are decoded otherwise since version 0.1."""
+    """PNG pixels of the final size are as ever. JPEG files are decoded otherwise since version 0.1,
+    and pictures of another size are resized otherwise."""
 
     def formula(task, *decoder):
         files = sorted(root.glob("train/*/*")) + sorted(root.glob("test/*/*"))
@@ -156,6 +157,9 @@ def test_fingerprints_of_before_stand_where_the_pixels_do(root):
     assert task.fingerprint == formula(task)
     draw(root / "test/cat/x.jpg", "red", (8, 6))
     assert folder.load(root).fingerprint == formula(task, "read by Pillow")
+    (root / "test/cat/x.jpg").unlink()
+    square = folder.load(root, image_size=8)
+    assert square.fingerprint == formula(square, "resized by Pillow")
 
 
 def test_every_ending_is_read_in_either_case_and_hidden_files_are_passed_over(root):

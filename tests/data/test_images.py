@@ -155,6 +155,24 @@ def test_decode_of_a_flat_image_keeps_its_colour_when_resized(tmp_path):
     np.testing.assert_array_equal(got, np.full((12, 3, 3), (255, 0, 128)))
 
 
+@pytest.mark.parametrize("shape", [(8, 6, 3), (8, 6, 1), (20, 31, 3)])
+def test_a_batch_is_decoded_to_the_pixels_of_its_files_one_by_one(tmp_path, rng, shape):
+    files = [tmp_path / f"{number}.{'png' if number % 2 else 'jpg'}" for number in range(7)]
+    for file in files:
+        draw(file, rng.integers(0, 256, (20, 31, 3), np.uint8))
+    paths = images.paths(files)
+    data = tf.data.Dataset.from_tensor_slices(paths).batch(4)
+    batches = data.map(lambda some: images.decode(some, shape))
+    assert batches.element_spec.shape == (None, *shape)
+    got = np.concatenate(list(batches.as_numpy_iterator()))
+    np.testing.assert_array_equal(got, images.read_all(files, shape))
+    np.testing.assert_array_equal(got, [images.decode(path, shape) for path in paths])
+    np.testing.assert_array_equal(got[:2], images.decode(paths[:2], shape))
+    files[5].write_text("no image")
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"5\.png: not an image"):
+        list(batches)
+
+
 # --- read_all, in_memory ---
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from faults import check_files
+from photographs import photograph
 from PIL import Image, ImageOps
 
 from kd_keras.data import images, reading
@@ -192,3 +193,84 @@ def test_what_has_no_one_meaning_is_refused(tmp_path, colours):
     colours.save(buffer, "PPM")
     (tmp_path / "a.png").write_bytes(buffer.getvalue())
     assert refused(tmp_path / "a.png").startswith("not an image of a known kind (PNG, JPEG")
+
+
+# --- resizing ---
+
+
+def difference(one, other):
+    """The largest and the mean difference of two pictures, of 255."""
+    apart = np.abs(np.asarray(one, float) - np.asarray(other, float))
+    return apart.max(), apart.mean()
+
+
+def test_a_picture_of_the_right_size_has_the_same_bytes_whether_a_shape_is_asked_or_not(tmp_path):
+    for end in ("png", "jpg", "webp"):
+        path = tmp_path / f"a.{end}"
+        photograph(61, 47).save(path)
+        plain, shaped = reading.read(path), reading.read(path, shape=(47, 61))
+        np.testing.assert_array_equal(shaped.pixels, plain.pixels)
+        assert shaped.size == plain.size == (47, 61)
+
+
+def test_a_resized_picture_is_that_of_tensorflow_with_antialiasing(tmp_path):
+    """By no more than rounding, which Pillow does after each of two passes; up or down."""
+    path = tmp_path / "a.png"
+    photograph(150, 100).save(path)
+    for shape in ((67, 96), (100, 70), (130, 190), (224, 224), (51, 76)):
+        got = reading.read(path, shape=shape)
+        want = tf.image.resize(reading.read(path).pixels, shape, antialias=True)
+        assert got.size == (100, 150)
+        assert got.pixels.shape == (*shape, 3)
+        largest, mean = difference(got.pixels, want)
+        assert largest <= 1.6
+        assert mean < 0.4
+
+
+@pytest.mark.parametrize("size", [(1000, 750), (1237, 1003), (600, 460), (1801, 1799)])
+def test_a_jpeg_decoded_at_a_part_of_its_size_is_close_to_one_decoded_in_full(tmp_path, size):
+    path = tmp_path / "a.jpg"
+    photograph(*size).save(path, quality=90)
+    with Image.open(path) as image:
+        full = image.resize((100, 100), Image.Resampling.BILINEAR)
+    got = reading.read(path, shape=(100, 100))
+    assert got.size == size[::-1]
+    largest, mean = difference(got.pixels, full)
+    assert largest <= 16  # at a hard edge
+    assert 0 < mean < 0.6  # it was decoded at a part
+
+
+def test_a_jpeg_is_decoded_at_a_part_only_if_twice_the_size_remains(tmp_path):
+    path = tmp_path / "a.jpg"
+    photograph(500, 375).save(path, quality=90)
+    with Image.open(path) as image:
+        want = image.resize((224, 224), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(reading.read(path, shape=(224, 224)).pixels, want)
+
+
+def test_the_shape_is_that_of_the_turned_picture(tmp_path):
+    """A wide file that is turned upright is decoded at a part by its own sides."""
+    upright = photograph(300, 900)
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = turn
+        for end in ("png", "jpg", "tif"):
+            path = tmp_path / f"{turn}.{end}"
+            upright.save(path, exif=exif, quality=95)
+            with Image.open(path) as image:
+                full = ImageOps.exif_transpose(image).convert("RGB")
+            shape = (80, 31)
+            got = reading.read(path, shape=shape)
+            assert got.size == full.size[::-1]
+            assert got.pixels.shape == (*shape, 3)
+            largest, mean = difference(got.pixels, full.resize(shape[::-1], Image.BILINEAR))
+            assert largest <= 16
+            assert mean < 0.7
+
+
+def test_every_mode_is_resized_as_a_person_sees_it(tmp_path, colours):
+    for mode in ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK"]:
+        path = tmp_path / f"{mode}.tif"
+        colours.convert(mode).save(path)
+        want = Image.fromarray(reading.read(path).pixels).resize((9, 7), Image.BILINEAR)
+        np.testing.assert_array_equal(reading.read(path, shape=(7, 9)).pixels, want)

@@ -9,7 +9,7 @@ import pytest
 from tiny_runs import Watcher, lines, same_weights, tiny, trial, without_times
 
 from kd_keras import export
-from kd_keras.data.images import in_memory
+from kd_keras.data import images
 from kd_keras.evaluation import cost, quality
 from kd_keras.recipes import distill, setup
 from kd_keras.recipes.predictions import Predictor
@@ -191,10 +191,15 @@ def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation):
 
 
 @pytest.mark.slow
-def test_files_read_lazily_and_pixels_in_memory_give_the_same_run(tmp_path, drawings, monkeypatch):
+def test_pixels_in_memory_in_a_file_and_decoded_at_every_epoch_give_the_same_run(
+    tmp_path, drawings, monkeypatch
+):
     runs = []
-    for name, load in (("memory", in_memory), ("lazy", lambda split: split)):
-        monkeypatch.setattr(setup, "in_memory", load)
+    for name, kind in (("memory", np.ndarray), ("file", np.memmap), ("lazy", type(None))):
+        if name == "file":
+            monkeypatch.setattr(images, "available_memory", lambda: 0)
+        if name == "lazy":
+            monkeypatch.setattr(setup, "decoded_once", lambda split, **_: split)
         config = tiny(
             tmp_path / name,
             task="folder",
@@ -204,15 +209,18 @@ def test_files_read_lazily_and_pixels_in_memory_give_the_same_run(tmp_path, draw
             teacher="lenet5",
             teacher_knobs=(),
         )
-        task = setup.load_task(config)
-        assert (task.train.images is None) == (name == "lazy")
+        task = setup.load_task(dataclasses.replace(config, cache_dir=tmp_path / "cache"))
+        for split in (task.train, task.validation, task.test):
+            assert type(split.images) is kind
         done, _ = trial(config, task=task)
         assert distill._pixels(task.test, 5).shape == (5, 32, 32, 3)
         runs.append((done, without_times(lines(config))))
-    (memory, said), (lazy, same) = runs
-    assert said == same
-    for role in ROLES:
-        assert same_weights(memory.models[role], lazy.models[role])
+    assert len([*(tmp_path / "cache").glob("*/")]) == 3
+    (memory, said), *others = runs
+    for done, same in others:
+        assert said == same
+        for role in ROLES:
+            assert same_weights(memory.models[role], done.models[role])
 
 
 # --- schedules ---
