@@ -1,4 +1,4 @@
-"""Build or open one cache of random images, in a process that `benchmarks.size` starts.
+"""Build or open a cache of random images, or fit on them, in a process of `benchmarks.size`.
 
 It prints a line of JSON: the seconds, and the memory on top of what the process used before.
 """
@@ -48,13 +48,14 @@ def teacher(classes: int) -> kd.LiveTeacher:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Build or open a cache, and report its cost.
+    """Build or open a cache, or train for an epoch, and report the cost.
 
     Args:
         folder: folder of the cache.
         rows: number of images.
         classes: number of logits.
-        storage: storage of the logits.
+        storage: storage of the logits on disk; "memory" for a cache in memory; "fit" for an epoch
+            of distillation on arrays, the teacher's predictions stored before.
     """
 
     folder: Path
@@ -72,20 +73,44 @@ def memory(field: str) -> int | None:
     return int(line.split()[1]) * 1024
 
 
-def main(settings: Settings) -> None:
+def work(settings: Settings) -> tuple[int, float]:
+    """Return the number of rows, and the seconds that they take."""
     source = teacher(settings.classes)
-    # what the first batch loads must not count as the cache's
-    kd.cache.Cache().open(source, Drawn(BATCH + 1))
-    cache = kd.cache.Cache(settings.folder, storage=settings.storage, memory_share=0.0)
-    before = memory("VmRSS")
+    if settings.storage == "fit":
+        return settings.rows, epoch(source.model, settings.rows)
+    disk = settings.storage != "memory"
+    storage, share = (settings.storage, 0.0) if disk else ("float32", 1.0)
+    folder = settings.folder if disk else None
+    cache = kd.cache.Cache(folder, storage=storage, memory_share=share)
     start = time.perf_counter()
     stored = cache.open(source, Drawn(settings.rows))
-    seconds = time.perf_counter() - start
+    return stored.count, time.perf_counter() - start
+
+
+def epoch(model: keras.Model, rows: int) -> float:
+    """Return the seconds of an epoch of distillation, after one that traces and stores."""
+    student = kd.models.build(
+        "mlp", input_shape=SHAPE, classes=model.output_shape[-1], hidden=(16,)
+    )
+    distiller = kd.Distiller(student=student, teacher=model)
+    distiller.compile("adam")
+    x, y = drawn(0, rows), np.arange(rows, dtype="int32") % model.output_shape[-1]
+    distiller.fit(x, y, batch_size=BATCH, verbose=0)
+    start = time.perf_counter()
+    distiller.fit(x, y, batch_size=BATCH, verbose=0)
+    return time.perf_counter() - start
+
+
+def main(settings: Settings) -> None:
+    # what the first batch loads must not count as the cache's
+    kd.cache.Cache().open(teacher(settings.classes), Drawn(BATCH + 1))
+    before = memory("VmRSS")
+    count, seconds = work(settings)
     most = memory("VmHWM")
     size = sum(f.stat().st_size for f in settings.folder.rglob("*") if f.is_file())
     above = None if before is None or most is None else most - before
     print(json.dumps({
-        "rows": stored.count, "seconds": seconds, "bytes": size, "memory_bytes": above
+        "rows": count, "seconds": seconds, "bytes": size, "memory_bytes": above
     }))  # fmt: skip
 
 
