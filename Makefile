@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest --durations 10
 LONG := recipes/resume recipes/presets tuning/run docs tuning/tune_resume cli/cli tuning/more_trials \
   methods/stored_predictions cli/cli_tune recipes/plan_runs recipes/sweep recipes/distill \
   models/tails methods/trained_contract methods/deployed cache/build training/inputs \
-  training/arrays models/models_registry models/pretrained training/distiller_plans \
+  training/arrays models/models_registry models/pretrained models/published training/distiller_plans \
   tuning/distributed models/freezing methods/methods_contract training/execution_training \
   methods/model_kinds training/mutual benchmarks training/features_training methods/exits
 FOLDERS := recipes methods training models tuning cli cache losses data evaluation export report \

@@ -22,7 +22,9 @@ def by_name(names):
 
 def pytest_generate_tests(metafunc):
     if "model_name" in metafunc.fixturenames:
-        metafunc.parametrize("model_name", by_name(models.names()), scope="module")
+        # the larger of two of one family takes 170 MB, and tells no more
+        names = [name for name in models.names() if name != "resnet101v2"]
+        metafunc.parametrize("model_name", by_name(names), scope="module")
     given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "backbone_name" in metafunc.fixturenames and "backbone_name" not in given:
         metafunc.parametrize("backbone_name", by_name(BACKBONES), scope="module")
