@@ -8,12 +8,12 @@ PYTEST = $(BIN)/python -m pytest --durations 10
 # a test process only grows. Each part of the suite is a process of its own, and as many run at a time
 # as there are cores. Long files are parts of their own, the longest first; the other files of a folder
 # share one.
-LONG := recipes/resume recipes/presets tuning/run docs tuning/tune_resume cli/cli tuning/more_trials \
-  methods/stored_predictions cli/cli_tune recipes/plan_runs recipes/sweep recipes/distill \
-  models/tails methods/trained_contract methods/deployed cache/build training/inputs \
-  training/arrays models/models_registry models/pretrained models/published training/distiller_plans \
-  tuning/distributed models/freezing methods/methods_contract training/execution_training \
-  methods/model_kinds training/mutual benchmarks training/features_training methods/exits
+LONG := tuning/distributed tuning/tune_resume recipes/sweep tuning/run recipes/distill cli/cli \
+  methods/trained_contract recipes/resume recipes/plan_runs models/models_registry docs \
+  methods/stored_predictions training/distiller_plans models/pretrained models/published \
+  training/execution_training methods/methods_contract recipes/presets cli/cli_tune models/tails \
+  training/mutual cache/build training/arrays training/inputs models/freezing methods/deployed \
+  methods/model_kinds tuning/more_trials benchmarks training/features_training methods/exits
 FOLDERS := recipes methods training models tuning cli cache losses data evaluation export report \
   runtime utils
 file_of = $(patsubst tests/./%,tests/%,tests/$(dir $(1))test_$(notdir $(1)).py)
