@@ -20,10 +20,7 @@ QUICK = {
     "against_keras": ["--cases", "mnist", "--no-search"],
     "methods": ["--rounds", "1"],
     "pytorch": ["--rounds", "1"],
-    "memory": [],
-    "pictures": ["--rounds", "1", "--cases", "500x375"],
     "startup": ["--rounds", "1"],
-    "job": ["--rounds", "1"],
 }
 
 
