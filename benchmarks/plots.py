@@ -11,7 +11,7 @@ from matplotlib.ticker import NullLocator
 from benchmarks import results
 
 # a colour-blind safe palette (Okabe and Ito), as in the package's reports
-IN_TITLE = 6  # most findings to show in a title
+IN_TITLE = 8  # most findings to show in a title
 OURS, DOT = "#0072b2", "#2b2b2b"
 OTHERS = ("#d58600", "#009e73", "#cc79a7", "#56b4e9", "#8a8a8a")
 
