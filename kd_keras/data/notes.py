@@ -22,7 +22,7 @@ Stamp = list[int]
 
 
 class Notes:
-    """What was found out about some files: one JSON object per file.
+    """Results of reading some files, kept for later processes: one JSON object per file.
 
     A note is valid while the file has the same size, and the same times of its last change, of its
     contents and of its entry in the folder. All notes on the files of a folder are in one file,

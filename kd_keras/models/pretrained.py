@@ -17,6 +17,7 @@ import keras
 
 from kd_keras.models import _arguments as arguments
 from kd_keras.models import _weights
+from kd_keras.models._logits import logits
 from kd_keras.models.backbones import BACKBONES, TAPS
 from kd_keras.utils import checks
 
@@ -179,9 +180,7 @@ def _classifier(
     x = keras.layers.GlobalAveragePooling2D(name="embedding")(backbone.output)
     if rate:
         x = keras.layers.Dropout(rate, name="embedding_dropout")(x)
-    # float32 under every policy: softmax and losses lose too much in half precision
-    logits = keras.layers.Dense(classes, name="logits", dtype="float32")(x)
-    return keras.Model(inputs, logits, name=name)
+    return keras.Model(inputs, logits(x, classes), name=name)
 
 
 def _image_shape(model: str, input_shape: Sequence[int]) -> arguments.Shape:

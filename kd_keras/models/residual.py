@@ -13,6 +13,7 @@ import keras
 from keras import layers
 
 from kd_keras.models import _arguments as arguments
+from kd_keras.models._logits import logits
 
 # channel means and standard deviations of CIFAR-100's training images, on 0..1
 _MEAN, _DEVIATION = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -78,7 +79,7 @@ def _resnet(input_shape, classes, *, blocks: int, widths: Sequence[int], name: s
     inputs, x = _pixels(input_shape)
     x = _normalised(_convolution(x, widths[0], 3, 1, "stem"), "stem")
     x = _stages(x, widths[1:], blocks, _plain_block)
-    return keras.Model(inputs, _logits(x, classes), name=name)
+    return keras.Model(inputs, _head(x, classes), name=name)
 
 
 def _wide(input_shape, classes, *, blocks: int, factor: int, name: str) -> keras.Model:
@@ -86,7 +87,7 @@ def _wide(input_shape, classes, *, blocks: int, factor: int, name: str) -> keras
     inputs, x = _pixels(input_shape)
     x = _convolution(x, 16, 3, 1, "stem")
     x = _stages(x, (16 * factor, 32 * factor, 64 * factor), blocks, _early_block)
-    return keras.Model(inputs, _logits(_normalised(x, "last"), classes), name=name)
+    return keras.Model(inputs, _head(_normalised(x, "last"), classes), name=name)
 
 
 def _stages(x, widths: Sequence[int], blocks: int, block: Block) -> keras.KerasTensor:
@@ -150,7 +151,5 @@ def _pixels(input_shape: Sequence[int]) -> tuple[keras.KerasTensor, keras.KerasT
     return inputs, layers.Rescaling(scale, offset, name="preprocess")(inputs)
 
 
-def _logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
-    x = layers.GlobalAveragePooling2D(name="embedding")(x)
-    # float32 under every policy: softmax and losses lose too much in half precision
-    return layers.Dense(arguments.class_count(classes), name="logits", dtype="float32")(x)
+def _head(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+    return logits(layers.GlobalAveragePooling2D(name="embedding")(x), classes)

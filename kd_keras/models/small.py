@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import keras
 
 from kd_keras.models import _arguments as arguments
+from kd_keras.models._logits import logits
 from kd_keras.utils import checks
 
 
@@ -55,7 +56,7 @@ def mlp(
         x = keras.layers.Dense(units, activation="relu", name=stage)(x)
         if rate:
             x = keras.layers.Dropout(rate, name=f"{stage}_dropout")(x)
-    return keras.Model(inputs, _logits(x, classes), name=name)
+    return keras.Model(inputs, logits(x, classes), name=name)
 
 
 def lenet5(input_shape: Sequence[int], classes: int, *, name: str = "lenet5") -> keras.Model:
@@ -92,7 +93,7 @@ def lenet5(input_shape: Sequence[int], classes: int, *, name: str = "lenet5") ->
     x = keras.layers.Flatten(name="flatten")(x)
     x = keras.layers.Dense(120, activation="relu", name="hidden")(x)
     x = keras.layers.Dense(84, activation="relu", name="embedding")(x)
-    return keras.Model(inputs, _logits(x, classes), name=name)
+    return keras.Model(inputs, logits(x, classes), name=name)
 
 
 def cnn(
@@ -132,15 +133,10 @@ def cnn(
     x = keras.layers.Flatten(name="flatten")(x)
     x = keras.layers.Dense(units, activation="relu", name="embedding")(x)
     x = keras.layers.Dropout(0.5, name="embedding_dropout")(x)
-    return keras.Model(inputs, _logits(x, classes), name=name)
+    return keras.Model(inputs, logits(x, classes), name=name)
 
 
 def _pixels(input_shape: Sequence[int]) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Return the input, and the input scaled to 0..1."""
     inputs = keras.Input(arguments.image_shape(input_shape), name="image")
     return inputs, keras.layers.Rescaling(1 / 255, name="preprocess")(inputs)
-
-
-def _logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
-    # float32 under every policy: softmax and losses lose too much in half precision
-    return keras.layers.Dense(arguments.class_count(classes), name="logits", dtype="float32")(x)

@@ -128,7 +128,7 @@ def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -
 
 
 class _Shared(learners.Shared):
-    """What the trials of a run share, with the predictors of their models."""
+    """Trainer pools, models and predictors that all trials of a run share."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -221,7 +221,7 @@ class TrainerPool:
 
 
 class Shared:
-    """What the seeds of a run share: trainer pools, and models that are made once.
+    """Trainer pools, and models that are made once, for all seeds of a run.
 
     The step of a training is then traced for the first seed alone. Trainings of the other seeds
     take over its models, so that each seed's weights must be kept elsewhere.

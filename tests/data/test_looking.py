@@ -1,4 +1,4 @@
-"""What a look at image files found is remembered while they stay as they are."""
+"""The results of a look at image files are remembered while the files stay as they are."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def files(tmp_path):
 
 
 def look(files, read):
-    """What a look returns, and the names of the files that it read."""
+    """Return the results of a look, and the names of the files that it read."""
     read.clear()
     return looking.look(files), sorted(read)
 
