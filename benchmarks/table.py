@@ -20,7 +20,7 @@ PAGES = (
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
     *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
-    *("convolutions", "memory", "pictures", "startup", "job"),
+    *("convolutions", "memory", "pictures", "startup", "job", "several"),
 )
 NOT = "not measured"
 
@@ -51,6 +51,7 @@ FROM_PIXELS = "rate, kd_keras, file of pixels / Keras' loader"
 WAITING = "an epoch, kd_keras, file of pixels / kd_keras, memory"
 MATMUL = "share of peak, distillation, kd_keras"
 JOB = "neither training nor teacher"
+AT_ONCE = "one after the other / as one network"
 FIT = "kd_keras, distilled from stored predictions"
 ROWS = (
     Row(ALONE + "MNIST, CNN to MLP", "steady", "mnist", KERAS_ALONE),
@@ -84,6 +85,9 @@ ROWS = (
     Row("peak memory of a first fit over the bytes of its array", "memory", "memory",
         "peak, fit of a Distiller, kd_keras, first"),
     Row("the same, later fits", "memory", "memory", "peak, fit of a Distiller, kd_keras, later"),
+    Row("six temperatures of the MNIST student, in turn over as one network", "several", "mnist",
+        AT_ONCE),
+    Row("the same, a student of 30 units", "several", "mnist-30", AT_ONCE),
     Row("opening a cache of 1,000,000 rows of 1,000 classes", "size", "top10, 1000 classes",
         "opening 1,000,000 rows"),
     Row("opening a cache of 10,000,000 rows of 10 classes", "size", "float32, 10 classes",

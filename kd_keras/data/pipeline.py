@@ -1,5 +1,6 @@
 """Turn a split into batches. An example carries its index and its view."""
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -14,15 +15,14 @@ from kd_keras.data.task import Split
 
 
 class Epochs:
-    """Shuffled batches of a split, one epoch per iteration.
+    """Shuffled batches of a split, epoch after epoch.
 
     The order of an epoch and its augmentations depend on the seed and the epoch's number alone,
-    so that an interrupted run resumes as if it had not been interrupted. `callback` passes on the
-    number when `fit` begins an epoch.
+    so that an interrupted run resumes as if it had not been interrupted.
 
     Args:
         split: the examples.
-        batch_size: examples per batch; the last one may be smaller.
+        batch_size: examples per batch; the last one of an epoch may be smaller.
         seed: the seed of order and augmentation.
         augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. If images are
             mixed, labels and weights are mixed in the same way.
@@ -33,13 +33,10 @@ class Epochs:
         classes: the number of classes; needed to mix class numbers.
 
     Attributes:
-        dataset: yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` if the
-            split or the classes are weighted. Images are uint8, `(batch, height, width,
-            channels)`; the view is the epoch, modulo `views`; labels are class numbers or soft
-            labels, as in the split, soft if they are mixed, and left out if the split has none.
-        rows: the same batches without the images, for which no pixel is read.
+        steps: batches per epoch.
         fresh: whether every epoch augments anew, so that no image is seen twice.
-        callback: the callback to pass to `fit`.
+        callback: the callback to pass to `fit` along with `dataset`: it passes on the number of
+            the epoch that begins.
 
     Raises:
         ValueError: for an unknown augmentation, or class numbers to be mixed without `classes`.
@@ -64,73 +61,101 @@ class Epochs:
         augmentation_seed: int | None = None,
         classes: int | None = None,
     ):
-        # variables, since a constant would repeat the same epoch for ever; and the whole order,
-        # since a dataset that shuffles takes longer to begin than a small epoch lasts
-        view = tf.Variable(0, trainable=False)
-        order = tf.Variable(shuffled(len(split), seed, 0), trainable=False)
-
-        def begin(epoch, logs=None):
-            view.assign(epoch if views is None else epoch % views)
-            order.assign(shuffled(len(split), seed, epoch))
-
-        self.callback = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
         drawn = seed if augmentation_seed is None else augmentation_seed
         changing = parse_augmentation(augmentation) != ([], False)
-        partner_of = mixer(augmentation, drawn, len(split))
-        known = _Known(split, view, class_weight, classes, partner_of)
-        if split.images is not None and not changing:
-            batches = _gathered(split, order, batch_size, known)
-        else:
-            view_of = viewer(augmentation, drawn, reader_of(split), len(split))
-            batches = _one_by_one(split, order, view, batch_size, view_of, known)
-        self.dataset = untuned(prefetched(batches, batch_size))
-        numbers = _numbers(split, order, view, batch_size, known)
-        self.rows = untuned(prefetched(numbers, batch_size))
+        self._split, self._batch_size, self._seed, self._views = split, batch_size, seed, views
+        self._known = _Known(split, class_weight, classes, mixer(augmentation, drawn, len(split)))
+        self._view_of = viewer(augmentation, drawn, reader_of(split), len(split))
+        self._gathers = split.images is not None and not changing
+        self.steps = -(-len(split) // batch_size)
         self.fresh = changing and views is None
+        number = self._number = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.callback = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs=None: number.assign(epoch)
+        )
 
+    @functools.cached_property
+    def dataset(self) -> tf.data.Dataset:
+        """The batches of one epoch: of the first, or of the one that `callback` was told of.
 
-def _gathered(split, order, batch_size, known) -> tf.data.Dataset:
-    """Gather whole batches at once, from pixels in memory."""
-    fetch = reader_of(split)
+        It yields `({"image", "index", "view"}, label)`, or `(..., label, weight)` if the split or
+        the classes are weighted. Images are uint8, `(batch, height, width, channels)`; the view is
+        the epoch, modulo `views`; labels are class numbers or soft labels, as in the split, soft if
+        they are mixed, and left out if the split has none.
+        """
+        one = tf.data.Dataset.range(1).map(lambda _: self._number.read_value())
+        return self._batches(one, images=True).apply(
+            tf.data.experimental.assert_cardinality(self.steps)
+        )
 
-    def batch(step):
-        index = order[step * batch_size : (step + 1) * batch_size]
-        return known.complete(fetch(index), index)
+    def endless(self, first: int = 0, *, images: bool = True) -> tf.data.Dataset:
+        """Return the batches of all epochs, without an end.
 
-    return tf.data.Dataset.range(-(-len(split) // batch_size)).map(batch)
+        Keras makes two iterators per epoch of a `dataset`, which takes longer than a small epoch;
+        it makes one of these batches if `fit` is given `steps_per_epoch`.
 
+        Args:
+            first: the number of the first epoch.
+            images: whether the batches hold the images; without them, no pixel is read.
+        """
+        numbers = tf.data.Dataset.range(first, tf.int64.max)
+        infinite = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        return self._batches(numbers, images=images).apply(infinite)
 
-def _numbers(split, order, view, batch_size, known) -> tf.data.Dataset:
-    """Return batches of all that is known of the examples, except the images."""
-    if known.mixes:
-        whole = _one_by_one(split, order, view, batch_size, lambda index, view: index, known)
-    else:
-        steps = tf.data.Dataset.range(-(-len(split) // batch_size))
-        indices = steps.map(lambda step: order[step * batch_size : (step + 1) * batch_size])
-        whole = indices.map(lambda index: known.complete(index, index))
+    def _batches(self, numbers: tf.data.Dataset, *, images: bool) -> tf.data.Dataset:
+        """Return the batches of the epochs of these numbers."""
 
-    def without_images(batch, *rest):
-        return ({name: batch[name] for name in ("index", "view")}, *rest)
+        @tf.autograph.experimental.do_not_convert
+        def begin(number):
+            view = number if self._views is None else number % self._views
+            return shuffled(len(self._split), self._seed, number), tf.cast(view, tf.int32)
 
-    return whole.map(without_images)
+        # one epoch ahead: the order is drawn during the epoch before
+        epochs = numbers.map(begin).prefetch(1)
+        whole = self._gathers if images else not self._known.mixes
+        batches = (self._gathered if whole else self._one_by_one)(epochs, images=images)
+        return untuned(prefetched(batches, self._batch_size))
 
+    def _gathered(self, epochs: tf.data.Dataset, *, images: bool) -> tf.data.Dataset:
+        """Gather whole batches at once, from pixels in memory."""
+        size, fetch = self._batch_size, reader_of(self._split)
 
-def _one_by_one(split, order, view, batch_size, view_of, known) -> tf.data.Dataset:
-    """Decode and augment single images, many in parallel, and only then batch them."""
+        @tf.autograph.experimental.do_not_convert
+        def places(order, view):
+            steps = tf.data.Dataset.range(self.steps)
+            return steps.map(lambda step: (order[step * size : (step + 1) * size], view))
 
-    def one(place):
-        index = order[place]
-        return view_of(index, view), index, *known.partner(index)
+        @tf.autograph.experimental.do_not_convert
+        def batch(index, view):
+            seen = {"image": fetch(index)} if images else {}
+            return self._known.complete(seen, index, tf.fill(tf.shape(index), view))
 
-    images = tf.data.Dataset.range(len(split)).map(one, num_parallel_calls=tf.data.AUTOTUNE)
-    return images.batch(batch_size).map(known.complete)
+        return epochs.flat_map(places).map(batch)
+
+    def _one_by_one(self, epochs: tf.data.Dataset, *, images: bool) -> tf.data.Dataset:
+        """Decode and augment single images, many in parallel, and only then batch them."""
+
+        @tf.autograph.experimental.do_not_convert
+        def one(index, view):
+            seen = {"image": self._view_of(index, view)} if images else {}
+            return seen, index, view, *self._known.partner(index, view)
+
+        @tf.autograph.experimental.do_not_convert
+        def batches(order, view):
+            places = tf.data.Dataset.range(len(self._split))
+            examples = places.map(
+                lambda place: one(order[place], view), num_parallel_calls=tf.data.AUTOTUNE
+            )
+            return examples.batch(self._batch_size)
+
+        return epochs.flat_map(batches).map(self._known.complete)
 
 
 class _Known:
     """The labels and weights of a split's examples, by index, mixed or not."""
 
-    def __init__(self, split: Split, view, class_weight, classes: int | None, partner_of):
-        self._view, self._partner_of = view, partner_of
+    def __init__(self, split: Split, class_weight, classes: int | None, partner_of):
+        self._partner_of = partner_of
         self._labels = targets(split) if split.labelled else None
         self._weights = example_weights(split, class_weight)
         if partner_of is not None and self._labels is not None and self._labels.ndim == 1:
@@ -143,13 +168,14 @@ class _Known:
         """True if labels are mixed with those of a partner."""
         return self._partner_of is not None and self._labels is not None
 
-    def partner(self, index) -> tuple:
+    def partner(self, index, view) -> tuple:
         """Return the `Partner` of one example, or an empty tuple if nothing is mixed."""
-        return self._partner_of(index, self._view) if self.mixes else ()
+        return self._partner_of(index, view) if self.mixes else ()
 
-    def complete(self, image, index, other=None, share=None):
-        """Return what `fit` takes, from images, indices and partners."""
-        batch = {"image": image, "index": index, "view": tf.fill(tf.shape(index), self._view)}
+    @tf.autograph.experimental.do_not_convert
+    def complete(self, seen, index, view, other=None, share=None):
+        """Return what `fit` takes, from a dict of images, indices, views and partners."""
+        batch = {**seen, "index": index, "view": view}
         if self._labels is None:
             return (batch,)
 
@@ -198,11 +224,9 @@ def reader_of(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda index: images.decode(tf.gather(files, index), split.image_shape)
 
 
-def shuffled(count: int, seed: int, epoch: int) -> tf.Tensor:
+def shuffled(count: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:
     """Return the numbers below `count`, int32, in an order decided by `(seed, epoch)`."""
-    key = tf.random.experimental.stateless_fold_in(
-        tf.constant([seed, 1]), tf.constant(epoch, tf.int64)
-    )
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1]), tf.cast(epoch, tf.int64))
     return tf.random.experimental.stateless_shuffle(tf.range(count), key)
 
 

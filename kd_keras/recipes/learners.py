@@ -195,19 +195,21 @@ class TrainerPool:
             student=first.student,
             peers=first.students[1:],
             ready=ready,
-            join=lambda epochs: self._joined(first, stored, epochs),
+            join=lambda epochs, epoch: self._joined(first, stored, epochs, epoch),
             views=views,
             augmentation=self._config.augmentation,
             augmentation_seed=None if views is None else self._config.split_seed,
             predict=self._predict,
         )
 
-    def _joined(self, trainer: Trainer, stored: cache.Stored | None, epochs: pipeline.Epochs):
-        """Return the batches of a phase, joined with all that is stored for them."""
+    def _joined(
+        self, trainer: Trainer, stored: cache.Stored | None, epochs: pipeline.Epochs, epoch: int
+    ):
+        """Return the batches from an epoch on, joined with all that is stored for them."""
         frozen = trainer.frozen_part()
         made = None if frozen is None or epochs.fresh else self._features(frozen[0])
         sees = made is None or (stored is None and isinstance(trainer, Distiller))
-        dataset = epochs.dataset if sees else epochs.rows
+        dataset = epochs.endless(epoch, images=sees)
         if stored is not None:
             dataset = cache.join(dataset, stored)
         return dataset if made is None else cache.join(dataset, made, FEATURES)

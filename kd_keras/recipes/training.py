@@ -118,8 +118,8 @@ class Learner:
         ready: called before each phase, after its layers were frozen or not, with the phase's name,
             an optimizer and options of `compile`; returns the trainer to `fit`, compiled and with
             its optimizer as new.
-        join: returns the dataset to train on, such as the pipeline's batches with the teacher's
-            predictions; called in each phase, after `ready`.
+        join: returns the endless dataset to train on from an epoch on, such as the pipeline's
+            batches with the teacher's predictions; called in each phase, after `ready`.
         views: the number of views per image, taken in turn; None draws new ones every epoch.
         augmentation: the augmentation of the images; None takes the budget's.
         augmentation_seed: the seed of the augmentation; None takes the learner's own.
@@ -136,7 +136,7 @@ class Learner:
     model: keras.Model
     student: keras.Model
     ready: Callable[..., keras.Model]
-    join: Callable[[pipeline.Epochs], Any] = lambda epochs: epochs.dataset
+    join: Callable[[pipeline.Epochs, int], Any] = lambda epochs, first: epochs.endless(first)
     views: int | None = None
     augmentation: str | None = None
     augmentation_seed: int | None = None
@@ -362,12 +362,14 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
             trainer.optimizer.build(trainer.trainable_variables)
             checkpoint.restore(trainer)
         if done < phase.last_epoch:
+            first = max(done, phase.first_epoch)
             trainer.fit(
-                Pipeline(learner.join(data)),
-                initial_epoch=max(done, phase.first_epoch),
+                Pipeline(learner.join(data, first)),
+                initial_epoch=first,
                 epochs=phase.last_epoch,
+                steps_per_epoch=data.steps,
                 callbacks=[
-                    *(*phase.callbacks(), data.callback, watch, judge, checkpoint, *progress),
+                    *(*phase.callbacks(), watch, judge, checkpoint, *progress),
                     Interruptible(),
                 ],
                 shuffle=False,

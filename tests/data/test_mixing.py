@@ -28,10 +28,10 @@ def epoch(split=SPLIT, number=0, **options):
     """The batches of an epoch as one, in the order of the indices."""
     settings = {"batch_size": 5, "seed": 3, "augmentation": "mixup", "classes": 3, **options}
     epochs = Epochs(split, **settings)
-    epochs.callback.on_epoch_begin(number, None)
     found = []
-    for side in (epochs.dataset, epochs.rows):
-        parts = list(side.as_numpy_iterator())
+    for images in (True, False):
+        batches = epochs.endless(number, images=images).take(epochs.steps)
+        parts = list(batches.as_numpy_iterator())
         place = np.argsort(np.concatenate([part[0]["index"] for part in parts]))
         whole = [tf.nest.map_structure(lambda *x, place=place: np.concatenate(x)[place], *parts)]
         found += whole

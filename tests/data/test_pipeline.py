@@ -55,10 +55,10 @@ def batches_of_fit(split, *, first=0, last=3, seed=0, batch_size=16, **options):
     model = Recorder()
     model.compile(run_eagerly=True)
     model.fit(
-        epochs.dataset,
+        epochs.endless(first),
         initial_epoch=first,
         epochs=last,
-        callbacks=[epochs.callback],
+        steps_per_epoch=epochs.steps,
         shuffle=False,
         verbose=0,
     )
@@ -97,6 +97,19 @@ def test_the_order_is_decided_by_seed_and_epoch_alone(split):
     # and what Keras' own seed is does not matter
     keras.utils.set_random_seed(99)
     np.testing.assert_array_equal(order(batches_of_fit(split, last=1)), first[0])
+
+
+@pytest.mark.parametrize("augmentation", ["none", "shift"])
+def test_epochs_one_by_one_are_those_of_the_endless_batches(split, augmentation):
+    epochs = Epochs(split, batch_size=16, seed=0, augmentation=augmentation)
+    endless = list(epochs.endless(1).take(2 * epochs.steps).as_numpy_iterator())
+    for number in (1, 2):
+        epochs.callback.on_epoch_begin(number, None)
+        for want, got in zip(epochs.dataset.as_numpy_iterator(), endless, strict=False):
+            tf.nest.map_structure(np.testing.assert_array_equal, want, got)
+        endless = endless[epochs.steps :]
+    (without,) = epochs.endless(1, images=False).take(1).as_numpy_iterator()
+    assert set(without[0]) == {"index", "view"}
 
 
 @pytest.mark.parametrize("augmentation", ["none", "shift"])

@@ -58,7 +58,7 @@ def trained(config, task, *, seed=0, join=None, callback=None):
     learner = TrainerPool(config, task).alone("model", seed, model)
     if join is not None:
         last = learner.join
-        learner = dataclasses.replace(learner, join=lambda epochs: join(last(epochs)))
+        learner = dataclasses.replace(learner, join=lambda *given: join(last(*given)))
     states = []
     progress = [Snapshots(states), *([callback] if callback else [])]
     outcome = train(learner, task, config, RunFolder(config), progress=progress)
@@ -69,7 +69,8 @@ def batches_of(config, task):
     """The first epoch's batches, as `fit` is given them."""
     seen = []
     trained(config, task, join=lambda data: (seen.append(data), data)[1])
-    return list(seen[0].as_numpy_iterator())
+    steps = -(-len(task.train) // config.batch_size)
+    return list(seen[0].take(steps).as_numpy_iterator())
 
 
 # --- phases ---
