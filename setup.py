@@ -35,7 +35,8 @@ setup(
     package_data={"kd_keras": ["py.typed"]},
     install_requires=requirements(),
     extras_require={
-        "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "pytest-xdist>=3.8,<4", "ruff>=0.14,<0.18"]
+        "hf": ["datasets>=4,<6"],
+        "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "pytest-xdist>=3.8,<4", "ruff>=0.14,<0.18"],
     },
     entry_points={"console_scripts": ["kd-keras = kd_keras.cli:door"]},
     classifiers=[

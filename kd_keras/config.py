@@ -20,12 +20,17 @@ class DataConfig:
 
     task: str = "digits"
     """Data set by name; `kd-keras list` shows them."""
+    data: str | None = None
+    """Your own data, in place of a task: a folder of images, an archive of one (.zip, .tar), a
+    table (.csv, .parquet), tfds:NAME or hf:PATH."""
+    group: str | None = None
+    """Column of a table, such as the patient: no group is in more than one split."""
     task_options: tuple[str, ...] = ()
-    """The task's own options, such as channels=1; `kd-keras list` shows them."""
+    """Further options of the task, such as channels=1, or of the data, such as label=COLUMN."""
     data_dir: Path | None = None
-    """Folder of the data; for mnist, TFDS_DATA_DIR also works."""
+    """Folder of the task's data; for mnist and tfds:, TFDS_DATA_DIR also works."""
     image_size: int | None = None
-    """Resize images to this height and width (mhist, folder)."""
+    """Resize images to this height and width (mhist, folder, and your own data)."""
     soft_labels: bool = False
     """Learn from the annotators' vote shares instead of the majority (mhist)."""
     vote_weights: bool = False
@@ -37,6 +42,14 @@ class DataConfig:
     augmentation: str = "none"
     """none, shift (up to 2 pixels), mirror, symmetries (of the square), mixup (of two images and
     their labels); several joined by a plus sign."""
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data: of the task, or of the user's own data."""
+        if self.data is None:
+            return self.task
+        last = self.data.rstrip("/").replace(":", "/").rpartition("/")[2]
+        return last.partition(".")[0] or "data"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +93,7 @@ class RunConfig(BudgetConfig, DataConfig):
     @property
     def folder(self) -> Path:
         """The run folder."""
-        return self.out or Path("runs") / f"{self.task}-{self._named_after}"
+        return self.out or Path("runs") / f"{self.data_name}-{self._named_after}"
 
     @property
     def _named_after(self) -> str:

@@ -29,7 +29,7 @@ LAYERS = (
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # what may be loaded where, everything else being for all
 ONLY_IN = {
-    "tensorflow_datasets": ("kd_keras/data/builtin.py",),
+    "tensorflow_datasets": ("kd_keras/data/builtin.py", "kd_keras/data/sets.py"),
     "keras_tuner": ("tuning/",),
     "matplotlib": ("kd_keras/report/",),
 }

@@ -67,7 +67,7 @@ class Build(_OnDisk, DataConfig):
 
     @property
     def opening(self) -> str:
-        return f"{self.task}: storing the predictions of {self.teacher}{self._where}"
+        return f"{self.data_name}: storing the predictions of {self.teacher}{self._where}"
 
     def __call__(self) -> int:
         from kd_keras.recipes import precompute

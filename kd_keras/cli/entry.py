@@ -18,6 +18,7 @@ import tyro
 
 from kd_keras.cli.benchmark import Benchmark
 from kd_keras.cli.cache import Cache
+from kd_keras.cli.data import Data
 from kd_keras.cli.files import Evaluate, Export, List, Report
 from kd_keras.cli.sweeps import Compare, Study
 from kd_keras.cli.training import Distill, Train
@@ -37,6 +38,7 @@ COMMANDS: dict[str, type] = {
     "compare": Compare,
     "tune": Tune,
     "train": Train,
+    "data": Data,
     "evaluate": Evaluate,
     "export": Export,
     "report": Report,

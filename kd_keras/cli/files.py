@@ -22,8 +22,12 @@ class Evaluate:
     """Model that returns logits: a .keras or whole .h5 file."""
     task: str = "digits"
     """Data set; `kd-keras list` shows them."""
+    data: str | None = None
+    """Your own data, in place of a task, as in `distill`."""
+    group: str | None = None
+    """Column of a table, as in `distill`."""
     task_options: tuple[str, ...] = ()
-    """The task's own options, such as channels=1; `kd-keras list` shows them."""
+    """Further options of the task or the data, such as channels=1 or label=COLUMN."""
     data_dir: Path | None = None
     """Folder of the data."""
     image_size: int | None = None
@@ -35,7 +39,7 @@ class Evaluate:
 
     @property
     def opening(self) -> str:
-        return f"{self.task}: evaluating {self.model}"
+        return f"{self.data or self.task}: evaluating {self.model}"
 
     def __call__(self) -> None:
         from kd_keras.recipes import supervised
@@ -43,6 +47,8 @@ class Evaluate:
 
         data = TrainConfig(
             task=self.task,
+            data=self.data,
+            group=self.group,
             task_options=self.task_options,
             data_dir=self.data_dir,
             image_size=self.image_size,

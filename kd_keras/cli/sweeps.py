@@ -23,7 +23,7 @@ class Study(StudyConfig):
     @property
     def opening(self) -> str:
         return (
-            f"{self.task}: {self.teacher} teaches {self.student} by {self.method}, "
+            f"{self.data_name}: {self.teacher} teaches {self.student} by {self.method}, "
             f"{counted(len(self.temperatures) or 1, 'temperature')} by "
             f"{counted(len(self.alphas), 'alpha')}, {counted(len(self.seeds), 'seed')}, in "
             f"{self.folder}"
@@ -47,7 +47,7 @@ class Compare(CompareConfig):
     @property
     def opening(self) -> str:
         return (
-            f"{self.task}: {self.teacher} teaches {', '.join(self.students)} by "
+            f"{self.data_name}: {self.teacher} teaches {', '.join(self.students)} by "
             f"{', '.join(self.methods)}, {counted(len(self.seeds), 'seed')}, in {self.folder}"
         )
 

@@ -24,8 +24,8 @@ class Distill(DistillConfig):
     def opening(self) -> str:
         seeds = counted(len(self.seeds), "seed")
         return (
-            f"{self.task}: {self.teacher} teaches {self.student} by {self.method}, {seeds}, in "
-            f"{self.folder}"
+            f"{self.data_name}: {self.teacher} teaches {self.student} by {self.method}, {seeds}, "
+            f"in {self.folder}"
         )
 
     def __call__(self) -> None:
@@ -56,7 +56,7 @@ class Train(TrainConfig):
     @property
     def opening(self) -> str:
         seeds = counted(len(self.seeds), "seed")
-        return f"{self.task}: {self.model} learns from labels, {seeds}, in {self.folder}"
+        return f"{self.data_name}: {self.model} learns from labels, {seeds}, in {self.folder}"
 
     def __call__(self) -> None:
         from kd_keras import report

@@ -25,8 +25,8 @@ class Tune(TuneConfig):
     @property
     def opening(self) -> str:
         return (
-            f"{self.task}: {self.oracle} search of the space {self.space}, {self.teacher} teaches, "
-            f"in {self.folder}"
+            f"{self.data_name}: {self.oracle} search of the space {self.space}, "
+            f"{self.teacher} teaches, in {self.folder}"
         )
 
     def __call__(self) -> int:

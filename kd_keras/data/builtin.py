@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from kd_keras.data.repeats import with_repeats
-from kd_keras.data.task import Split, Task, cut_validation
+from kd_keras.data.splitting import cut_validation
+from kd_keras.data.task import Split, Task
 from kd_keras.utils.files import fingerprint
 
 MNIST_VERSION = "3.0.1"

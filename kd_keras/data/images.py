@@ -61,14 +61,29 @@ def whole_size(image_size: int | None) -> int | None:
     return None if image_size is None else positive_int("image_size", image_size)
 
 
-def proper_share(validation_share: float) -> float:
-    """Return `validation_share` if it leaves something on both sides of the cut."""
-    if isinstance(validation_share, float) and 0 < validation_share < 1:
-        return validation_share
-    raise ValueError(
-        "`validation_share` must lie above 0 and below 1. "
-        f"Received: validation_share={validation_share!r}"
-    )
+def proper_share(share: float, name: str = "validation_share") -> float:
+    """Return `share` if it leaves something on both sides of the cut."""
+    if isinstance(share, float) and 0 < share < 1:
+        return share
+    raise ValueError(f"`{name}` must lie above 0 and below 1. Received: {name}={share!r}")
+
+
+def as_shape(pixels: np.ndarray, image_shape: ImageShape) -> np.ndarray:
+    """Return the pixels of one picture as if they were read from a file for this shape.
+
+    Args:
+        pixels: uint8, of one channel or three.
+        image_shape: `(height, width, channels)`.
+    """
+    image = reading.resized(pixels, image_shape[:2])
+    if image.shape[2] < image_shape[2]:
+        return np.repeat(image, image_shape[2], axis=2)
+    if image.shape[2] > image_shape[2]:
+        import tensorflow as tf
+
+        with tf.device("/CPU:0"):
+            return tf.image.rgb_to_grayscale(image).numpy()
+    return image
 
 
 def decode(path: Any, image_shape: ImageShape) -> Any:

@@ -15,7 +15,8 @@ import numpy as np
 
 from kd_keras.data import images, looking, repeats
 from kd_keras.data.archives import unpack
-from kd_keras.data.task import Split, Task, balanced_class_weight, cut_validation
+from kd_keras.data.splitting import cut_validation
+from kd_keras.data.task import Split, Task, balanced_class_weight
 from kd_keras.utils.checks import unknown
 from kd_keras.utils.files import fingerprint
 

@@ -213,6 +213,17 @@ def _before(turn: Image.Transpose | None, shape: tuple[int, int]) -> tuple[int, 
     return (height, width) if turn in _SIDEWAYS else (width, height)
 
 
+def resized(pixels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the pixels of a picture in another `(height, width)`, as `read` resizes a file's.
+
+    Args:
+        pixels: uint8, `(height, width, channels)`, of one channel or three.
+        shape: the height and width of the result.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return np.asarray(_resized(image, shape[::-1], None)).reshape(*shape, pixels.shape[2])
+
+
 def _resized(
     image: Any, size: tuple[int, int], box: tuple[float, float, float, float] | None
 ) -> Any:

@@ -48,12 +48,14 @@ def find(
     return tuple(found)
 
 
-def of_files(splits: Mapping[str, Split], seen: Sequence[looking.Seen], root: Path):
-    """Run `find` on files that `look` has seen; they are named relative to `root`."""
+def of_files(splits: Mapping[str, Split], seen: Sequence[looking.Seen], root: Path | None):
+    """Run `find` on files that `look` has seen; those in `root` are named relative to it."""
     by_path = dict(zip((file.path for file in seen), looking.pictures(seen), strict=True))
 
     def name_of(split: str, row: int) -> str:
-        return images.shown((splits[split].files or ())[row].relative_to(root))
+        path = (splits[split].files or ())[row]
+        inside = root is not None and path.is_relative_to(root)
+        return images.shown(path.relative_to(root) if inside else path)  # type: ignore[arg-type]
 
     shown = {name: [by_path[path] for path in split.files or ()] for name, split in splits.items()}
     return find(splits, shown, name_of)

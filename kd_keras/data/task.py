@@ -62,14 +62,43 @@ class Split:
         )
 
     def limited(self, count: int | None) -> "Split":
-        """Return at most `count` examples, the classes as balanced as possible; None means all."""
+        """Return `count` examples in which the classes have the same shares; None means all.
+
+        The first examples of each class are taken, and at least one of each if `count` allows it.
+        """
         if count is None or count >= len(self):
             return self
-        rank = np.empty(len(self), dtype=int)
-        for label in np.unique(self.labels):
-            of_class = np.flatnonzero(self.labels == label)
-            rank[of_class] = np.arange(len(of_class))
-        return self.rows(np.sort(np.lexsort((self.labels, rank))[:count]))
+        classes, sizes = np.unique(self.labels, return_counts=True)
+        quotas = _shares(sizes, count)
+        chosen = [
+            np.flatnonzero(self.labels == label)[:quota]
+            for label, quota in zip(classes, quotas, strict=True)
+        ]
+        return self.rows(np.sort(np.concatenate(chosen)))
+
+    def __repr__(self) -> str:
+        kept = "files" if self.images is None else "pixels"
+        own = [name for name in ("soft_labels", "weights") if getattr(self, name) is not None]
+        with_ = f", with {' and '.join(own)}" if own else ""
+        return f"<Split of {len(self):,} {size_text(self.image_shape)} images ({kept}){with_}>"
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """Return the shape of an image as text: `8x8x1`."""
+    return "x".join(map(str, shape))
+
+
+def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
+    """Divide `count` in proportion to `sizes`, by largest remainders; at least 1 each if it can."""
+    exact = sizes * (count / sizes.sum())
+    quotas = np.floor(exact).astype(int)
+    if count >= len(sizes):
+        quotas = np.maximum(quotas, 1)
+    while quotas.sum() > count:
+        quotas[np.argmax(np.where(quotas > 1, quotas - exact, -np.inf))] -= 1
+    for place in np.argsort(-(exact - quotas), kind="stable")[: count - quotas.sum()]:
+        quotas[place] += 1
+    return quotas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +148,9 @@ class Task:
         class_weight: weights by class number for an imbalanced task, or None.
         repeats: pictures that are in several splits, or under several classes, in all the data
             that were loaded.
+        notes: sentences on what is odd about the data.
+
+    A task prints itself in a few lines: the number of images by class and split, and what is odd.
     """
 
     name: str
@@ -130,6 +162,15 @@ class Task:
     fingerprint: str
     class_weight: dict[int, float] | None = None
     repeats: tuple[Repeat, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return described(self)
+
+    @property
+    def odd(self) -> tuple[str, ...]:
+        """Sentences on what is odd about the data: its `repeats` and its `notes`."""
+        return (*(repeat.sentence for repeat in self.repeats), *self.notes)
 
     @property
     def classes(self) -> int:
@@ -140,26 +181,53 @@ class Task:
         return self.train.image_shape
 
 
-def cut_validation(
-    split: Split, *, share: float, seed: int, mend: str = "more images"
-) -> tuple[Split, Split]:
-    """Split off `share` of the examples for validation, by the seed, stratified by label.
+CLASSES_SHOWN = 12
 
-    Raises:
-        ValueError: if there are too few examples; `mend` says what the user can add.
+
+def described(task: Task) -> str:
+    """Return a task in a few lines: sizes, counts by class and split, and what is odd.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> print(described(kd.data.load("digits_halves")))
+        Task 'digits_halves': 2 classes, images of 8x8x1, chosen by accuracy
+                     0 to 4  5 to 9    all
+        train           577     572  1,149
+        validation      144     144    288
+        test            180     180    360
     """
-    from sklearn.model_selection import train_test_split
+    splits = {"train": task.train, "validation": task.validation, "test": task.test}
+    counts = {
+        name: np.bincount(split.labels[split.labels != UNKNOWN], minlength=task.classes)
+        for name, split in splits.items()
+    }
+    heads = [*(shown_name(name) for name in task.class_names), "all"]
+    if task.classes > CLASSES_SHOWN:
+        heads = ["fewest", "most", "all"]  # of a class
+        counts = {name: np.array([each.min(), each.max()]) for name, each in counts.items()}
+    cells = {
+        name: [f"{count:,}" for count in (*counts[name].tolist(), len(split))]
+        for name, split in splits.items()
+    }
+    widths = [
+        max(len(head), *(len(row[place]) for row in cells.values()))
+        for place, head in enumerate(heads)
+    ]
+    rows = [("", heads), *cells.items()]
+    return "\n".join([
+        f"Task {task.name!r}: {task.classes} classes, images of {size_text(task.image_shape)}, "
+        f"chosen by {task.metric}",
+        *(
+            f"{name:<11}" + "".join(f"  {cell:>{w}}" for cell, w in zip(row, widths, strict=True))
+            for name, row in rows
+        ),
+        *(f"odd: {sentence}" for sentence in task.odd),
+    ])  # fmt: skip
 
-    try:
-        train, validation = train_test_split(
-            np.arange(len(split)), test_size=share, random_state=seed, stratify=split.labels
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"A stratified validation_share={share} cannot be cut from {len(split)} training "
-            f"images ({error}). Give {mend}; in Python, a larger `validation_share` also helps."
-        ) from error
-    return split.rows(np.sort(train)), split.rows(np.sort(validation))
+
+def shown_name(name: str, longest: int = 16) -> str:
+    """Return the name of a class, cut if it is too long for a column."""
+    return name if len(name) <= longest else f"{name[: longest - 3]}..."
 
 
 def without_validation(task: Task) -> Task:

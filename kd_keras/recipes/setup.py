@@ -57,7 +57,10 @@ def check_data(config: configs.DataConfig, *learning: methods.Method) -> None:
         config: the config to check.
         learning: the methods of the run.
     """
-    lookup("task", data.TASKS, config.task)
+    if config.data is None:
+        lookup("task", data.TASKS, config.task)
+        if config.group is not None:
+            raise ValueError("`group` names a column of your own data: give `data` (--data) too.")
     augmentation.parse_augmentation(config.augmentation)
     if isinstance(config, configs.CacheConfig):
         teacher_predictions.check_storage(config, *learning)
@@ -157,12 +160,7 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
         config: names the task.
         whole: move the examples of the validation split to the training split.
     """
-    given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
-    own = configs.parse_knobs("task_options", config.task_options)
-    if twice := given.keys() & own.keys():
-        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
-    task = data.load(config.task, **{"seed": config.split_seed, **given, **own})
-    task = _each_split(task, lambda name, split: split.limited(config.limit))
+    task = read_task(config)
     task = without_validation(task) if whole else task
     directory = config.cache_dir if isinstance(config, configs.CacheConfig) else None
 
@@ -175,6 +173,23 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
         )
 
     return _each_split(task, decoded)
+
+
+def read_task(config: configs.DataConfig) -> Task:
+    """Return the task of a config, with its image files as they are.
+
+    Raises:
+        ValueError, FileNotFoundError: as `data.load`.
+    """
+    given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
+    own = configs.parse_knobs("task_options", config.task_options)
+    if twice := given.keys() & own.keys():
+        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
+    named: dict[str, Any] = {"name": config.task}
+    if config.data is not None:
+        named = {"data": config.data, "group": config.group}
+    task = data.load(**named, **{"seed": config.split_seed, **given, **own})
+    return _each_split(task, lambda name, split: split.limited(config.limit))
 
 
 def _each_split(task: Task, change: Callable[[str, Split], Split]) -> Task:

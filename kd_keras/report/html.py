@@ -1,11 +1,14 @@
 """The HTML of a report: one self-contained page, light or dark, for screen or paper."""
 
 import base64
+import io
 import json
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
+
+from matplotlib.figure import Figure
 
 MADE_BY = '<meta name="generator" content="kd_keras">'  # identifies a report
 
@@ -86,7 +89,18 @@ def table(lines: list[list[str]]) -> str:
 
 def image(path: Path, caption: str) -> str:
     """Embed the PNG at `path` in the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
+    return _embedded(path.read_bytes(), caption)
+
+
+def figure(drawn: Figure, caption: str) -> str:
+    """Embed a figure of matplotlib in the page."""
+    file = io.BytesIO()
+    drawn.savefig(file, format="png", dpi=110)
+    return _embedded(file.getvalue(), caption)
+
+
+def _embedded(png: bytes, caption: str) -> str:
+    data = base64.b64encode(png).decode()
     return (
         f'<figure><img src="data:image/png;base64,{data}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kd_keras import data
-from kd_keras.data.task import Split, balanced_class_weight, cut_validation
+from kd_keras.data.splitting import cut, cut_validation, straddling
+from kd_keras.data.task import Split, balanced_class_weight
 
 
 def drawn(labels, **fields):
@@ -41,12 +42,15 @@ def test_rows_take_everything_along_in_the_asked_order(tmp_path):
     assert drawn([5, 6, 7]).rows(np.array([1])).images.ravel().tolist() == [1]
 
 
-def test_limited_is_even_over_the_classes_and_keeps_the_order():
+def test_limited_keeps_the_shares_of_the_classes_and_the_order():
+    split = drawn([0] * 206 + [1] * 94)
+    few = split.limited(160)
+    assert np.bincount(few.labels).tolist() == [110, 50]
+    assert few.images.ravel().tolist() == [*range(110), *range(206, 256)]
     split = drawn([0] * 6 + [1] * 3 + [2])
-    four = split.limited(4)
-    assert np.bincount(four.labels).tolist() == [2, 1, 1]
-    assert four.images.ravel().tolist() == sorted(four.images.ravel().tolist())
-    assert np.bincount(split.limited(7).labels).tolist() == [3, 3, 1]
+    assert np.bincount(split.limited(4).labels).tolist() == [2, 1, 1]
+    assert np.bincount(split.limited(3).labels).tolist() == [1, 1, 1]
+    assert np.bincount(split.limited(7).labels).tolist() == [4, 2, 1]
     assert split.limited(None) is split
     assert split.limited(10) is split
     assert len(split.limited(1)) == 1
@@ -64,6 +68,32 @@ def test_validation_is_stratified_disjoint_and_decided_by_the_seed():
     other = cut_validation(split, share=0.2, seed=1)[1]
     np.testing.assert_array_equal(again.images, validation.images)
     assert set(other.images.ravel().tolist()) != ids[1]
+
+
+def test_groups_are_cut_as_a_whole():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 5)
+    labels = rng.integers(0, 2, 40)[groups].astype("int32")
+    rest, chosen = cut(labels, share=0.2, seed=0, what="test", groups=groups)
+    assert sorted([*rest, *chosen]) == list(range(200))
+    assert straddling([groups[rest], groups[chosen]]) == []
+    assert 30 <= len(chosen) <= 50
+    assert abs(labels[chosen].mean() - labels.mean()) < 0.1
+    other = cut(labels, share=0.2, seed=1, what="test", groups=groups)[1]
+    assert set(groups[other]) != set(groups[chosen])
+    with pytest.raises(ValueError, match=r"test_share=0.1 cannot .* 3 groups, and this share need"):
+        cut(labels[:15], share=0.1, seed=0, what="test", groups=groups[:15])
+
+
+def test_a_task_prints_itself_in_a_few_lines():
+    task = data.load("digits")
+    lines = repr(task).splitlines()
+    assert lines[0] == "Task 'digits': 10 classes, images of 8x8x1, chosen by accuracy"
+    assert lines[-1].split() == ["test", *np.bincount(task.test.labels).astype(str), "360"]
+    assert len(lines) == 5
+    assert repr(task.train) == "<Split of 1,149 8x8x1 images (pixels)>"
+    many = dataclasses.replace(task, class_names=tuple(map(str, range(100))))
+    assert repr(many).splitlines()[1].split() == ["fewest", "most", "all"]
 
 
 def test_balanced_class_weight_by_hand():
