@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -105,7 +104,6 @@ KILLS = [
     ("after keep", 2),  # and written down, while its oracle has not heard of it
     ("before take_over", 1),
     ("after train", 4),
-    ("after update_trial", 6),
     ("before judged", 1),
 ]
 
@@ -143,25 +141,3 @@ def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(tmp
     after = {path: path.stat().st_mtime_ns for path in before}
     assert [path for path in before if after[path] != before[path]] == [lost]
     assert untimed(found) == untimed(whole("grid")[0])
-
-
-@pytest.mark.slow
-def test_killed_from_outside_at_whatever_moment(tmp_path, whole):
-    """As by the machine: `python -m tuning.search`, and nobody chooses where."""
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "tuning.search", *SETTINGS, *ORACLES["hyperband"]]
-    command += ["--out", str(folder)]
-    for trials in (2, 5):
-        process = subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 1200
-        while time.monotonic() < deadline and process.poll() is None:
-            if len(list(folder.glob("search/*/metrics.jsonl"))) >= trials:
-                process.kill()
-                break
-            time.sleep(0.005)
-        assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert untimed(json.loads(done.stdout)) == untimed(whole("hyperband")[0])
