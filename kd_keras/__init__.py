@@ -28,6 +28,7 @@ _NAMES = {
     "CachedTeacher": "teachers",
     "EnsembleTeacher": "teachers",
     "LiveTeacher": "teachers",
+    "distill": "script",
 }
 
 __all__ = [*_NAMES, *_MODULES, "__version__"]

@@ -86,6 +86,8 @@ class RunConfig(BudgetConfig, DataConfig):
     """Run folder; runs/<task>-<model, method or command> if not given."""
     overwrite: bool = False
     """Replace a run folder of other settings, and repeat a finished run."""
+    track: tuple[str, ...] = ()
+    """Hand the finished run to these trackers: tensorboard, mlflow, wandb (offline)."""
 
     def __post_init__(self) -> None:
         check_budget(self)
@@ -117,11 +119,26 @@ class TrainConfig(RunConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
+class TeacherInputConfig:
+    """The input and the classes of a teacher that exists, where they are not the data's."""
+
+    teacher_size: int | None = None
+    """Height and width that an existing teacher sees, if not its own or the data's."""
+    teacher_scale: str = "raw"
+    """Range that an existing teacher expects: raw (0 to 255), unit (0 to 1), signed (-1 to 1),
+    imagenet, caffe."""
+    teacher_classes: tuple[str, ...] = ()
+    """Class names of an existing teacher, in its order; those of the data if not given."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherConfig(TeacherInputConfig):
     """The teacher."""
 
     teacher: str = "cnn"
-    """Teacher model by name, or a .keras or whole .h5 file that returns logits, used as it is."""
+    """Teacher model by name; or one that exists, used as it is: a .keras, .h5, .onnx or .tflite
+    file, a SavedModel folder, stored predictions (.npy, .npz, .csv, .parquet), hub:NAME or
+    FILE.py:FUNCTION."""
     teacher_knobs: tuple[str, ...] = ()
     """The teacher's own options, such as width=2."""
     more_teachers: tuple[str, ...] = ()
@@ -139,7 +156,8 @@ class StudentConfig:
     """The student and its distillation method."""
 
     student: str = "mlp"
-    """Student model by name."""
+    """Student model by name, any of keras.applications included; or a .keras file; or
+    FILE.py:FUNCTION, called with input_shape and classes."""
     student_knobs: tuple[str, ...] = ()
     """The student's own options, such as hidden=64,64."""
     student_weights: str | None = None
@@ -239,6 +257,25 @@ class DistillConfig(TransferConfig, SettingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig(DistillConfig):
+    """Let the student match a teacher's features without labels; then train it on the labels."""
+
+    method: str = "rkd"
+    """Method of the first training, one that needs no labels; `kd-keras list` shows them."""
+    pretrain_epochs: int | None = None
+    """Epochs of the first training; as many as `epochs` if not given."""
+
+    @property
+    def budget(self) -> int:
+        """The epochs of both trainings, which the student alone gets too."""
+        return self.epochs + (self.pretrain_epochs or self.epochs)
+
+    @property
+    def _named_after(self) -> str:
+        return "pretrain"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepConfig(TransferConfig, TeachingConfig):
     """One teacher, many students: the settings that `study` and `compare` share."""
 
@@ -296,7 +333,14 @@ def check_budget(config: RunConfig) -> None:
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
         positive(name, getattr(config, name))
     optional = ("steps_per_execution", "limit", "image_size", "unfreeze_blocks")
-    for name in (*optional, "teacher_epochs", "cache_limit_gb", "views", "munge"):
+    for name in (
+        *optional,
+        "teacher_epochs",
+        "pretrain_epochs",
+        "cache_limit_gb",
+        "views",
+        "munge",
+    ):
         if getattr(config, name, None) is not None:
             positive(name, getattr(config, name))
     if isinstance(config, TransferConfig):

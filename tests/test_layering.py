@@ -22,7 +22,7 @@ LAYERS = (
     {"export"},
     {"recipes"},
     {"report"},
-    {"tuning"},
+    {"tuning", "script"},
     {"cli"},
     {"__main__", "tuning.search", "tuning.distributed"},
 )

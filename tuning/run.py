@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from kd_keras import teachers
 from kd_keras.recipes import learners, results, setup
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
@@ -130,9 +131,12 @@ class _Search:
         seed, path = self.config.seed, self.folder.path / "teacher.keras"
         if self.folder.earlier is not None:
             (how,) = self.folder.earlier["search"]["teacher"]["executions"]
-            return setup.load_model(path, self.task), _outcome(how)
+            return setup.saved_teacher(path, self.config, self.task), _outcome(how)
         teacher, taught = learners.teacher(self.config, self.task, seed, self._train)
         log.info("seed %d: teacher, %s", seed, taught.text(self.task.metric))
+        setup.refuse_unjudged(teacher)
+        if teachers.is_foreign(teacher):
+            return teacher, taught
         if not path.exists():  # other runs may know it by its bytes, which include the time
             save(teacher, path)
         return teacher, taught

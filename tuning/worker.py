@@ -127,7 +127,7 @@ def _train(here: Opened, folder: runs.Journal, link: ChiefClient) -> None:
     config = here.with_answers(folder.work)
     if tf.distribute.has_strategy():  # on several devices, Keras fails with several steps per call
         config = dataclasses.replace(config, steps_per_execution=None)
-    teacher = setup.load_model(folder.path / "teacher.keras", here.task)
+    teacher = setup.saved_teacher(folder.path / "teacher.keras", config, here.task)
     metric, trials = here.task.metric, Trials(folder.path, folder.work)
     trainer = Trainer(config, here.task, teacher, Progress(show=False))
     model = DistillationModel(config, here.task, teacher, here.space)

@@ -15,7 +15,7 @@ from kd_keras.utils import interrupts
 __all__ = ["COMMANDS", "door", "main"]
 
 # commands that resume after an interruption
-GO_ON = ("distill", "study", "compare", "tune", "train", "cache")
+GO_ON = ("distill", "pretrain", "study", "compare", "tune", "train", "cache")
 
 
 def __getattr__(name: str) -> Any:
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None, only: str | None = None) -> int
             defaults are those of `tune`.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given == ["--version"]:
+        print(f"kd_keras {importlib.import_module('kd_keras').__version__}")
+        return 0
     kind: type[KeyboardInterrupt] | None = None
     try:
         with interrupts.listening():

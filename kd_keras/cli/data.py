@@ -39,11 +39,11 @@ class Data(DataConfig):
         return f"{self.config.data or self.task}: checking the data"
 
     def __call__(self) -> None:
-        from kd_keras.recipes import setup
+        from kd_keras.recipes import reading, setup
         from kd_keras.report import data_page
 
         setup.check_data(self.config)
-        task = setup.read_task(self.config)
+        task = reading.read_task(self.config)
         name = self.config.data_name
         page = data_page.build(task, self.out or Path("runs") / f"data-{name}.html")
         if self.json:

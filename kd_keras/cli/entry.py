@@ -21,10 +21,10 @@ from kd_keras.cli.cache import Cache
 from kd_keras.cli.data import Data
 from kd_keras.cli.files import Evaluate, Export, List, Report
 from kd_keras.cli.sweeps import Compare, Study
-from kd_keras.cli.training import Distill, Train
+from kd_keras.cli.training import Distill, Pretrain, Train
 from kd_keras.cli.tuning import Tune
-from kd_keras.config import DistillConfig
-from kd_keras.recipes.presets import PRESETS, as_compare, as_study
+from kd_keras.config import DataConfig, DistillConfig
+from kd_keras.recipes.presets import PRESETS, as_compare, as_pretrain, as_study, small
 from kd_keras.utils import interrupts
 from kd_keras.utils.checks import lookup
 from tuning.config import from_preset
@@ -34,6 +34,7 @@ log = logging.getLogger("kd_keras")
 
 COMMANDS: dict[str, type] = {
     "distill": Distill,
+    "pretrain": Pretrain,
     "study": Study,
     "compare": Compare,
     "tune": Tune,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, type] = {
 # the commands whose defaults come from a preset, and how to make them
 FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "distill": lambda config, smoke: config,
+    "pretrain": as_pretrain,
     "study": as_study,
     "compare": as_compare,
     "tune": from_preset,
@@ -136,11 +138,49 @@ def _parse_only(kind: type, arguments: list[str]) -> Any:
 
 def _preset(command: str, arguments: list[str], kind: type | None = None) -> Any:
     """Return a command's defaults: the preset's settings, the small ones with `--smoke`."""
-    chosen = argparse_value(arguments, "--preset") or "digits-kd"
-    smoke = "--smoke" in arguments
+    data, named = argparse_value(arguments, "--data"), argparse_value(arguments, "--preset")
+    chosen, smoke = named or "digits-kd", "--smoke" in arguments
+    if data is not None and named is None:
+        return _for_data(command, arguments, kind)
     config = FROM_PRESET[command](lookup("preset", PRESETS, chosen)(smoke), smoke)
     config = _without_foreign(config, arguments)
     return (kind or COMMANDS[command])(**vars(config), preset=chosen, smoke=False)
+
+
+def _for_data(command: str, arguments: list[str], kind: type | None) -> Any:
+    """Return a command's defaults, chosen from the user's own data, and log the reasons."""
+    from kd_keras.recipes import chosen, reading
+
+    asked = arguments and arguments[0] == command  # and not a help text of another command
+    if kind is None and not asked:
+        return COMMANDS[command](preset="digits-kd", smoke=False)
+    log.info("%s: looking at the data", argparse_value(arguments, "--data"))
+    found = chosen.for_data(reading.read_task(_data_config(arguments)))
+    smoke = "--smoke" in arguments
+    config = small(found.config) if smoke else found.config
+    config = _without_foreign(FROM_PRESET[command](config, smoke), arguments)
+    for reason in found.reasons:
+        log.info("%s", reason)
+    return (kind or COMMANDS[command])(**vars(config), preset="digits-kd", smoke=False)
+
+
+def _data_config(arguments: list[str]) -> DataConfig:
+    """Return the settings of data that the arguments give."""
+    words = _data_words(arguments)
+    return tyro.cli(DataConfig, args=words, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def _data_words(arguments: list[str]) -> list[str]:
+    """Return the arguments that are options of `DataConfig`, with their values."""
+    names = {f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(DataConfig)}
+    words: list[str] = []
+    taking = False
+    for word in arguments:
+        if word.startswith("--"):
+            taking = word.partition("=")[0].replace("_", "-") in names
+        if taking:
+            words.append(word)
+    return words
 
 
 def _without_foreign(config: Any, arguments: list[str]) -> Any:

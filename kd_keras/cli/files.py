@@ -2,36 +2,28 @@
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from kd_keras.cli.output import print_json
-from kd_keras.config import TrainConfig
+from kd_keras.cli.output import config_of, print_json
+from kd_keras.config import DataConfig, TrainConfig
 from kd_keras.recipes.presets import PRESETS
 from kd_keras.utils.checks import lookup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Evaluate a saved model on a task's test split, and measure its cost."""
+class Evaluate(DataConfig):
+    """Evaluate a saved model on a task's test split, and measure its cost.
+
+    The data of a run folder are those that its run was made with.
+    """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model that returns logits: a .keras or whole .h5 file."""
-    task: str = "digits"
-    """Data set; `kd-keras list` shows them."""
-    data: str | None = None
-    """Your own data, in place of a task, as in `distill`."""
-    group: str | None = None
-    """Column of a table, as in `distill`."""
-    task_options: tuple[str, ...] = ()
-    """Further options of the task or the data, such as channels=1 or label=COLUMN."""
-    data_dir: Path | None = None
-    """Folder of the data."""
-    image_size: int | None = None
-    """Resize images to this height and width (mhist, folder)."""
+    """Model that returns logits, a .keras or whole .h5 file; or a run folder, for its student."""
     teacher: Path | None = None
     """Teacher to measure the agreement with: a .keras or whole .h5 file."""
     json: bool = False
@@ -39,22 +31,54 @@ class Evaluate:
 
     @property
     def opening(self) -> str:
-        return f"{self.data or self.task}: evaluating {self.model}"
+        return f"{self.data_config.data_name}: evaluating {model_in(self.model)}"
+
+    @property
+    def data_config(self) -> DataConfig:
+        """The data to evaluate on: those given, or those of the run folder."""
+        given = config_of(DataConfig, self)
+        return data_of(self.model) if given == DataConfig() and is_run(self.model) else given
 
     def __call__(self) -> None:
         from kd_keras.recipes import supervised
         from kd_keras.report import tables
 
-        data = TrainConfig(
-            task=self.task,
-            data=self.data,
-            group=self.group,
-            task_options=self.task_options,
-            data_dir=self.data_dir,
-            image_size=self.image_size,
-        )
-        results = supervised.judge(self.model, data, teacher=self.teacher)
+        data = TrainConfig(**vars(self.data_config))
+        results = supervised.judge(model_in(self.model), data, teacher=self.teacher)
         print_json(results) if self.json else print(tables.as_text(results))
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a path is a run folder."""
+    return (path / "config.json").is_file() and (path / "results.json").is_file()
+
+
+def model_in(path: Path) -> Path:
+    """Return the model of a run folder, the student if there is one; other paths unchanged.
+
+    Raises:
+        FileNotFoundError: if the run has kept no model.
+    """
+    if not is_run(path):
+        return path
+    for name in ("student.keras", "model.keras"):
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f"The run folder {path} holds neither student.keras nor model.keras.")
+
+
+def data_of(run: Path) -> DataConfig:
+    """Return the settings of data that a run was made with."""
+    kept = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    kept = kept.get("config", kept)
+    known: dict[str, Any] = {}
+    for field in dataclasses.fields(DataConfig):
+        if kept.get(field.name) is not None:
+            value = kept[field.name]
+            known[field.name] = tuple(value) if isinstance(value, list) else value
+    if "data_dir" in known:
+        known["data_dir"] = Path(known["data_dir"])
+    return DataConfig(**{**known, "augmentation": "none"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +86,7 @@ class Export:
     """Export a saved model, load the export in a new process, and compare their predictions."""
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model that returns logits: a .keras or whole .h5 file."""
+    """Model that returns logits, a .keras or whole .h5 file; or a run folder, for its student."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder to write."""
     format: str = "saved_model"
@@ -80,7 +104,7 @@ class Export:
 
         export.check_target(self.out, self.format)
         done = dataclasses.asdict(
-            export.export(setup.read_model(self.model), self.out, self.format)
+            export.export(setup.read_model(model_in(self.model)), self.out, self.format)
         )
         if self.json:
             print_json(done)

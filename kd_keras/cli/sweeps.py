@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from kd_keras.cli.output import config_of, counted, print_json
+from kd_keras.cli.output import config_of, counted, print_json, report_of
 from kd_keras.config import CompareConfig, StudyConfig
 
 
@@ -26,7 +26,7 @@ class Study(StudyConfig):
             f"{self.data_name}: {self.teacher} teaches {self.student} by {self.method}, "
             f"{counted(len(self.temperatures) or 1, 'temperature')} by "
             f"{counted(len(self.alphas), 'alpha')}, {counted(len(self.seeds), 'seed')}, in "
-            f"{self.folder}"
+            f"{config_of(StudyConfig, self).folder}"
         )
 
     def __call__(self) -> None:
@@ -46,9 +46,10 @@ class Compare(CompareConfig):
 
     @property
     def opening(self) -> str:
+        folder = config_of(CompareConfig, self).folder
         return (
             f"{self.data_name}: {self.teacher} teaches {', '.join(self.students)} by "
-            f"{', '.join(self.methods)}, {counted(len(self.seeds), 'seed')}, in {self.folder}"
+            f"{', '.join(self.methods)}, {counted(len(self.seeds), 'seed')}, in {folder}"
         )
 
     def __call__(self) -> None:
@@ -56,13 +57,12 @@ class Compare(CompareConfig):
 
 
 def _run(config: StudyConfig | CompareConfig, *, as_json: bool) -> None:
-    from kd_keras import report
     from kd_keras.recipes import sweep
     from kd_keras.recipes.progress import Progress
     from kd_keras.report import tables
 
     results = sweep.run(config, Progress())
-    page = report.build([config.folder], config.folder / "report")
+    page = report_of(config)
     if as_json:
         print_json(results)
         return

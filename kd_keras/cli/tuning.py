@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from kd_keras.cli.output import config_of, print_json
+from kd_keras.cli.output import config_of, print_json, report_of
 from tuning.config import TuneConfig
 
 
@@ -26,7 +26,7 @@ class Tune(TuneConfig):
     def opening(self) -> str:
         return (
             f"{self.data_name}: {self.oracle} search of the space {self.space}, "
-            f"{self.teacher} teaches, in {self.folder}"
+            f"{self.teacher} teaches, in {config_of(TuneConfig, self).folder}"
         )
 
     def __call__(self) -> int:
@@ -34,14 +34,13 @@ class Tune(TuneConfig):
 
     def search(self, **how: Any) -> int:
         """Search, print, and return the exit code. `how` goes to `tuning.run.run`."""
-        from kd_keras import report
         from kd_keras.recipes.progress import Progress
         from kd_keras.report import trial_tables
         from tuning.run import run
 
         config = config_of(TuneConfig, self)
         results = run(config, progress=Progress(), **how)
-        page = report.build([config.folder], config.folder / "report")
+        page = report_of(config)
         if self.json:
             print_json(results)
         else:

@@ -182,6 +182,17 @@ def read_all(files: Sequence[Path], image_shape: ImageShape) -> np.ndarray:
     return images
 
 
+def pixels_of(split: Split) -> np.ndarray:
+    """Return the pixels of a split, read from its files if they are not in memory.
+
+    Raises:
+        ValueError: if files cannot be read.
+    """
+    if split.images is not None:
+        return split.images
+    return read_all(split.files or (), split.image_shape)
+
+
 def in_memory(split: Split, *, share: float = 0.25) -> Split:
     """Load a split's pixels into memory, if they take less than `share` of the free memory.
 

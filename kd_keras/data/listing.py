@@ -143,6 +143,7 @@ def as_task(listing: Listing, options: Options, *, mend: str = "more images") ->
         images=None if listing.images is None else _pixels(listing.images[order], shape),
         soft_labels=None if soft is None else soft[order],
         weights=None if listing.weights is None else listing.weights[order].astype("float32"),
+        names=_names(listing, order),
     )
     groups = None if listing.groups is None else listing.groups[order]
     parts = None if listing.parts is None else listing.parts[order]
@@ -236,6 +237,17 @@ def _size(
         side,
     )
     return side, side
+
+
+def _names(listing: Listing, order: np.ndarray) -> tuple[str, ...] | None:
+    """Return the files' paths in the data's folder, in order; None if there are no files."""
+    if listing.files is None:
+        return None
+    root = listing.root
+    return tuple(
+        images.shown(path.relative_to(root) if root and path.is_relative_to(root) else path)
+        for path in (listing.files[row] for row in order)
+    )
 
 
 def _digests(listing: Listing, seen: Sequence[looking.Seen] | None) -> list[str]:

@@ -5,6 +5,7 @@ that everything that holds for a user's own files holds for them too.
 """
 
 import csv
+import dataclasses
 import logging
 import os
 from collections.abc import Iterator
@@ -204,8 +205,6 @@ def _copied(name: str, key: str, examples: Any, channels: int, *, given: bool) -
         channels: of the images.
         given: whether the set has several splits.
     """
-    import dataclasses
-
     folder = default_directory() / COPIES / key
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,7 @@ def read(
     """
     if isinstance(frame, (str, os.PathLike)):
         path = Path(frame)
-        frame, name = _frame_of(path), path.stem
+        frame, name = frame_of(path), path.stem
         root = path.parent if root is None else root
     where = Path(root or ".")
     found = _columns(frame, columns, name)
@@ -119,7 +119,7 @@ def read(
     )
 
 
-def _frame_of(path: Path) -> Any:
+def frame_of(path: Path) -> Any:
     import pandas as pd
 
     if not path.is_file():

@@ -23,6 +23,7 @@ class Split:
             `image_shape` in the input pipeline, or None.
         soft_labels: float32, shape `(n, classes)`, rows that sum to one, or None.
         weights: float32, shape `(n,)`, the examples' weights in training, or None.
+        names: of the images, for people: their files in the data's folder; or None.
     """
 
     labels: np.ndarray
@@ -31,11 +32,12 @@ class Split:
     files: tuple[Path, ...] | None = None
     soft_labels: np.ndarray | None = None
     weights: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.images is None) == (self.files is None):
             raise ValueError("A `Split` must hold exactly one of `images` and `files`.")
-        for name in ("images", "files", "soft_labels", "weights"):
+        for name in ("images", "files", "soft_labels", "weights", "names"):
             value = getattr(self, name)
             if value is not None and len(value) != len(self.labels):
                 raise ValueError(
@@ -59,6 +61,7 @@ class Split:
             files=None if self.files is None else tuple(self.files[i] for i in chosen),
             soft_labels=None if self.soft_labels is None else self.soft_labels[chosen],
             weights=None if self.weights is None else self.weights[chosen],
+            names=None if self.names is None else tuple(self.names[i] for i in chosen),
         )
 
     def limited(self, count: int | None) -> "Split":
@@ -254,12 +257,14 @@ def without_validation(task: Task) -> Task:
 def _joined(one: Split, other: Split) -> Split:
     """Return the rows of two splits, one after the other."""
     parts: dict[str, Any] = {}
-    for name in ("labels", "images", "files", "soft_labels", "weights"):
+    for name in ("labels", "images", "files", "soft_labels", "weights", "names"):
         ours, theirs = getattr(one, name), getattr(other, name)
         if (ours is None) != (theirs is None):
             raise ValueError(f"One of the splits to join has `{name}`, and the other has none.")
         if ours is not None:
-            parts[name] = ours + theirs if name == "files" else np.concatenate([ours, theirs])
+            parts[name] = (
+                ours + theirs if name in ("files", "names") else np.concatenate([ours, theirs])
+            )
     return dataclasses.replace(one, **parts)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from kd_keras.models import pretrained, residual, small
+from kd_keras.models import outside, pretrained, residual, small
 from kd_keras.models.backbones import BACKBONES
 from kd_keras.models.copies import untrained
 from kd_keras.models.graphs import output
@@ -57,6 +57,8 @@ def knobs(name: str) -> dict[str, Any]:
         >>> knobs("cnn")
         {'width': 1.0}
     """
+    if name not in MODELS and outside.maker(name) is not None:
+        return outside.knobs(name)
     shared = ("name", "weights")
     parameters = inspect.signature(checks.lookup("model", MODELS, name)).parameters.values()
     return {
@@ -77,7 +79,9 @@ def build(
     """Build a new model by name.
 
     Args:
-        name: one of `names()`; it becomes the model's name.
+        name: one of `names()`; or any constructor of `keras.applications`; or a function of your
+            own, as `FILE.py:FUNCTION` or `MODULE:FUNCTION`, which is called with `input_shape` and
+            `classes` and returns a Keras model.
         input_shape: `(height, width, channels)`, three positive integers.
         classes: number of logits, at least 2.
         weights: for pretrained models, None, "imagenet" or a weights file.
@@ -96,18 +100,20 @@ def build(
         >>> build("mlp", input_shape=(8, 8, 1), classes=10, hidden=(16,)).count_params()
         1210
     """
-    model = checks.lookup("model", MODELS, name)
+    own = None if name in MODELS else outside.maker(name)
+    model = checks.lookup("model", MODELS, name) if own is None else own
     known = knobs(name)
     for knob in settings:
         if knob not in known:
             listed = checks.unknown("knob", knob, known) if known else "It has no knobs."
             raise ValueError(f"{name}: {listed} Received: {knob}={settings[knob]!r}")
-    if name in BACKBONES:
+    if name in BACKBONES or (own is not None and not outside.is_function(name)):
         settings["weights"] = weights
     elif weights is not None:
         raise ValueError(
             f"{name} has no pretrained weights; those with weights are "
-            f"{', '.join(BACKBONES)}. Received: weights={weights!r}"
+            f"{', '.join(BACKBONES)} and those of keras.applications. Received: "
+            f"weights={weights!r}"
         )
     return model(input_shape, classes, **settings)
 
@@ -118,6 +124,7 @@ __all__ = [
     "build",
     "knobs",
     "names",
+    "outside",
     "output",
     "pretrained",
     "small",

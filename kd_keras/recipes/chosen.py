@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 from kd_keras.config import DistillConfig
 from kd_keras.data.builtin import reachable
@@ -42,7 +43,7 @@ def for_data(task: Task) -> Chosen:
     low, high = EPOCHS
     epochs = min(high, max(low, math.ceil(STEPS * batch / count)))
     pictures = f"pictures of {size_text(task.image_shape[:2])}"
-    shared = {
+    shared: dict[str, Any] = {
         "batch_size": batch,
         "class_weights": _uneven(task),
         "augmentation": "none" if channels == 1 else "mirror",
@@ -81,11 +82,11 @@ def for_data(task: Task) -> Chosen:
     )
 
 
-def _photographs(count: int, shared: dict, epochs: int) -> tuple[DistillConfig, str]:
+def _photographs(count: int, shared: dict[str, Any], epochs: int) -> tuple[DistillConfig, str]:
     """Return settings for pictures of the size of photographs, and the reason for the models."""
     weights = "imagenet" if _has_weights() else None
     large = Path("/dev/nvidia0").exists()
-    pretrained = {"head_epochs": 5, "learning_rate": 1e-4} if weights else {}
+    pretrained: dict[str, Any] = {"head_epochs": 5, "learning_rate": 1e-4} if weights else {}
     config = DistillConfig(
         **shared,
         **pretrained,

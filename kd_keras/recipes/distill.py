@@ -2,13 +2,14 @@
 
 import dataclasses
 import logging
+import math
 from typing import Any
 
 import keras
 import numpy as np
 
-from kd_keras import export
-from kd_keras.config import DistillConfig
+from kd_keras import export, teachers
+from kd_keras.config import DistillConfig, PretrainConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost, quality
@@ -28,7 +29,9 @@ ROLES = ("teacher", "alone", "distilled")
 EXPORT_SAMPLE = 64
 
 
-def run(config: DistillConfig, progress: Progress | None = None) -> Results:
+def run(
+    config: DistillConfig, progress: Progress | None = None, task: Task | None = None
+) -> Results:
     """Run a comparison from its config to its results, and export the best student.
 
     For each seed, all students start from the same weights, see the same batches and have the same
@@ -38,6 +41,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> Results:
     Args:
         config: the comparison to run.
         progress: shows bars; None shows nothing.
+        task: the data, in place of those that the config names.
 
     Returns:
         The content of `results.json`. A finished run is not repeated unless `config.overwrite` is
@@ -59,7 +63,7 @@ def run(config: DistillConfig, progress: Progress | None = None) -> Results:
         ['alone', 'distilled', 'teacher']
     """
     export.check_target(config.export_folder, config.format)
-    task = setup.open_task(config)
+    task = setup.open_task(config, task)
     progress = progress or Progress(show=False)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is None:
@@ -80,13 +84,17 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
         trial.train()
     checked = [trial.checked for trial in trials]
     progress.say("evaluating on the test split, measuring costs")
-    roles = (*ROLES[:-1], *trials[0].between, ROLES[-1], *trials[0].peers)
+    judged = teachers.is_judged(trials[0].models["teacher"])
+    first = ROLES[:-1] if judged else ROLES[1:-1]
+    roles = (*first, *trials[0].between, ROLES[-1], *trials[0].peers)
     kept = Predictions(task)
     costs = cost.Costs()
     entries = {role: _judge(config, task, role, trials, kept, costs) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
     files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
     for role, name in files.items():
+        if teachers.is_foreign(best.models[role]):
+            continue  # it lies where it was given
         save(best.model(role), folder.path / f"{name}.keras")
     kept.write(folder.path)
     exported = _export(best.model("distilled"), config, task, progress)
@@ -195,13 +203,18 @@ class _Trial:
             self.config, self.task, self.seed, self._train, self._shared
         )
         self._keep("teacher", model, outcome, shared=True)
+        if not teachers.is_judged(model):
+            log.info("seed %d: the teacher cannot be evaluated on validation and test.", self.seed)
+            self.checked = {"seed": self.seed, "warning": None}
+            return
         predict = self._shared.predictor(model)
         self.checked = results.teacher_facts(model, self.task, self.seed, predict)
 
     def _alone(self) -> None:
         pool = self._shared.pool("alone", self.config, self.task)
         learner = pool.alone("alone", self.seed, self._student())
-        self._keep("alone", learner.model, self._train(learner), shared=True)
+        epochs = self.config.budget if isinstance(self.config, PretrainConfig) else None
+        self._keep("alone", learner.model, self._train(learner, epochs), shared=True)
 
     def _distilled(self) -> None:
         config = self.config
@@ -214,15 +227,17 @@ class _Trial:
             role = "distilled" if last else f"distilled-{stage.name}"
             epochs = length(config, stage.epochs)
             alpha = setup.alpha(config, epochs=epochs) if stage.alpha is None else stage.alpha
+            # what learns from labels alone learns on the images that have them
+            task = self.task if stage.method is None else self.students_task
             shared = len(stages) == 1 and _is_plain(stage)
             if shared:
                 key = "distilled", id(stage.teacher)
                 trainers = self._shared.pool(key, config, self.students_task)
                 trainers.renew(stage)
             else:
-                trainers = learners.TrainerPool(config, self.students_task)
+                trainers = learners.TrainerPool(config, task)
             learner = trainers.distilled(role, self.seed, stage, alpha)
-            outcome = self._train(learner, stage.epochs, self.students_task)
+            outcome = self._train(learner, stage.epochs, task)
             self._keep(role, learner.model, outcome, shared=shared)
             if any(other.teacher is stage.student for other in stages):
                 self.between.append(role)
@@ -258,7 +273,8 @@ class _Trial:
         self.models[role], self.outcomes[role] = model, outcome
         if shared and len(self.config.seeds) > 1:
             self._weights[role] = model.get_weights()
-        log.info("seed %d: %s, %s", self.seed, role, outcome.text(self.task.metric))
+        if not math.isnan(outcome.score):
+            log.info("seed %d: %s, %s", self.seed, role, outcome.text(self.task.metric))
 
 
 def _is_plain(stage: Stage) -> bool:
@@ -280,14 +296,15 @@ def _judge(
     """Return a role's entry in the results: its quality on test by seed, and its cost."""
     seeds = []
     for trial in trials:
-        teacher = None if role == "teacher" else trial.on_test("teacher")
+        judged = role != "teacher" and teachers.is_judged(trial.models["teacher"])
+        teacher = trial.on_test("teacher") if judged else None
         test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
         kept.keep(role, trial.seed, trial.on_test(role))
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
     own, taught = grid.name_of_teacher(config), config.student
     names = {"teacher": own, "alone": taught, "distilled": taught}
     name = names.get(role, trials[0].models[role].name)
-    return results.model_entry(name, costs.of(trials[0].models[role]), seeds)
+    return results.model_entry(name, results.cost_of(costs, trials[0].models[role]), seeds)
 
 
 def _pixels(split: Split, count: int) -> np.ndarray:

@@ -3,12 +3,13 @@
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from kd_keras import cache, models
+from kd_keras import cache, models, teachers
 from kd_keras.config import CacheConfig, RunConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Task
@@ -99,7 +100,9 @@ class TrainerPool:
             self._trainer.objective.adapt_labels(self._task.train.labels)
         if self._stored is not None:
             self._trainer.method.adapt(teacher_predictions.blocks(self._stored))
-        learner = self._learner(role, seed, alpha=alpha)
+        # a training that does not reach the predictions yet leaves the last layer as it is
+        partial = stage.keep == "last"
+        learner = self._learner(role, seed, partial=partial, alpha=alpha)
         return dataclasses.replace(learner, keep=stage.keep)
 
     def renew(self, stage: Stage) -> None:
@@ -168,7 +171,7 @@ class TrainerPool:
         pairs = None if self._trainer is None else self._trainer.pairs
         return MutualDistiller(students=students, method=method, pairs=pairs)
 
-    def _learner(self, role: str, seed: int, **knobs) -> Learner:
+    def _learner(self, role: str, seed: int, *, partial: bool = False, **knobs) -> Learner:
         """Return a learner for the trainer, whose `knobs` may differ in every training."""
         first, stored = self._trainer, self._stored
         views = teacher_predictions.views_of(self._config)
@@ -184,6 +187,9 @@ class TrainerPool:
                 self._trainers[phase] = trainer
             for name, value in knobs.items():
                 setattr(trainer, name, value)
+            if partial:
+                weights = trainer.student.trainable_weights
+                trainer.objective.idle = frozenset(id(weight) for weight in weights)
             self._trainer = trainer
             return trainer
 
@@ -285,9 +291,10 @@ def teacher(
 def _one_teacher(
     config, task: Task, seed: int, train, shared: Shared, spec: grid.Spec, role: str, number: int
 ) -> tuple[keras.Model, Outcome]:
-    if setup.is_file(spec.name):
-        model = shared.model(role, lambda: setup.load_model(spec.name, task))
-        return model, Outcome(0, 0, _score(model, task), 0.0)
+    if setup.is_given(spec.name):
+        model = shared.model(role, lambda: setup.load_teacher(spec.name, config, task))
+        score = _score(model, task) if teachers.is_judged(model) else math.nan
+        return model, Outcome(0, 0, score, 0.0)
     start = seed + APART * number
     model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
     learner = shared.pool(role, config, task).alone(role, seed, model)

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.cache import default_directory
-from kd_keras.config import CacheConfig
+from kd_keras.config import CacheConfig, TeacherInputConfig
 from kd_keras.recipes import setup, teacher_predictions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrecomputeConfig(CacheConfig):
+class PrecomputeConfig(TeacherInputConfig, CacheConfig):
     """A teacher whose predictions are stored; `distill` with the same settings opens them."""
 
     teacher: str
-    """A .keras or whole .h5 file that returns logits."""
+    """A teacher that exists: a file, a folder, hub:NAME or FILE.py:FUNCTION, as in `distill`."""
     taps: tuple[str, ...] = ("logits",)
     """The taps to store: names of taps, or paths of layers."""
 
@@ -42,7 +42,7 @@ def run(config: PrecomputeConfig) -> dict[str, Any]:
             "`views`, the number of versions of each image that the teacher is run on."
         )
     task = setup.load_task(config)
-    teacher = setup.load_model(config.teacher, task)
+    teacher = setup.load_teacher(config.teacher, config, task)
     source = teacher_predictions.source_of(teacher, config.taps, config, task)
     request = teacher_predictions.plan(source, config, task)
     if request is None:

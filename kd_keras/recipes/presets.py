@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
+from kd_keras.config import CompareConfig, DistillConfig, PretrainConfig, StudyConfig
 
 
 def digits_kd(smoke: bool = False) -> DistillConfig:
@@ -24,7 +24,7 @@ def digits_kd(smoke: bool = False) -> DistillConfig:
         learning_rate=2e-3,
         steps_per_execution=36,
     )
-    return _small(config) if smoke else config
+    return small(config) if smoke else config
 
 
 def mnist_kd(smoke: bool = False) -> DistillConfig:
@@ -38,7 +38,7 @@ def mnist_kd(smoke: bool = False) -> DistillConfig:
         batch_size=256,
         learning_rate=1e-3,
     )
-    return _small(config) if smoke else config
+    return small(config) if smoke else config
 
 
 def mhist_kd(smoke: bool = False) -> DistillConfig:
@@ -64,10 +64,11 @@ def mhist_kd(smoke: bool = False) -> DistillConfig:
     plain = dataclasses.replace(
         config, teacher_weights=None, student_weights=None, image_size=64, head_epochs=1
     )
-    return _small(plain)
+    return small(plain)
 
 
-def _small(config: DistillConfig) -> DistillConfig:
+def small(config: DistillConfig) -> DistillConfig:
+    """Return the settings of a quick trial: a few examples, one epoch, one seed."""
     return dataclasses.replace(
         config, epochs=1, teacher_epochs=1, seeds=(0,), limit=64, batch_size=16
     )
@@ -86,6 +87,12 @@ def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:
     shared = _shared(config, CompareConfig)
     alphas = () if config.alpha is None else (config.alpha,)
     return CompareConfig(**shared, students=(student,), alphas=alphas)
+
+
+def as_pretrain(config: DistillConfig, smoke: bool = False) -> PretrainConfig:
+    """Return the pretraining with a preset's data, models and budget."""
+    own = {"method": PretrainConfig.method, "method_knobs": (), "temperature": None, "alpha": None}
+    return PretrainConfig(**{**_shared(config, PretrainConfig), **own})
 
 
 def _shared(config: DistillConfig, kind: type) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import numpy as np
 
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
+from kd_keras.evaluation import cost
 from kd_keras.evaluation.metrics import METRICS
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Outcome
+from kd_keras.teachers import is_foreign
 from kd_keras.training import teacher_check
 from kd_keras.training.teacher_check import Teaching
 
@@ -114,6 +116,20 @@ def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[SeedEntry]) -> 
         if len(known) == len(values):
             summary[metric] = spread(known)
     return {"name": name, "cost": cost, "seeds": list(seeds), "summary": summary}
+
+
+UNKNOWN_COST: dict[str, Any] = {
+    "parameters": None,
+    "flops": None,
+    "latency_ms": {},
+    "latency_unsure": None,
+    "weight_bytes": None,
+}
+
+
+def cost_of(costs: cost.Costs, model: keras.Model) -> dict[str, Any]:
+    """Return the cost of a model; of a teacher that runs outside of Keras, nothing is known."""
+    return dict(UNKNOWN_COST) if is_foreign(model) else costs.of(model)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -250,9 +266,9 @@ def _examined(
         few = _some(split, teacher_check.PROBED)
         return teacher_check.Sample(_pixels(few), few.labels, teacher)
 
-    return teacher_check.examine(
-        predict(split), split.labels, names=task.class_names, sample=sample
-    )
+    # a function of another framework may take raw pixels alone
+    tried = None if is_foreign(teacher) else sample
+    return teacher_check.examine(predict(split), split.labels, names=task.class_names, sample=tried)
 
 
 def _pixels(split: Split) -> np.ndarray:

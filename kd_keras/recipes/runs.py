@@ -4,6 +4,7 @@ During a run it also holds `work/`, from which the same command resumes after a 
 keeps a second process out.
 """
 
+import dataclasses
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from kd_keras.utils import files, records
 log = logging.getLogger(__name__)
 
 # settings that say where a run is written, or how fast, but not what it computes
-NOT_COMPARED = ("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb")
+NOT_COMPARED = ("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb", "track")
 LOCK = "lock"
 EARLIER = "earlier.json"
 
@@ -29,6 +30,7 @@ EARLIER = "earlier.json"
 # else's and are never removed.
 OURS = (
     *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
+    "wandb",
     "predictions.npz",
     *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
     *("trials.csv", "search", "tensorboard", "workers"),
@@ -161,6 +163,7 @@ class RunFolder(Journal):
     ):
         super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
+        self._defaults = _defaults(config)
         self.results: Any = None
         self.earlier: dict[str, Any] | None = None
         self._refuse_foreign()
@@ -208,7 +211,7 @@ class RunFolder(Journal):
         if not known.exists():
             return None
         try:
-            return _read(known)
+            return {**self._defaults, **_read(known)}
         except records.DamagedFile:
             if not overwrite:
                 raise
@@ -284,7 +287,8 @@ def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
             f"No run is under way in {path.absolute()}. Its folder must be visible from this "
             "machine, under the same path or the one given by --out."
         )
-    changed = _changed(_read(path / "config.json"), _settings(config, digests))
+    before = {**_defaults(config), **_read(path / "config.json")}
+    changed = _changed(before, _settings(config, digests))
     if changed:
         raise ValueError(
             f"{path} holds a run with other settings ({', '.join(changed)}). To join it, use the "
@@ -297,6 +301,14 @@ def _settings(config: RunConfig, digests: dict[str, str]) -> dict[str, Any]:
     """Return the settings that define a run, as JSON stores them."""
     named = {f"digest of {name}": digest for name, digest in digests.items()}
     return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
+
+
+def _defaults(config: RunConfig) -> dict[str, Any]:
+    """Return the defaults of a config: what a run had of a setting that is younger than it."""
+    fields = dataclasses.fields(config)
+    known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+    plain = {name: str(v) if isinstance(v, Path) else v for name, v in known.items()}
+    return json.loads(json.dumps(plain))
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -3,27 +3,31 @@
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from kd_keras import config as configs
-from kd_keras import data, methods, models, schedules
+from kd_keras import data, methods, models, schedules, teachers
 from kd_keras.cache.pictures import decoded_once
 from kd_keras.config import CompareConfig
 from kd_keras.data import augmentation
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.methods import METHODS, Method, Stage
-from kd_keras.models import freezing, taps
+from kd_keras.methods.plans.pretraining import Pretraining
+from kd_keras.models import freezing, outside, taps
 from kd_keras.models.several import MEANS
-from kd_keras.recipes import grid, teacher_predictions, transfer
+from kd_keras.recipes import grid, teacher_predictions, tracking, transfer
 from kd_keras.recipes.grid import Spec
+from kd_keras.recipes.reading import each_split, limited
+from kd_keras.recipes.reading import read_task as read_task
 from kd_keras.recipes.saving import check_file
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
 from kd_keras.teachers import TeacherSource, as_source
+from kd_keras.teachers.loading import KERAS
 from kd_keras.training.mutual import MutualDistiller
 from kd_keras.training.stages import roles_of
 from kd_keras.utils.checks import lookup, unknown
@@ -33,12 +37,12 @@ log = logging.getLogger(__name__)
 
 Training = configs.TrainConfig | configs.TeachingConfig
 
-OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # task options that are fields
 ALL = "all"
 
 
 def check(config: Training) -> None:
     """Raise `ValueError` or `FileNotFoundError` for unknown names and options, or missing files."""
+    tracking.check(config.track)
     if isinstance(config, configs.TrainConfig):
         check_data(config)
         check_model(config.model, config.model_knobs)
@@ -69,44 +73,89 @@ def check_data(config: configs.DataConfig, *learning: methods.Method) -> None:
 def check_teacher(config: configs.TeacherConfig) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a teacher that does not exist."""
     lookup("mean", MEANS, config.teacher_mean)
+    teachers.Input(size=config.teacher_size, scale=config.teacher_scale)
     for spec in grid.teachers(config):
-        if not is_file(spec.name):
+        if not is_given(spec.name):
             check_model(spec.name, spec.knobs)
             continue
-        check_file(spec.name)
+        _check_exists(spec.name)
         if spec.knobs or spec.weights:
             raise ValueError(
-                f"A teacher from a file is used as it is: {spec.name} takes neither knobs nor "
+                f"A teacher that exists is used as it is: {spec.name} takes neither knobs nor "
                 f"weights. Received: {spec}"
             )
 
 
+def _check_exists(name: str) -> None:
+    if outside.is_function(name):
+        outside.function_at(name)
+    elif name.lower().endswith(KERAS):
+        check_file(name)
+    elif not name.startswith("hub:") and not Path(name).exists():
+        raise FileNotFoundError(f"There is no model file {name}.")
+
+
 def untrained_teacher(config: configs.TeachingConfig, task: Task) -> keras.Model:
-    """Return the teacher, untrained or from its file; several are joined into one."""
+    """Return the teacher, untrained or as it exists; several are joined into one."""
     found = []
     for spec in grid.teachers(config):
-        if is_file(spec.name):
-            found.append(load_model(spec.name, task))
+        if is_given(spec.name):
+            found.append(load_teacher(spec.name, config, task))
         else:
             found.append(_check_built(config, task, spec))
     return found[0] if len(found) == 1 else models.ensemble(found, config.teacher_mean)
 
 
-def is_file(model: str) -> bool:
-    """Return whether a config's model is a path, existing or not, instead of a name."""
-    if not model or model in models.MODELS:
-        return False
-    path = Path(model)
-    return path.suffix in (".keras", ".h5", ".hdf5") or len(path.parts) > 1 or path.exists()
+def load_teacher(name: str, config: configs.TeacherInputConfig, task: Task) -> keras.Model:
+    """Return a teacher that exists, for the images and classes of a task.
+
+    Raises:
+        FileNotFoundError, ValueError: as `teachers.load`.
+    """
+    return teachers.load(
+        name,
+        task,
+        size=config.teacher_size,
+        scale=config.teacher_scale,
+        classes=config.teacher_classes or None,
+        augmented=isinstance(config, configs.DataConfig) and config.augmentation != "none",
+        read=read_model,
+    )
+
+
+def refuse_unjudged(teacher: keras.Model) -> None:
+    """Raise `ValueError` for a teacher that cannot be evaluated beside its students."""
+    if not teachers.is_judged(teacher):
+        raise ValueError(
+            "This command compares students with their teacher, but the teacher gives no logits "
+            "for validation and test. `kd-keras distill` runs without its score."
+        )
+
+
+def saved_teacher(path: Path, config: configs.TeacherConfig, task: Task) -> keras.Model:
+    """Return the teacher that a run has saved at `path`, or the one that it was given."""
+    if is_given(config.teacher) and not config.more_teachers:
+        return load_teacher(config.teacher, config, task)
+    return load_model(path, task)
+
+
+def is_given(model: str) -> bool:
+    """Return whether a config's model exists already, and is not built by its name."""
+    return bool(model) and model not in models.MODELS and teachers.is_given(model)
 
 
 def check_model(name: str, knobs: tuple[str, ...]) -> None:
-    """Raise `ValueError` for an unknown model or knob, or for a file."""
-    if is_file(name):
-        raise ValueError(
-            f"A model to be trained is built by name, but {name} is a file. Name one of "
-            f"{', '.join(models.MODELS)}; its backbone's pretrained weights have their own option."
-        )
+    """Raise `ValueError` for an unknown model or knob, or a file that is not Keras' own."""
+    if is_given(name) and not outside.is_function(name):
+        if not name.lower().endswith(KERAS):
+            raise ValueError(
+                f"A model to be trained is built by name or by FILE.py:FUNCTION, or is a .keras "
+                f"file. Received: {name}. Its backbone's pretrained weights have their own option."
+            )
+        check_file(name)
+        if knobs:
+            raise ValueError(f"A model from a file has no knobs. Received: {name}, {knobs}")
+        return
     known = models.knobs(name)
     for knob in configs.parse_knobs("knobs", knobs):
         if knob not in known:
@@ -161,10 +210,14 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
         whole: move the examples of the validation split to the training split.
     """
     task = read_task(config)
-    task = without_validation(task) if whole else task
+    return decoded(without_validation(task) if whole else task, config)
+
+
+def decoded(task: Task, config: configs.DataConfig) -> Task:
+    """Return a task with its image files decoded: see `decoded_once`."""
     directory = config.cache_dir if isinstance(config, configs.CacheConfig) else None
 
-    def decoded(name: str, split: Split) -> Split:
+    def decode(name: str, split: Split) -> Split:
         return decoded_once(
             split,
             fingerprint=f"{task.fingerprint}/{name}",
@@ -172,40 +225,21 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
             directory=directory,
         )
 
-    return _each_split(task, decoded)
+    return each_split(task, decode)
 
 
-def read_task(config: configs.DataConfig) -> Task:
-    """Return the task of a config, with its image files as they are.
-
-    Raises:
-        ValueError, FileNotFoundError: as `data.load`.
-    """
-    given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
-    own = configs.parse_knobs("task_options", config.task_options)
-    if twice := given.keys() & own.keys():
-        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
-    named: dict[str, Any] = {"name": config.task}
-    if config.data is not None:
-        named = {"data": config.data, "group": config.group}
-    task = data.load(**named, **{"seed": config.split_seed, **given, **own})
-    return _each_split(task, lambda name, split: split.limited(config.limit))
-
-
-def _each_split(task: Task, change: Callable[[str, Split], Split]) -> Task:
-    names = ("train", "validation", "test")
-    changed: dict[str, Any] = {name: change(name, getattr(task, name)) for name in names}
-    return dataclasses.replace(task, **changed)
-
-
-def open_task(config: Training) -> Task:
+def open_task(config: Training, task: Task | None = None) -> Task:
     """Check a config's names, data and models, and return its task.
+
+    Args:
+        config: the run's.
+        task: the data, in place of those that the config names.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: as `check`, `load_task`, `check_models`.
     """
     check(config)
-    task = load_task(config)
+    task = load_task(config) if task is None else decoded(limited(task, config), config)
     transfer.check(config, task)
     check_models(config, task)
     return task
@@ -214,7 +248,7 @@ def open_task(config: Training) -> Task:
 def digests(config: configs.RunConfig, task: Task) -> dict[str, str]:
     """Return digests of the data and the named files, so that no run resumes with others."""
     found = {"data": task.fingerprint, **transfer.digests(config, task)}
-    named = ("teacher", "weights", "teacher_weights", "student_weights")
+    named = ("teacher", "student", "model", "weights", "teacher_weights", "student_weights")
     files = {name: getattr(config, name, None) for name in named}
     if isinstance(config, configs.TeacherConfig):
         specs = grid.teachers(config)[1:]
@@ -223,7 +257,7 @@ def digests(config: configs.RunConfig, task: Task) -> dict[str, str]:
     if isinstance(config, configs.CompareConfig):
         files |= {f"weights of {spec}": spec.weights for spec in grid.students(config)}
     for name, given in files.items():
-        path = Path(given or "")
+        path = outside.file_of(given or "") or Path(given or "")
         if path.is_file():
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -245,6 +279,8 @@ def build_model(
 
 
 def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
+    if spec.name.lower().endswith(KERAS):
+        return _from_file(spec.name, task, logits)
     return models.build(
         spec.name,
         input_shape=task.image_shape,
@@ -252,6 +288,16 @@ def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
         weights=spec.weights,
         **configs.parse_knobs("knobs", spec.knobs),
     )
+
+
+def _from_file(path: str, task: Task, logits: int) -> keras.Model:
+    model = load_model(path, task)
+    if logits != task.classes:
+        raise ValueError(
+            f"This method needs a student with {logits} logits, which cannot be made of {path}. "
+            "Name a model, or FILE.py:FUNCTION."
+        )
+    return model
 
 
 def roles(
@@ -279,7 +325,7 @@ def roles(
         student,
         teacher,
         build=build,
-        build_teacher=None if is_file(config.teacher) else build_teacher,
+        build_teacher=None if is_given(config.teacher) else build_teacher,
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,
     )
@@ -294,7 +340,10 @@ def plan(config: configs.SettingConfig, *, epochs: int) -> methods.Plan:
         if first is None:
             first = methods.knobs_of(config.method).get("temperature", 1.0)
         knobs["temperature"] = _scheduled(first, last, epochs)
-    return methods.as_plan(methods.get(config.method, **knobs))
+    plan = methods.as_plan(methods.get(config.method, **knobs))
+    if isinstance(config, configs.PretrainConfig):
+        return Pretraining(plan, epochs=config.pretrain_epochs)
+    return plan
 
 
 def alpha(config: configs.SettingConfig, *, epochs: int) -> Any:

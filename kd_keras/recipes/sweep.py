@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kd_keras import teachers
 from kd_keras.config import StudyConfig
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
@@ -215,9 +216,11 @@ class _Sweep:
         seed = self.config.seeds[0]
         self.students_task = transfer.task_of_students(self.config, self.task, self.folder.work)
         self.teacher, outcome = learners.teacher(self.config, self.task, seed, self._train)
+        setup.refuse_unjudged(self.teacher)
         self._keep("teacher", seed, outcome)
         self.checked = [results.teacher_facts(self.teacher, self.task, seed)]
-        save(self.teacher, self.folder.path / "teacher.keras")
+        if not teachers.is_foreign(self.teacher):
+            save(self.teacher, self.folder.path / "teacher.keras")
         for student in grid.students(self.config):
             self._alone(student)
             for method in grid.teaching(self.config):
@@ -303,7 +306,7 @@ class _Sweep:
         self.kept.keep("teacher", seed, self.theirs)
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
         name = grid.name_of_teacher(self.config)
-        return results.model_entry(name, self.costs.of(self.teacher), [entry])
+        return results.model_entry(name, results.cost_of(self.costs, self.teacher), [entry])
 
     def _own_teachers(self) -> dict[str, keras.Model]:
         """Return the teachers that methods have trained themselves, for all students."""

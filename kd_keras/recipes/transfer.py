@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kd_keras.cache.pictures import decoded_once
-from kd_keras.config import CacheConfig, RunConfig, TransferConfig
+from kd_keras.config import CacheConfig, PretrainConfig, RunConfig, TransferConfig
 from kd_keras.data import folder
 from kd_keras.data.munge import munge
 from kd_keras.data.task import Task, unlabelled
@@ -98,6 +98,8 @@ def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> No
     ):
         return
     for stage in plan:
+        if stage.method is None and isinstance(config, PretrainConfig):
+            continue  # it learns from the labelled images of the task
         if stage.method is None:
             raise ValueError(
                 f"The transfer set has no labels, but the stage {stage.name!r} of the method "

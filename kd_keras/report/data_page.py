@@ -135,7 +135,4 @@ def samples(task: Task) -> Figure:
 
 
 def _pixels(split: Split, rows: np.ndarray) -> np.ndarray:
-    chosen = split.rows(rows)
-    if chosen.images is not None:
-        return np.asarray(chosen.images)
-    return images.read_all(chosen.files or (), split.image_shape)
+    return np.asarray(images.pixels_of(split.rows(rows)))

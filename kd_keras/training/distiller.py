@@ -286,6 +286,12 @@ class Distiller(Trainer):
             value = as_source(value, self.method.teacher_taps)
         super().__setattr__(name, value)
 
+    def describe(self):
+        own = {"method": type(self.method).__name__, "alpha": float(self.alpha)}
+        if hasattr(self.method, "temperature"):
+            own["temperature"] = float(self.method.temperature)
+        return {**super().describe(), **own}
+
     @property
     def before(self) -> tuple[methods.Stage, ...]:
         return self._stages.stages

@@ -86,9 +86,28 @@ class FitInputs:
     counted: bool
     one_by_one: bool
 
+    def ending(self, epochs: int, per_call: int) -> Any:
+        """Return `x` with an end that training never reaches.
+
+        Trackers of experiments, such as MLflow, walk through the data of `fit`. Keras counts the
+        last call of an epoch as a whole one, and warns if it has counted past the end.
+
+        Args:
+            epochs: the number of epochs of this `fit`.
+            per_call: the number of steps per call.
+        """
+        if not self.counted or self.steps is None:
+            return self.x
+        return self.x.take(epochs * (self.steps + per_call) + 1)
+
 
 def prepare(
-    examples: Examples, checker: InputChecker, joiner: Joiner, names: Any, *, single: bool
+    examples: Examples,
+    checker: InputChecker,
+    joiner: Joiner,
+    names: Any,
+    *,
+    single: bool,
 ) -> FitInputs:
     """Join examples with their stored predictions and features, and make a pipeline of arrays.
 

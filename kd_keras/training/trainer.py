@@ -15,7 +15,7 @@ from kd_keras.models.graphs import logits_in, output_shape
 from kd_keras.models.heads import refuse_probabilities, refuse_single_logit
 from kd_keras.models.taps import FeatureExtractor
 from kd_keras.runtime import execution as running
-from kd_keras.training import batches, features, keras_metrics, stepping
+from kd_keras.training import autolog, batches, features, keras_metrics, stepping
 from kd_keras.training.batches import FEATURES, PLACE
 from kd_keras.training.checking import InputChecker, input_names, is_examples
 from kd_keras.training.compilation import Compilation
@@ -262,19 +262,23 @@ class Trainer(keras.Model):
         )
         self.check_stored(given, inputs)
         callbacks, others = self._with_ours(callbacks, inputs.steps)
-        self._adopt(inputs, others, epochs - inputs.options.get("initial_epoch", 0))
+        number = max(0, epochs - inputs.options.get("initial_epoch", 0))
+        self._adopt(inputs, others, number)
         self._build_state(batches.first_labels(given.x, given.y))
         shown = with_bar(callbacks, verbose)
         with checker.refusals():
-            return super().fit(
-                inputs.x, inputs.y, batch_size, epochs, verbose, shown, **inputs.options
-            )
+            x = inputs.ending(number, self.steps_per_execution)
+            return super().fit(x, inputs.y, batch_size, epochs, verbose, shown, **inputs.options)
 
     def _prepared(self, given: Examples, checker: InputChecker) -> FitInputs:
         kept = cache.as_cache(self.teacher_cache)
         joiner = Joiner(self.extractor, self.objective.sources(), kept, given.batch_size)
         single = self.distribute_strategy.num_replicas_in_sync == 1
         return prepare(given, checker, joiner, self._names, single=single)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what trackers of experiments should know of this training, by name."""
+        return {"trainer": type(self).__name__, "student": self.student.name}
 
     def check_stored(self, given: Examples, inputs: FitInputs) -> None:
         """Warn if the stored predictions do not go with these labels."""
@@ -288,6 +292,7 @@ class Trainer(keras.Model):
                 self._stepping.left.assign(steps)
 
         ours: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_begin=begin)]
+        ours += autolog.callbacks(self.describe)
         given = callbacks
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given = callbacks.callbacks

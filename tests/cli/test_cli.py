@@ -34,14 +34,14 @@ def test_distill_without_settings_leaves_run_export_and_report(smoke):
     folder, done = smoke
     assert done.returncode == 0, done.stderr
     assert {path.name for path in folder.iterdir()} == {"runs", "saved_models"}
-    run = folder / "runs/digits-kd"
+    run = folder / "runs/digits-kd-smoke"
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json"),
         *("predictions.npz", "student.keras", "teacher.keras", "report"),
     }
     page = (run / "report/index.html").read_text()
     assert "digits" in page
-    exported = folder / "saved_models/digits-kd"
+    exported = folder / "saved_models/digits-kd-smoke"
     assert (exported / "saved_model.pb").exists()
     student = keras.models.load_model(run / "student.keras", compile=False)
     assert student.output_shape == (None, 10)
@@ -51,8 +51,10 @@ def test_distill_without_settings_leaves_run_export_and_report(smoke):
 def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
     _, done = smoke
     lines = done.stdout.splitlines()
-    assert lines[0] == "student exported to saved_models/digits-kd"
-    assert lines[1] == "run in runs/digits-kd, report in runs/digits-kd/report/index.html"
+    assert lines[0] == "student exported to saved_models/digits-kd-smoke"
+    assert (
+        lines[1] == "run in runs/digits-kd-smoke, report in runs/digits-kd-smoke/report/index.html"
+    )
     assert re.search(r"teacher +alone +distilled", done.stdout)
     for row in ("accuracy", "parameters", "FLOPs, one image", "latency, batch of 1"):
         assert re.search(rf"^{row}", done.stdout, re.M)
@@ -61,7 +63,7 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
     # a line of how it is run and one of how it went, what the teacher knows after one epoch, and
     # nothing of TensorFlow's greetings
     line_of = re.compile(r"\d\d:\d\d:\d\d (?:seed 0: |WARNING, seed 0: )?([Tt]he teacher|\w+)\b.*")
-    assert logged.pop(0)[9:] == "digits: cnn teaches mlp by kd, 1 seed, in runs/digits-kd"
+    assert logged.pop(0)[9:] == "digits: cnn teaches mlp by kd, 1 seed, in runs/digits-kd-smoke"
     words = [found and found[1] for found in map(line_of.fullmatch, logged)]
     taught = ["the teacher", "The teacher"]
     assert words == ["cnn", "teacher", *taught, "mlp", "alone", "mlp", "distilled"]
@@ -74,9 +76,9 @@ def test_json_is_the_results_and_nothing_else(smoke):
     done = kd_keras("distill", "--smoke", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found == json.loads((folder / "runs/digits-kd/results.json").read_text())
+    assert found == json.loads((folder / "runs/digits-kd-smoke/results.json").read_text())
     assert set(found["models"]) == {"teacher", "alone", "distilled"}
-    assert found["export"]["path"] == "saved_models/digits-kd"
+    assert found["export"]["path"] == "saved_models/digits-kd-smoke"
 
 
 @pytest.mark.slow
@@ -107,7 +109,7 @@ QUICK = (
 @pytest.mark.slow
 def test_evaluate_judges_a_saved_model(smoke, main):
     folder, _ = smoke
-    run = folder / "runs/digits-kd"
+    run = folder / "runs/digits-kd-smoke"
     files = run / "student.keras", "--teacher", run / "teacher.keras"
     code, out, err = main("evaluate", *files, "--json")
     assert (code, err[9:]) == (0, f"digits: evaluating {files[0]}\n")
@@ -123,7 +125,7 @@ def test_evaluate_judges_a_saved_model(smoke, main):
 @pytest.mark.slow
 def test_export_writes_what_answers_alike(smoke, main, tmp_path):
     folder, _ = smoke
-    student = folder / "runs/digits-kd/student.keras"
+    student = folder / "runs/digits-kd-smoke/student.keras"
     code, out, _ = main("export", student, tmp_path / "new")
     assert code == 0
     assert re.search(r"new: \d+ bytes, signature 'classify', .* logits differ by at most \d", out)
@@ -139,7 +141,7 @@ def test_export_writes_what_answers_alike(smoke, main, tmp_path):
 @pytest.mark.slow
 def test_report_of_one_run_and_of_two(smoke, main, tmp_path):
     folder, _ = smoke
-    run = folder / "runs/digits-kd"
+    run = folder / "runs/digits-kd-smoke"
     for runs in ([run], [run, run]):
         code, out, _ = main("report", *runs, "--out", tmp_path / str(len(runs)))
         assert code == 0
@@ -588,3 +590,34 @@ def test_ctrl_c_while_importing_is_no_traceback():
         assert done.returncode == 130, (module, moment, done.stderr)
         assert "Traceback" not in done.stderr
         assert done.stderr.splitlines()[-1].startswith("kd-keras: interrupted")
+
+
+# --- what a run folder knows ---
+
+
+def test_the_version_is_that_of_the_package(main):
+    import kd_keras as package
+
+    assert main("--version") == (0, f"kd_keras {package.__version__}\n", "")
+
+
+@pytest.mark.slow
+def test_a_run_folder_is_evaluated_and_exported_by_its_name(smoke, main):
+    folder, _ = smoke
+    run = folder / "runs/digits-kd-smoke"
+    code, said, _ = main("evaluate", run, "--json")
+    assert code == 0
+    kept = json.loads((run / "results.json").read_text())
+    want = kept["models"]["distilled"]["seeds"][0]["test"]["accuracy"]
+    assert json.loads(said)["models"]["model"]["summary"]["accuracy"]["mean"] == want
+    code, said, _ = main("export", run, "exported")
+    assert code == 0
+    assert "loaded in a new process" in said
+
+
+def test_a_run_folder_without_a_model_is_told(main, tmp_path):
+    for name in ("config.json", "results.json"):
+        (tmp_path / name).write_text("{}")
+    code, _, said = main("evaluate", tmp_path)
+    assert code == 2
+    assert "holds neither student.keras nor model.keras" in said

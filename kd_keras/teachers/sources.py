@@ -7,6 +7,8 @@ nor saved nor changed with the student. All are called alike: `source(batch)` re
 
 import functools
 import json
+import uuid
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from kd_keras.models.several import MEANS
 from kd_keras.models.tails import behind
 from kd_keras.models.taps import FeatureExtractor, output_shape
 from kd_keras.runtime.kernels import leaves
+from kd_keras.teachers.foreign import is_foreign
 from kd_keras.utils.checks import lookup
 from kd_keras.utils.files import fingerprint
 
@@ -116,7 +119,8 @@ class LiveTeacher(TeacherSource):
     def __init__(
         self, model: keras.Model, taps: Iterable[str] = ("logits",), precision: str = "float32"
     ):
-        refuse_probabilities("teacher", model)
+        if not is_foreign(model):  # a function was tried on images when it was loaded
+            refuse_probabilities("teacher", model)
         extractor = FeatureExtractor(model, taps)
         self._set(model, extractor, extractor.shapes, precision)
 
@@ -148,8 +152,8 @@ class LiveTeacher(TeacherSource):
         settings = [[v.path, str(v.dtype)] for v in weights]
         arrays = [np.asarray(v) for v in weights]
         architecture = _architecture(self.model)
-        if architecture is None:
-            architecture = f"{type(self.model).__module__}.{type(self.model).__qualname__}"
+        if architecture is None:  # nothing but the model itself tells it apart
+            architecture = _own_key(self.model)
         kind = [] if self.precision == "float32" else [self.precision]
         return fingerprint(settings, architecture, list(self.shapes), *kind, *arrays)
 
@@ -164,6 +168,14 @@ class LiveTeacher(TeacherSource):
         layers = (self.model, *leaves(self.model))
         kinds = {self.precision, *(layer.compute_dtype for layer in layers)}
         return max(ROUNDING.get(kind, ROUNDING["float32"]) for kind in kinds)
+
+
+_own_keys: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _own_key(model: keras.Model) -> str:
+    """Return a key of a model that Keras cannot serialise, for the life of this object."""
+    return _own_keys.setdefault(model, uuid.uuid4().hex)
 
 
 def _architecture(model: keras.Model) -> str | None:

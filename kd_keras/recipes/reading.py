@@ -1,0 +1,40 @@
+"""Read the data that a config names. TensorFlow is not needed for it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from kd_keras import config as configs
+from kd_keras import data
+from kd_keras.data.task import Split, Task
+
+OPTIONS = ("data_dir", "image_size", "soft_labels", "vote_weights")  # task options that are fields
+
+
+def read_task(config: configs.DataConfig) -> Task:
+    """Return the task of a config, with its image files as they are.
+
+    Raises:
+        ValueError, FileNotFoundError: as `data.load`.
+    """
+    given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
+    own = configs.parse_knobs("task_options", config.task_options)
+    if twice := given.keys() & own.keys():
+        raise ValueError(f"`task_options` gives {sorted(twice)[0]!r}, which has its own option.")
+    named: dict[str, Any] = {"name": config.task}
+    if config.data is not None:
+        named = {"data": config.data, "group": config.group}
+    task = data.load(**named, **{"seed": config.split_seed, **given, **own})
+    return limited(task, config)
+
+
+def limited(task: Task, config: configs.DataConfig) -> Task:
+    """Return a task of which each split has at most `config.limit` examples."""
+    return each_split(task, lambda name, split: split.limited(config.limit))
+
+
+def each_split(task: Task, change: Callable[[str, Split], Split]) -> Task:
+    """Return a task whose splits, given with their names, have been changed."""
+    names = ("train", "validation", "test")
+    changed: dict[str, Any] = {name: change(name, getattr(task, name)) for name in names}
+    return dataclasses.replace(task, **changed)
