@@ -159,8 +159,11 @@ def _for_data(command: str, arguments: list[str], kind: type | None) -> Any:
     smoke = "--smoke" in arguments
     config = small(found.config) if smoke else found.config
     config = _without_foreign(FROM_PRESET[command](config, smoke), arguments)
+    if argparse_value(arguments, "--epochs") is not None and hasattr(config, "teacher_epochs"):
+        config = dataclasses.replace(config, teacher_epochs=None)
+    log.info("chosen from the data, where nothing is given:")
     for reason in found.reasons:
-        log.info("%s", reason)
+        log.info("  %s", reason)
     return (kind or COMMANDS[command])(**vars(config), preset="digits-kd", smoke=False)
 
 
