@@ -166,7 +166,7 @@ class RunFolder(Journal):
         self._refuse_foreign()
         self._lock = self._locked()
         try:
-            self._open(_settings(config, digests or {}), extends, overwrite=config.overwrite)
+            self._open(config, _settings(config, digests or {}), extends)
         except BaseException:
             self._let_go()
             raise
@@ -177,8 +177,8 @@ class RunFolder(Journal):
     def __exit__(self, *raised) -> None:
         self._let_go()
 
-    def _open(self, settings: dict, extends: Extends, *, overwrite: bool) -> None:
-        before = self._before(overwrite)
+    def _open(self, config: RunConfig, settings: dict, extends: Extends) -> None:
+        overwrite, before = config.overwrite, self._before(config)
         changed = [] if before is None else _changed(before, settings)
         goes_on = bool(changed) and not overwrite and extends(before or {}, settings)
         if changed and not (overwrite or goes_on):
@@ -202,15 +202,15 @@ class RunFolder(Journal):
         if (self.work / EARLIER).exists():
             self.earlier = _read(self.work / EARLIER, RESULTS)
 
-    def _before(self, overwrite: bool) -> dict[str, Any] | None:
+    def _before(self, config: RunConfig) -> dict[str, Any] | None:
         """Return the settings of the existing run, `{}` for a damaged one that is replaced."""
         known = self.path / "config.json"
         if not known.exists():
             return None
         try:
-            return _read(known)
+            return _settings_of(known, config)
         except records.DamagedFile:
-            if not overwrite:
+            if not config.overwrite:
                 raise
             return {}
 
@@ -284,7 +284,8 @@ def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
             f"No run is under way in {path.absolute()}. Its folder must be visible from this "
             "machine, under the same path or the one given by --out."
         )
-    changed = _changed(_read(path / "config.json"), _settings(config, digests))
+    before = _settings_of(path / "config.json", config)
+    changed = _changed(before, _settings(config, digests))
     if changed:
         raise ValueError(
             f"{path} holds a run with other settings ({', '.join(changed)}). To join it, use the "
@@ -297,6 +298,19 @@ def _settings(config: RunConfig, digests: dict[str, str]) -> dict[str, Any]:
     """Return the settings that define a run, as JSON stores them."""
     named = {f"digest of {name}": digest for name, digest in digests.items()}
     return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
+
+
+def _settings_of(path: Path, config: RunConfig) -> dict[str, Any]:
+    """Read the settings of an existing run.
+
+    Those that it lacks, since it is of an earlier version, are the defaults: the default of a new
+    setting is what was done before.
+
+    Args:
+        path: its `config.json`.
+        config: the config of the run that is to begin or to resume.
+    """
+    return {**json.loads(json.dumps(as_dict(type(config)()))), **_read(path)}
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
