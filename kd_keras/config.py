@@ -6,12 +6,14 @@ The string below each field is its help text on the command line.
 import dataclasses
 from pathlib import Path
 
-from kd_keras.utils.checks import positive, within
+from kd_keras.utils.checks import positive, positive_int, unknown, within
 from kd_keras.utils.specs import as_dict as as_dict
 from kd_keras.utils.specs import parse_knobs as parse_knobs
 
 # methods that fit every pair of models: they use logits alone
 ON_LOGITS = ("kd", "logit_regression", "dkd", "dist", "logit_standardisation")
+SCHEDULES = ("constant", "cosine", "step")
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")  # Keras' dtype policies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,14 +62,36 @@ class BudgetConfig:
     """Passes over the training split."""
     batch_size: int = 128
     """Examples per step."""
+    optimizer: str = "adam"
+    """Optimizer, any of keras.optimizers: adam, adamw, sgd (momentum 0.9, Nesterov), muon, lion,
+    rmsprop, ...; `kd-keras list` shows them."""
     learning_rate: float = 1e-3
-    """Adam's learning rate; in transfer learning, that of the fine-tuning phase."""
+    """The optimizer's learning rate; in transfer learning, that of the fine-tuning phase."""
+    schedule: str = "constant"
+    """The learning rate over the epochs: constant, cosine (to zero), or step, which is what
+    --learning-rate-drop says."""
+    warmup: float = 0.0
+    """Share of the epochs, at the start, in which the learning rate rises linearly."""
     learning_rate_drop: tuple[float, float] | None = None
     """Share and factor, such as 0.3 0.2: after each 0.3 of the epochs, multiply the rate by 0.2."""
+    weight_decay: float | None = None
+    """Weight decay, decoupled from the gradient, not on biases and normalisation; the optimizer's
+    own if not given: 0.004 for adamw and muon, none for most others."""
+    clip_norm: float | None = None
+    """Scale the gradient of all weights down to this norm, if its norm is larger."""
+    ema: float | None = None
+    """Average the weights over the steps with this momentum, such as 0.999; the averages are what
+    is validated, kept and exported."""
+    label_smoothing: float = 0.0
+    """Share of each label that is spread evenly over all classes, in training alone."""
+    early_stopping: int | None = None
+    """Stop a training when validation has not improved for this many epochs."""
+    precision: str = "float32"
+    """Precision of the models that are built: float32, mixed_bfloat16 or mixed_float16."""
     head_epochs: int = 0
     """Transfer learning: epochs on the head alone, with a frozen backbone, before `epochs`."""
     head_learning_rate: float = 1e-3
-    """Adam's learning rate in `head_epochs`."""
+    """The optimizer's learning rate in `head_epochs`."""
     unfreeze_blocks: int | None = None
     """Transfer learning: number of blocks to fine-tune, from the output; all if not given."""
     class_weights: bool = False
@@ -351,8 +375,8 @@ def check_budget(config: RunConfig) -> None:
                 "`munge` makes a transfer set from the training images, and `transfer_dir` names "
                 "another one: give only one of them."
             )
-    for value in config.learning_rate_drop or ():
-        positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
+    _check_schedule(config)
+    _check_fitting(config)
     if config.head_epochs < 0:
         raise ValueError(f"`head_epochs` must not be negative. Received: {config.head_epochs}")
     if not config.seeds or len(set(config.seeds)) != len(config.seeds) or min(config.seeds) < 0:
@@ -360,6 +384,53 @@ def check_budget(config: RunConfig) -> None:
             "`seeds` must be one or more different numbers, none negative. "
             f"Received: {config.seeds}"
         )
+
+
+def _check_schedule(config: BudgetConfig) -> None:
+    """Raise `ValueError` for an unknown schedule of the learning rate, or for two of them."""
+    _one_of("schedule", config.schedule, SCHEDULES)
+    _below_one("warmup", config.warmup)
+    drop = config.learning_rate_drop
+    for value in drop or ():
+        positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
+    if config.schedule == "step" and drop is None:
+        raise ValueError(
+            "`schedule` step needs `learning_rate_drop`: a share of the epochs and a factor, such "
+            "as 0.3 0.2. Received: schedule='step', learning_rate_drop=None"
+        )
+    if config.schedule == "cosine" and drop is not None:
+        raise ValueError(
+            "`learning_rate_drop` is the schedule step: leave it out, or `schedule`. "
+            f"Received: schedule='cosine', learning_rate_drop={drop}"
+        )
+
+
+def _check_fitting(config: BudgetConfig) -> None:
+    """Raise `ValueError` for settings of the optimizer or the loss that no training can use.
+
+    The optimizer's name is checked in `recipes.setup.check`: Keras is not loaded here.
+    """
+    _one_of("precision", config.precision, POLICIES)
+    _below_one("label_smoothing", config.label_smoothing)
+    if config.weight_decay:
+        positive("weight_decay", config.weight_decay)
+    if config.clip_norm is not None:
+        positive("clip_norm", config.clip_norm)
+    if config.ema is not None:
+        positive("ema", _below_one("ema", config.ema))
+    if config.early_stopping is not None:
+        positive_int("early_stopping", config.early_stopping)
+
+
+def _one_of(argument: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(unknown(argument, value, known))
+
+
+def _below_one(argument: str, value: float) -> float:
+    if within(argument, value, 0.0, 1.0) == 1.0:
+        raise ValueError(f"`{argument}` must be less than 1. Received: {argument}={value!r}")
+    return value
 
 
 def _different(argument: str, values: tuple) -> tuple:

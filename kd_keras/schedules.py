@@ -1,6 +1,8 @@
 """Values that change over epochs: a schedule is a callable from the epoch (from 0) to a float."""
 
 import dataclasses
+import math
+from typing import Any
 
 import keras
 
@@ -122,6 +124,70 @@ class Drops(Configured):
 
     def __call__(self, epoch: int) -> float:
         return self.start * self.factor ** (epoch // self.every)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class Cosine(Configured):
+    """`start` up to epoch `first`, then half a cosine, which would reach zero at epoch `epochs`.
+
+    With `t = epoch - first` and `T = epochs - first`, the value is
+    `start / 2 * (1 + cos(pi * t / T))`. The last epoch, `epochs - 1`, has a value above zero.
+
+    Source: Loshchilov and Hutter, *SGDR* (2017), equation 5, without restarts, with a minimum of 0.
+
+    Example:
+        >>> from kd_keras.schedules import Cosine
+        >>> [round(Cosine(0.1, epochs=4)(epoch), 4) for epoch in range(5)]
+        [0.1, 0.0854, 0.05, 0.0146, 0.0]
+    """
+
+    start: float
+    epochs: int
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.epochs:
+            raise ValueError(
+                "`first` must be one of the `epochs`. "
+                f"Received: first={self.first!r}, epochs={self.epochs!r}"
+            )
+
+    def __call__(self, epoch: int) -> float:
+        done = (epoch - self.first) / (self.epochs - self.first)
+        return self.start / 2 * (1.0 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+
+
+@keras.saving.register_keras_serializable("kd_keras")
+@dataclasses.dataclass(frozen=True)
+class WarmUp(Configured):
+    """`value`, a number or a schedule, reached in `epochs` equal steps from zero.
+
+    Epoch `e < epochs` has the share `(e + 1) / (epochs + 1)` of the value, so that epoch `epochs`
+    is the first with all of it.
+
+    Source: Goyal et al., *Accurate, Large Minibatch SGD* (2017), section 2.2, gradual warm-up.
+
+    Example:
+        >>> from kd_keras.schedules import WarmUp
+        >>> [WarmUp(0.8, epochs=3)(epoch) for epoch in range(5)]
+        [0.2, 0.4, 0.6000000000000001, 0.8, 0.8]
+    """
+
+    value: Any
+    epochs: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", restored(self.value))
+        positive_int("epochs", self.epochs)
+
+    def __call__(self, epoch: int) -> float:
+        share = min(1.0, (epoch + 1) / (self.epochs + 1))
+        return value_at(self.value, epoch) * share
+
+    def get_config(self) -> dict:
+        value = keras.saving.serialize_keras_object(self.value)
+        return {"value": value, "epochs": self.epochs}
 
 
 def restored(value):

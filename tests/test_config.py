@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,42 @@ def test_folders_are_named_by_task_and_method():
     assert DistillConfig(export=Path("x")).export_folder == Path("x")
     assert TrainConfig(model="mlp").folder == Path("runs/digits-mlp")
     assert TrainConfig(out=Path("a")).folder == Path("a")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schedule": "cosin"}, "Unknown schedule 'cosin'. Did you mean 'cosine'?"),
+        ({"schedule": "step"}, "`schedule` step needs `learning_rate_drop`"),
+        (
+            {"schedule": "cosine", "learning_rate_drop": (0.3, 0.2)},
+            "`learning_rate_drop` is the schedule step: leave it out",
+        ),
+        ({"warmup": 1.0}, "`warmup` must be less than 1. Received: warmup=1.0"),
+        ({"warmup": -0.1}, "`warmup` must lie in [0, 1]"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must be a positive number"),
+        ({"weight_decay": math.inf}, "`weight_decay` must be a positive number"),
+        ({"clip_norm": 0.0}, "`clip_norm` must be a positive number"),
+        ({"ema": 1.0}, "`ema` must be less than 1"),
+        ({"ema": 0.0}, "`ema` must be a positive number"),
+        ({"label_smoothing": 1}, "`label_smoothing` must be less than 1"),
+        ({"label_smoothing": math.nan}, "`label_smoothing` must lie in [0, 1]"),
+        ({"early_stopping": 0}, "`early_stopping` must be a positive whole number"),
+        ({"early_stopping": 2.5}, "`early_stopping` must be a positive whole number"),
+        ({"precision": "bfloat16"}, "Unknown precision 'bfloat16'. Did you mean 'mixed_bfloat16'?"),
+    ],
+)
+def test_settings_that_no_training_can_use(kind, changes, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        kind(**changes)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_settings_of_a_training_that_may_be_zero_or_left_out(kind):
+    kind(weight_decay=0, warmup=0, label_smoothing=0, schedule="cosine")
+    kind(schedule="step", learning_rate_drop=(0.3, 0.2))
+    kind(weight_decay=None, clip_norm=None, ema=None, early_stopping=None)
 
 
 @pytest.mark.parametrize(

@@ -77,3 +77,35 @@ def test_a_ramp_is_the_weight_of_soft_targets_in_fitnets():
 def test_a_ramp_that_ends_before_it_begins_is_refused():
     with pytest.raises(ValueError, match=r"must be epochs in order\. Received: first=5, last=4"):
         schedules.Ramp(1.0, 0.0, first=5, last=4)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.Cosine(0.1, 5, 2),
+        schedules.WarmUp(0.1, 2),
+        schedules.WarmUp(schedules.Cosine(1.0, 4), 1),
+    ],
+)
+def test_cosine_and_warm_up_come_back_from_json(schedule):
+    kept = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
+    assert schedules.restored(kept) == schedule
+
+
+def test_a_cosine_halves_midway_and_stays_at_its_ends():
+    cool = schedules.Cosine(0.4, epochs=8, first=2)
+    np.testing.assert_allclose(
+        [cool(epoch) for epoch in (0, 2, 5, 8, 9)], [0.4, 0.4, 0.2, 0, 0], atol=1e-12
+    )
+
+
+def test_a_warm_up_multiplies_what_follows():
+    warm = schedules.WarmUp(schedules.Drops(1.0, 0.5, every=2), epochs=3)
+    assert [warm(epoch) for epoch in range(5)] == [0.25, 0.5, 0.375, 0.5, 0.25]
+    with pytest.raises(ValueError, match="`epochs` must be a positive whole number"):
+        schedules.WarmUp(1.0, 0)
+
+
+def test_a_cosine_that_begins_at_its_end_is_refused():
+    with pytest.raises(ValueError, match=r"one of the `epochs`\. Received: first=3, epochs=3"):
+        schedules.Cosine(0.1, epochs=3, first=3)

@@ -9,7 +9,7 @@ import keras_tuner
 from keras_tuner import oracles
 
 from kd_keras.data.task import Task
-from kd_keras.recipes import grid, setup
+from kd_keras.recipes import grid, optimizers, setup
 from kd_keras.training.distiller import Distiller
 from tuning import space as spaces
 from tuning.config import TuneConfig
@@ -69,7 +69,8 @@ class DistillationModel(keras_tuner.HyperModel):
             student=student, teacher=self.teacher, method=plan, alpha=setting.alpha
         )
         distiller.compile(
-            optimizer=keras.optimizers.Adam(setting.learning_rate),
+            optimizer=optimizers.new(config, setting.learning_rate, distiller.trainable_variables),
+            loss=optimizers.label_loss(config),
             metrics=["accuracy"],
             steps_per_execution=config.steps_per_execution,
         )
@@ -80,7 +81,8 @@ class DistillationModel(keras_tuner.HyperModel):
     def student(self, setting: Setting, seed: int, logits: int | None = None) -> keras.Model:
         """Build a new student of a setting."""
         name, knobs, weights = dataclasses.astuple(setting.student)
-        return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
+        how: Any = {"logits": logits, "precision": self._config.precision}
+        return setup.build_model(name, knobs, weights, self._task, seed, **how)
 
 
 def explored(model: DistillationModel, metric: str) -> list[dict[str, Any]]:

@@ -33,7 +33,8 @@ class Setting(grid.Setting):
     """The setting that a trial trains.
 
     Attributes:
-        learning_rate: Adam's learning rate; in transfer learning, that of the fine-tuning phase.
+        learning_rate: the optimizer's learning rate; in transfer learning, that of the fine-tuning
+            phase.
     """
 
     learning_rate: float

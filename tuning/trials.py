@@ -71,7 +71,8 @@ class Trainer:
             journal: the journal to write to.
             role: the name of the training there.
             title: its title beside the progress bar.
-            epochs: epochs besides those of the head; the config's if not given.
+            epochs: epochs besides those of the head; the config's if not given. If they are fewer,
+                the learning rate is that of the first ones of a training of full length.
             **how: `judged` and `to_go_on`, as in `training.train`.
         """
         plan = grid.plan_of(setting)
@@ -82,7 +83,8 @@ class Trainer:
         def fit(learner: Learner, own: int | None) -> Outcome:
             if learner.role != role or own == 0:  # a stage before the last, or no training
                 return self._train(learner, setting, journal, title, own)
-            return self._train(learner, setting, journal, title, epochs or own, **how)
+            of = own or self._config.epochs
+            return self._train(learner, setting, journal, title, epochs or own, of=of, **how)
 
         try:
             return pool.train_plan(role, seed, stages, grid.alpha_of(setting, plan), fit)
@@ -94,7 +96,7 @@ class Trainer:
         """Train a setting's student on labels alone; arguments as in `taught`."""
         pool = self._pool((str(setting.student), "alone"))
         learner = pool.alone(role, seed, self.student(setting.student, seed))
-        return self._train(learner, setting, journal, None, **how)
+        return self._train(learner, setting, journal, None, of=self._config.epochs, **how)
 
     def _pool(self, key: Any) -> TrainerPool:
         if key not in self._pools:
@@ -108,7 +110,8 @@ class Trainer:
         """Build a new student, for a plan or for labels alone."""
         logits = None if plan is None else plan.logits(self._task.classes)
         name, knobs, weights = dataclasses.astuple(spec)
-        return setup.build_model(name, knobs, weights, self._task, seed, logits=logits)
+        how: Any = {"logits": logits, "precision": self._config.precision}
+        return setup.build_model(name, knobs, weights, self._task, seed, **how)
 
     def stages(self, spec: Spec, plan: Plan, student: keras.Model) -> list[Stage]:
         """Return the trainings of a plan."""

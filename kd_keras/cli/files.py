@@ -139,8 +139,8 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """List the tasks, models, methods, metrics, export formats and presets; or one kind, with
-    options."""
+    """List the tasks, models, methods, optimizers, metrics, export formats and presets; or one
+    kind, with options."""
 
     kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND")] = None
     """tasks, models or methods: list these, each with its options and their defaults."""
@@ -153,6 +153,7 @@ class List:
 
     def __call__(self) -> None:
         from kd_keras import data, evaluation, export, methods, models
+        from kd_keras.recipes import optimizers
 
         if self.kind is not None:
             kinds: dict[str, tuple[Mapping[str, Any], Callable[[str], dict[str, Any]]]] = {
@@ -167,6 +168,7 @@ class List:
             "tasks": list(data.TASKS),
             "models": list(models.MODELS),
             "methods": list(methods.METHODS),
+            "optimizers": list(optimizers.known()),
             "metrics": list(evaluation.METRICS),
             "formats": list(export.FORMATS),
             "presets": list(PRESETS),
@@ -175,7 +177,7 @@ class List:
             print_json(found)
             return
         for kind, known in found.items():
-            print(f"{kind:<8} {', '.join(known)}")
+            print(f"{kind:<10} {', '.join(known)}")
 
     def _print(self, options: dict[str, dict[str, Any]]) -> None:
         shown = {

@@ -1,8 +1,8 @@
-"""Run the teacher in bfloat16 for inference, if that is faster and hardly changes its predictions.
+"""The precision in which models compute: of a teacher's pass, and of models that are built.
 
 Processors with AMX, and GPUs, multiply bfloat16 matrices several times faster than float32 ones.
-The teacher's weights do not change: each layer rounds its operands, and the layer of the logits
-computes in float32.
+The weights stay in float32: each layer rounds its operands, and the layer of the logits computes in
+float32.
 """
 
 import contextlib
@@ -69,6 +69,28 @@ def computing(model: keras.Model, precision: str) -> Iterator[None]:
         finally:
             for layer, own in zip(layers, kept, strict=True):
                 layer.dtype_policy = own
+
+
+@contextlib.contextmanager
+def building(policy: str) -> Iterator[None]:
+    """Set Keras' dtype policy for the layers that are made inside the `with` block.
+
+    Args:
+        policy: `"float32"`, `"mixed_bfloat16"`, `"mixed_float16"`, or another one of Keras.
+
+    Example:
+        >>> with building("mixed_bfloat16"):
+        ...     layer = keras.layers.Dense(3)
+        >>> layer.compute_dtype, layer.variable_dtype, keras.layers.Dense(3).compute_dtype
+        ('bfloat16', 'float32', 'float32')
+    """
+    with _lock:
+        before = keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy(policy)
+            yield
+        finally:
+            keras.config.set_dtype_policy(before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Callbacks of a training, such as validation and checkpoints."""
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -11,9 +12,12 @@ import numpy as np
 
 from kd_keras.data.task import Split
 from kd_keras.evaluation import quality
+from kd_keras.recipes.optimizers import averaged
 from kd_keras.recipes.saving import save_weights
 from kd_keras.training.divergence import diverged
 from kd_keras.utils import files, interrupts, records
+
+log = logging.getLogger(__name__)
 
 STATE = "state.json"
 LAYOUT = 2  # version of the weights in a checkpoint: 2 since a trainer holds an objective
@@ -120,6 +124,64 @@ class Last(keras.callbacks.Callback):
         self._journal({"epoch": epoch + 1, **numbers, "seconds": round(seconds, 4)})
 
 
+class OnAverages(keras.callbacks.Callback):
+    """Calls another callback with the optimizer's averages in place of the trained weights.
+
+    Args:
+        judge: a `Validation` or a `Last`.
+    """
+
+    def __init__(self, judge: keras.callbacks.Callback):
+        super().__init__()
+        self._judge = judge
+
+    def set_model(self, model):
+        super().set_model(model)
+        self._judge.set_model(model)
+
+    def set_params(self, params):
+        super().set_params(params)
+        self._judge.set_params(params)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._judge.on_epoch_begin(epoch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged(self.model):
+            self._judge.on_epoch_end(epoch, logs)
+
+
+class EarlyStop(keras.callbacks.Callback):
+    """Ends a training when its best epoch is a number of epochs ago.
+
+    It keeps no state: a training that resumes ends at the same epoch.
+
+    Args:
+        role: names the training in the log.
+        best: the best epoch so far. If no epoch is chosen, it is the last one, and nothing ends.
+        patience: the number of epochs; None never ends a training.
+        first: the epochs before this one, those of the head, do not count.
+    """
+
+    def __init__(self, role: str, best: Best, patience: int | None, first: int = 0):
+        super().__init__()
+        self._role, self._best, self._patience, self._first = role, best, patience, first
+
+    def reached(self, epochs: int) -> bool:
+        """Return whether the training ends after this number of epochs."""
+        if self._patience is None:
+            return False
+        return epochs - max(self._best.epoch, self._first) >= self._patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.reached(epoch + 1):
+            self.model.stop_training = True
+            log.info(
+                "%s stops after epoch %d: validation has not improved for %d epochs.",
+                *(self._role, epoch + 1, self._patience),
+            )
+
+
 class Checkpoint(keras.callbacks.Callback):
     """Writes what is needed to resume, at the end of an epoch, at most once per `every` seconds.
 
@@ -134,6 +196,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     Attributes:
         epochs: the number of epochs trained before the last checkpoint; 0 if there is none.
+        at_end: whether a checkpoint is written at the end of `fit`, however old the last one is. It
+            holds the weights as they were trained, and not their averages.
 
     Raises:
         DamagedFile: the existing checkpoint is not what was written.
@@ -156,6 +220,7 @@ class Checkpoint(keras.callbacks.Callback):
             reason = "it was written by an earlier version of kd_keras"
             raise records.DamagedFile(state_file, reason)
         self.epochs: int = self._state.get("epochs", 0)
+        self.at_end = False
         self._start = self._last = time.monotonic()
 
     def seconds(self) -> float:
@@ -163,8 +228,12 @@ class Checkpoint(keras.callbacks.Callback):
         return self._state.get("seconds", 0.0) + time.monotonic() - self._start
 
     def on_epoch_end(self, epoch, logs=None):
-        if time.monotonic() - self._last >= self._every:
+        due = time.monotonic() - self._last >= self._every
+        if due or (self.at_end and self._ends(epoch)):
             self.write(epoch + 1)
+
+    def _ends(self, epoch: int) -> bool:
+        return self.model.stop_training or epoch + 1 == self.params["epochs"]
 
     def write(self, epochs: int) -> None:
         """Write a checkpoint of the model that `fit` trains, after this number of epochs."""

@@ -256,7 +256,8 @@ class _Trial:
 
     def _student(self, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(grid.student(self.config))
-        return setup.build_model(name, knobs, weights, self.task, self.seed, logits=logits)
+        how: Any = {"logits": logits, "precision": self.config.precision}
+        return setup.build_model(name, knobs, weights, self.task, self.seed, **how)
 
     def _train(
         self, learner: Learner, epochs: int | None = None, task: Task | None = None

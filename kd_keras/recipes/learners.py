@@ -35,9 +35,10 @@ APART = 1009  # difference between the seeds of several teachers
 class TrainerPool:
     """A pool of trainers for trainings of one kind, run in turn: their step is traced once for all.
 
-    The trainings share the student's architecture, and in distillation the teacher and the method's
-    class and fixed settings; the learning rate and the method's knobs may differ. The model that is
-    trained is always the first one; later models give the weights from which it starts.
+    The trainings share the student's architecture, the optimizer with its settings and the loss on
+    the labels, and in distillation the teacher and the method's class and fixed settings; the
+    learning rate and the method's knobs may differ. The model that is trained is always the first
+    one; later models give the weights from which it starts.
 
     Args:
         config: a `TrainConfig`, `DistillConfig` or `SweepConfig`.
@@ -176,13 +177,15 @@ class TrainerPool:
         first, stored = self._trainer, self._stored
         views = teacher_predictions.views_of(self._config)
 
-        def ready(phase, optimizer, **options):
+        def ready(phase, new_optimizer, **options):
             if phase in self._trainers:
                 trainer = self._trainers[phase]
+                optimizer = new_optimizer(trainer.trainable_variables)
                 trainer.reset_optimizer()
                 trainer.optimizer.learning_rate = optimizer.get_config()["learning_rate"]
             else:
                 trainer = self._make() if self._trainers else first
+                optimizer = new_optimizer(trainer.trainable_variables)
                 trainer.compile(optimizer=optimizer, **options)
                 self._trainers[phase] = trainer
             for name, value in knobs.items():
@@ -296,7 +299,8 @@ def _one_teacher(
         score = _score(model, task) if teachers.is_judged(model) else math.nan
         return model, Outcome(0, 0, score, 0.0)
     start = seed + APART * number
-    model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start)
+    precision = config.precision
+    model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start, precision=precision)
     learner = shared.pool(role, config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return learner.model, train(learner, config.teacher_epochs)

@@ -4,7 +4,6 @@ During a run it also holds `work/`, from which the same command resumes after a 
 keeps a second process out.
 """
 
-import dataclasses
 import json
 import logging
 import os
@@ -163,13 +162,12 @@ class RunFolder(Journal):
     ):
         super().__init__(config.folder, config.folder / "work")
         self._results = self.path / "results.json"
-        self._defaults = _defaults(config)
         self.results: Any = None
         self.earlier: dict[str, Any] | None = None
         self._refuse_foreign()
         self._lock = self._locked()
         try:
-            self._open(_settings(config, digests or {}), extends, overwrite=config.overwrite)
+            self._open(config, _settings(config, digests or {}), extends)
         except BaseException:
             self._let_go()
             raise
@@ -180,8 +178,8 @@ class RunFolder(Journal):
     def __exit__(self, *raised) -> None:
         self._let_go()
 
-    def _open(self, settings: dict, extends: Extends, *, overwrite: bool) -> None:
-        before = self._before(overwrite)
+    def _open(self, config: RunConfig, settings: dict, extends: Extends) -> None:
+        overwrite, before = config.overwrite, self._before(config)
         changed = [] if before is None else _changed(before, settings)
         goes_on = bool(changed) and not overwrite and extends(before or {}, settings)
         if changed and not (overwrite or goes_on):
@@ -205,15 +203,15 @@ class RunFolder(Journal):
         if (self.work / EARLIER).exists():
             self.earlier = _read(self.work / EARLIER, RESULTS)
 
-    def _before(self, overwrite: bool) -> dict[str, Any] | None:
+    def _before(self, config: RunConfig) -> dict[str, Any] | None:
         """Return the settings of the existing run, `{}` for a damaged one that is replaced."""
         known = self.path / "config.json"
         if not known.exists():
             return None
         try:
-            return {**self._defaults, **_read(known)}
+            return _settings_of(known, config)
         except records.DamagedFile:
-            if not overwrite:
+            if not config.overwrite:
                 raise
             return {}
 
@@ -287,7 +285,7 @@ def joined(config: RunConfig, digests: dict[str, str]) -> Journal:
             f"No run is under way in {path.absolute()}. Its folder must be visible from this "
             "machine, under the same path or the one given by --out."
         )
-    before = {**_defaults(config), **_read(path / "config.json")}
+    before = _settings_of(path / "config.json", config)
     changed = _changed(before, _settings(config, digests))
     if changed:
         raise ValueError(
@@ -303,12 +301,17 @@ def _settings(config: RunConfig, digests: dict[str, str]) -> dict[str, Any]:
     return json.loads(json.dumps({**as_dict(config), "kind": type(config).__name__, **named}))
 
 
-def _defaults(config: RunConfig) -> dict[str, Any]:
-    """Return the defaults of a config: what a run had of a setting that is younger than it."""
-    fields = dataclasses.fields(config)
-    known = {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
-    plain = {name: str(v) if isinstance(v, Path) else v for name, v in known.items()}
-    return json.loads(json.dumps(plain))
+def _settings_of(path: Path, config: RunConfig) -> dict[str, Any]:
+    """Read the settings of an existing run.
+
+    Those that it lacks, since it is of an earlier version, are the defaults: the default of a new
+    setting is what was done before.
+
+    Args:
+        path: its `config.json`.
+        config: the config of the run that is to begin or to resume.
+    """
+    return {**json.loads(json.dumps(as_dict(type(config)()))), **_read(path)}
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -18,8 +18,9 @@ from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.methods import METHODS, Method, Stage
 from kd_keras.methods.plans.pretraining import Pretraining
 from kd_keras.models import freezing, outside, taps
+from kd_keras.models.precision import building
 from kd_keras.models.several import MEANS
-from kd_keras.recipes import grid, teacher_predictions, tracking, transfer
+from kd_keras.recipes import grid, optimizers, teacher_predictions, tracking, transfer
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.reading import each_split, limited
 from kd_keras.recipes.reading import read_task as read_task
@@ -43,6 +44,7 @@ ALL = "all"
 def check(config: Training) -> None:
     """Raise `ValueError` or `FileNotFoundError` for unknown names and options, or missing files."""
     tracking.check(config.track)
+    lookup("optimizer", optimizers.known(), config.optimizer)
     if isinstance(config, configs.TrainConfig):
         check_data(config)
         check_model(config.model, config.model_knobs)
@@ -196,7 +198,15 @@ def taught(config: configs.TeachingConfig) -> list[tuple[Spec, methods.Plan, Any
 def _check_built(
     config: configs.RunConfig, task: Task, spec: Spec, logits: int | None = None
 ) -> keras.Model:
-    model = build_model(spec.name, spec.knobs, spec.weights, task, seed=0, logits=logits)
+    model = build_model(
+        spec.name,
+        spec.knobs,
+        spec.weights,
+        task,
+        seed=0,
+        logits=logits,
+        precision=config.precision,
+    )
     if config.head_epochs:
         freezing.unfreeze(model, config.unfreeze_blocks)
     return model
@@ -272,22 +282,32 @@ def build_model(
     seed: int,
     *,
     logits: int | None = None,
+    precision: str = "float32",
 ) -> keras.Model:
-    """Return a new model, initialised by the seed, with `logits` or by default one per class."""
+    """Return a new model, initialised by the seed.
+
+    Args:
+        name, knobs, weights: as in a config.
+        task: the task that it is for.
+        seed: the seed of its weights, and of what is drawn after them.
+        logits: their number; None takes one per class.
+        precision: Keras' dtype policy of its layers; the logits are float32 under each.
+    """
     keras.utils.set_random_seed(seed)
-    return _built(Spec(name, knobs, weights), task, logits or task.classes)
+    return _built(Spec(name, knobs, weights), task, logits or task.classes, precision)
 
 
-def _built(spec: Spec, task: Task, logits: int) -> keras.Model:
+def _built(spec: Spec, task: Task, logits: int, precision: str) -> keras.Model:
     if spec.name.lower().endswith(KERAS):
         return _from_file(spec.name, task, logits)
-    return models.build(
-        spec.name,
-        input_shape=task.image_shape,
-        classes=logits,
-        weights=spec.weights,
-        **configs.parse_knobs("knobs", spec.knobs),
-    )
+    with building(precision):
+        return models.build(
+            spec.name,
+            input_shape=task.image_shape,
+            classes=logits,
+            weights=spec.weights,
+            **configs.parse_knobs("knobs", spec.knobs),
+        )
 
 
 def _from_file(path: str, task: Task, logits: int) -> keras.Model:
@@ -316,10 +336,11 @@ def roles(
     logits = int(student.output_shape[-1])
 
     def build(text: str | None) -> keras.Model:
-        return _built(spec if text is None else grid.parse_spec("models", text), task, logits)
+        named = spec if text is None else grid.parse_spec("models", text)
+        return _built(named, task, logits, config.precision)
 
     def build_teacher(logits: int) -> keras.Model:
-        return _built(grid.teachers(config)[0], task, logits)
+        return _built(grid.teachers(config)[0], task, logits, config.precision)
 
     return roles_of(
         student,

@@ -43,7 +43,8 @@ def run(config: TrainConfig, progress: Progress | None = None) -> Results:
 def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress) -> Results:
     trained = []
     for seed in config.seeds:
-        model = setup.build_model(config.model, config.model_knobs, config.weights, task, seed)
+        named = config.model, config.model_knobs, config.weights
+        model = setup.build_model(*named, task, seed, precision=config.precision)
         total = config.head_epochs + config.epochs
         with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
             learner = TrainerPool(config, task).alone("model", seed, model)

@@ -257,7 +257,8 @@ class _Sweep:
 
     def _new(self, student: Spec, seed: int, logits: int | None = None) -> keras.Model:
         name, knobs, weights = dataclasses.astuple(student)
-        return setup.build_model(name, knobs, weights, self.task, seed, logits=logits)
+        how: Any = {"logits": logits, "precision": self.config.precision}
+        return setup.build_model(name, knobs, weights, self.task, seed, **how)
 
     def _roles(self, spec: Spec, plan: Plan, seed: int) -> Roles:
         student = self._new(spec, seed, plan.logits(self.task.classes))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,13 +9,21 @@ from typing import Any
 
 import keras
 
-from kd_keras import schedules
-from kd_keras.config import BudgetConfig
+from kd_keras.config import BudgetConfig, RunConfig
 from kd_keras.data import labels, pipeline
 from kd_keras.data.task import Split, Task, balanced_class_weight
 from kd_keras.evaluation import quality
-from kd_keras.models import freezing
-from kd_keras.recipes.callbacks import Best, Checkpoint, Interruptible, Last, Validation
+from kd_keras.recipes import optimizers
+from kd_keras.recipes.callbacks import (
+    Best,
+    Checkpoint,
+    EarlyStop,
+    Interruptible,
+    Last,
+    OnAverages,
+    Validation,
+)
+from kd_keras.recipes.phases import Phase, phases
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import Journal
 from kd_keras.recipes.saving import save_weights
@@ -29,60 +36,6 @@ WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # if peers learned together
 SHAPE = {"epochs": int, "best_epoch": int, "score": float, "seconds": float, "digests": dict}
 ANEW = "This training starts again."
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """A part of a training, with its own frozen weights, if any, and its own learning rate.
-
-    Attributes:
-        rate: the learning rate at an epoch of the training.
-    """
-
-    name: str
-    first_epoch: int
-    last_epoch: int
-    rate: Callable[[int], float]
-    prepare: Callable[[keras.Model], None]
-
-    def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Return the callback that sets the learning rate at each epoch, if it changes."""
-        epochs = range(self.first_epoch, self.last_epoch)
-        if len({self.rate(epoch) for epoch in epochs}) < 2:
-            return []
-        return [keras.callbacks.LearningRateScheduler(self.rate)]
-
-
-def phases(budget: BudgetConfig, epochs: int) -> list[Phase]:
-    """Return the phases: the whole model for `epochs`; in transfer learning, the head first."""
-    head, rate = budget.head_epochs, learning_rate(budget, epochs)
-    if not head:
-        return [Phase("all", 0, epochs, rate, lambda model: None)]
-    return [
-        Phase("head", 0, head, lambda epoch: budget.head_learning_rate, freezing.freeze),
-        Phase(
-            "fine-tuning",
-            head,
-            head + epochs,
-            lambda epoch: rate(epoch - head),
-            lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
-        ),
-    ]
-
-
-def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
-    """Return the learning rate by epoch; its drops come at fixed shares of `epochs`.
-
-    Example:
-        >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.3, 0.2))
-        >>> [round(learning_rate(budget, 50)(epoch), 5) for epoch in (14, 15, 30, 45)]
-        [0.1, 0.02, 0.004, 0.0008]
-    """
-    if budget.learning_rate_drop is None:
-        return lambda epoch: budget.learning_rate
-    share, factor = budget.learning_rate_drop
-    every = max(1, math.floor(share * epochs + 1e-9))  # 0.3 of 10 is 3, despite rounding errors
-    return schedules.Drops(budget.learning_rate, factor, every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +69,8 @@ class Learner:
         model: the model that is evaluated, and whose weights the training stores.
         student: the model whose layers a phase freezes, like those of the `peers`.
         ready: called before each phase, after its layers were frozen or not, with the phase's name,
-            an optimizer and options of `compile`; returns the trainer to `fit`, compiled and with
-            its optimizer as new.
+            a function that makes an optimizer for weights, and options of `compile`; returns the
+            trainer to `fit`, compiled and with its optimizer as new.
         join: returns the endless dataset to train on from an epoch on, such as the pipeline's
             batches with the teacher's predictions; called in each phase, after `ready`.
         views: the number of views per image, taken in turn; None draws new ones every epoch.
@@ -167,15 +120,19 @@ def length(budget: BudgetConfig, epochs: int | None) -> int:
 def train(
     learner: Learner,
     task: Task,
-    budget: BudgetConfig,
+    budget: RunConfig,
     run: Journal,
     *,
     epochs: int | None = None,
+    of: int | None = None,
     progress: Sequence[keras.callbacks.Callback] = (),
     judged: bool = True,
     to_go_on: bool = False,
 ) -> Outcome:
     """Train to the end and leave the best epoch's weights (or the last's) in `learner.model`.
+
+    The end is that of the last epoch, or the one at which `budget.early_stopping` ends it, if
+    validation chooses the epoch.
 
     An interrupted training of the same settings resumes where it stopped; a finished one is not
     repeated.
@@ -183,10 +140,11 @@ def train(
     Args:
         learner: the model to train.
         task: the task to learn.
-        budget: the epochs and the learning rates.
+        budget: the epochs, the optimizer, the learning rates and the loss on the labels.
         run: the journal of the run.
         epochs: the epochs after those of the head; the budget's if not given. With 0 the model is
             evaluated as it is.
+        of: the epochs that the learning rate is scheduled over, if they are more than `epochs`.
         progress: callbacks that show the progress.
         judged: whether validation chooses the epoch; otherwise the last one is stored.
         to_go_on: leave a checkpoint of the last epoch, from which a longer training of the same
@@ -205,22 +163,22 @@ def train(
     if epochs == 0:
         return _as_it_is(learner, task, folder)
     keras.utils.set_random_seed(learner.seed)
-    best = Best()
+    best, plan = Best(), phases(budget, epochs or budget.epochs, of)
     checkpoint = _checkpoint(learner, run, best)
+    checkpoint.at_end = to_go_on
     run.forget_epochs(seed=learner.seed, model=learner.role, after=checkpoint.epochs)
-    plan = phases(budget, epochs or budget.epochs)
     judge = _judge(learner, task, best, run, judged=judged)
+    stop = EarlyStop(learner.role, best, budget.early_stopping, plan[-1].first_epoch)
+    callbacks = [judge if budget.ema is None else OnAverages(judge), stop, checkpoint, *progress]
     try:
-        _fit(learner, task, budget, plan, checkpoint, judge, progress)
-        if to_go_on:
-            checkpoint.write(plan[-1].last_epoch)
+        done = _fit(learner, task, budget, plan, checkpoint, stop, callbacks)
     finally:
         if best.weights is not None:
             learner.left.set_weights(best.weights)
             _save(learner, folder)
     run.sync()
     seconds = round(checkpoint.seconds(), 3)
-    return _finish(folder, Outcome(plan[-1].last_epoch, best.epoch, best.score, seconds))
+    return _finish(folder, Outcome(done, best.epoch, best.score, seconds))
 
 
 def _file(learner: Learner) -> str:
@@ -334,10 +292,10 @@ def _check(split: Split, classes: int) -> None:
         labels.as_weights(split.weights, "`weights` of the training split")
 
 
-def _fit(learner, task, budget, plan, checkpoint, judge, progress):
-    """Train every phase from the last checkpoint on."""
+def _pipeline(learner: Learner, task: Task, budget: RunConfig) -> pipeline.Epochs:
+    """Return the batches of a training."""
     _check(task.train, task.classes)
-    data = pipeline.Epochs(
+    return pipeline.Epochs(
         task.train,
         batch_size=budget.batch_size,
         seed=learner.seed,
@@ -347,31 +305,60 @@ def _fit(learner, task, budget, plan, checkpoint, judge, progress):
         augmentation_seed=learner.augmentation_seed,
         classes=task.classes,
     )
-    watch = DivergenceWatch(learner.role)
+
+
+def _fit(
+    learner: Learner,
+    task: Task,
+    budget: RunConfig,
+    plan: Sequence[Phase],
+    checkpoint: Checkpoint,
+    stop: EarlyStop,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> int:
+    """Train every phase from the last checkpoint on; return the number of epochs that are done.
+
+    Args:
+        learner, task, budget, plan: the training.
+        checkpoint: the last checkpoint.
+        stop: tells whether the training ends before its last epoch.
+        callbacks: those of every phase; `checkpoint` and `stop` are among them.
+    """
+    data, watch = _pipeline(learner, task, budget), DivergenceWatch(learner.role)
     done = checkpoint.epochs
     for phase in plan:
         for student in (learner.student, *learner.peers):
             phase.prepare(student)
         if done > phase.last_epoch:
             continue
-        optimizer = keras.optimizers.Adam(phase.rate(phase.first_epoch))
-        steps = budget.steps_per_execution
-        trainer = learner.ready(phase.name, optimizer, steps_per_execution=steps)
+        trainer = _ready(learner, budget, phase)
         if done > phase.first_epoch:
             # also at a phase's end, since its optimizer is needed to read the checkpoint
-            trainer.optimizer.build(trainer.trainable_variables)
+            if not trainer.optimizer.built:
+                trainer.optimizer.build(trainer.trainable_variables)
             checkpoint.restore(trainer)
-        if done < phase.last_epoch:
+        if done == phase.last_epoch:  # as at the end of `fit`: averaged weights take their place
+            trainer.optimizer.finalize_variable_values(trainer.trainable_variables)
+        elif not stop.reached(done):
             first = max(done, phase.first_epoch)
-            trainer.fit(
+            history = trainer.fit(
                 Pipeline(learner.join(data, first)),
                 initial_epoch=first,
                 epochs=phase.last_epoch,
                 steps_per_epoch=data.steps,
-                callbacks=[
-                    *(*phase.callbacks(), watch, judge, checkpoint, *progress),
-                    Interruptible(),
-                ],
+                callbacks=[*phase.callbacks(), watch, *callbacks, Interruptible()],
                 shuffle=False,
                 verbose=0,
             )
+            done = first + len(history.epoch)
+    return done
+
+
+def _ready(learner: Learner, budget: BudgetConfig, phase: Phase) -> keras.Model:
+    """Return the trainer of a phase, compiled."""
+    return learner.ready(
+        phase.name,
+        functools.partial(optimizers.new, budget, phase.rate(phase.first_epoch)),
+        loss=optimizers.label_loss(budget),
+        steps_per_execution=budget.steps_per_execution,
+    )

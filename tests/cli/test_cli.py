@@ -170,6 +170,7 @@ def test_list_names_everything(main):
     assert names["tasks"] == ["digits", "mnist", *halves, "mhist", "folder"]
     assert {"cnn", "mlp", "resnet50v2", "mobilenetv2"} <= set(names["models"])
     assert "kd" in names["methods"]
+    assert {"adam", "adamw", "sgd"} <= set(names["optimizers"])
     assert "saved_model" in names["formats"]
     assert names["presets"] == list(PRESETS)
     code, out, _ = main("list")

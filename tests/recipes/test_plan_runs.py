@@ -11,8 +11,8 @@ from tiny_runs import InterruptAfter, Interrupted, lines, same_weights, tiny, tr
 from kd_keras.config import BudgetConfig, CompareConfig, TrainConfig
 from kd_keras.recipes import distill, setup, sweep, training
 from kd_keras.recipes.callbacks import Checkpoint
+from kd_keras.recipes.phases import learning_rate
 from kd_keras.recipes.runs import RunFolder
-from kd_keras.recipes.training import learning_rate
 from kd_keras.report import tables
 
 # what each trains between teacher and student, and for how many epochs

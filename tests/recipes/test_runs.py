@@ -140,6 +140,23 @@ def test_a_run_of_before_a_setting_came_is_opened(out):
         RunFolder(TrainConfig(out=out, task_options=("seed=1",)))
 
 
+def test_a_setting_that_came_later_is_at_its_default_in_an_earlier_run(out):
+    finished(out)
+    path = out / "config.json"
+    config = json.loads(path.read_text())
+    for name in ("optimizer", "schedule", "warmup", "label_smoothing", "precision", "ema"):
+        del config[name]
+    path.write_text(json.dumps(config))
+    with RunFolder(TrainConfig(out=out)) as run:
+        assert run.results == {"models": {}}
+    with pytest.raises(FileExistsError, match=r"other settings \(optimizer, warmup\)"):
+        RunFolder(TrainConfig(out=out, optimizer="sgd", warmup=0.1))
+    longer, seen = TrainConfig(out=out, epochs=30), []
+    with pytest.raises(FileExistsError, match=r"other settings \(epochs\)"):
+        RunFolder(longer, extends=lambda before, now: seen.append(before["optimizer"]))
+    assert seen == ["adam"]
+
+
 def test_overwrite_runs_a_finished_run_anew(out):
     finished(out)
     with RunFolder(TrainConfig(out=out, overwrite=True)) as run:

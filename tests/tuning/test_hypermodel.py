@@ -45,6 +45,18 @@ def test_it_is_built_and_compiled_before_a_batch_is_seen(tiny, taught, tmp_path)
     np.testing.assert_array_equal(other.student.layers[-1].bias, np.arange(10.0))
 
 
+def test_it_is_compiled_with_the_optimizer_and_the_loss_of_the_config(tiny, taught):
+    config = tiny(optimizer="adamw", ema=0.9, label_smoothing=0.5, precision="mixed_bfloat16")
+    model = DistillationModel(config, *taught(config), space=lambda hp: {})
+    made = model.build(keras_tuner.HyperParameters())
+    assert isinstance(made.optimizer, keras.optimizers.AdamW)
+    assert made.optimizer.use_ema
+    even = made.objective.label_loss(np.array([3]), np.log(np.full((1, 10), 0.1)))
+    sure = made.objective.label_loss(np.array([3]), 50.0 * np.eye(10)[[3]])
+    np.testing.assert_allclose([even[0], sure[0]], [np.log(10), 0.5 * 0.9 * 50], rtol=1e-5)
+    assert made.student.get_layer("embedding").compute_dtype == "bfloat16"
+
+
 @pytest.mark.slow
 def test_keras_tuners_hyperband_promotes_and_none_fails(arrays, tmp_path):
     model, data = arrays
