@@ -16,7 +16,7 @@ from kd_keras.data.augmentation import AUGMENTATIONS, augmenter
 from kd_keras.data.mixing import viewer
 from kd_keras.data.operations.stains import DENSITIES
 
-SIDE, VIEWS, GAP, LABEL = 80, 4, 4, 150
+SIDE, VIEWS, GAP, LABEL = 72, 3, 4, 150
 OUT = Path(__file__).parent / "augmentation.png"
 STRONGER = {"rotate": "rotate=30", "stain": "stain=0.2", "resizedcrop": "resizedcrop=0.75"}
 
@@ -75,7 +75,7 @@ def draw(found: dict[str, list[np.ndarray]]) -> Image.Image:
         for column, image in enumerate(images):
             left = LABEL + column * step + (2 * GAP if column >= VIEWS else 0)
             page.paste(Image.fromarray(image), (left, top))
-    return page.quantize(256)
+    return page
 
 
 if __name__ == "__main__":

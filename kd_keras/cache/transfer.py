@@ -217,9 +217,9 @@ class SplitViews(TransferSet):
             return
         n = len(self._split)
         view_of = viewer(self._augmentation, self._seed, reader_of(self._split), n)
-        seen = numbers.map(
-            lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        # nothing is decided by a tensor's value in Python, and converting takes longer than a pass
+        one = tf.autograph.experimental.do_not_convert(lambda row: view_of(row % n, row // n))
+        seen = numbers.map(one, num_parallel_calls=tf.data.AUTOTUNE)
         yield from untuned(seen.batch(self._batch_size).prefetch(2))
 
 

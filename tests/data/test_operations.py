@@ -40,7 +40,9 @@ def distinct(images):
 
 
 def on_values(function, image, factor):
-    return function(tf.constant(image, tf.float32), tf.constant(factor, tf.float32)).numpy()
+    values = function(colours.planes(tf.constant(image)), tf.constant(factor, tf.float32))
+    np.testing.assert_array_equal(values, np.round(values))
+    return colours.image_of(values).numpy()
 
 
 # --- draws and rounding ---

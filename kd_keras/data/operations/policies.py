@@ -64,8 +64,7 @@ def kinds(space: Space) -> dict[str, Kind]:
 
     def enhanced(function) -> Kind:
         def do(image, numbers):
-            values = function(tf.cast(image, tf.float32), numbers[0])
-            return tf.cast(values, tf.uint8)
+            return colours.image_of(function(colours.planes(image), numbers[0]))
 
         return Kind(do, lambda level, *_: 1 + level * space.factor)
 

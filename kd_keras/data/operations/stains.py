@@ -43,10 +43,13 @@ def stain(sigma: float) -> Change:
             tf.reduce_sum(factors[:, None, None] * turns, 0)
         )
         lift = _scaled(tf.reduce_sum(summands[:, None] * lifts, 0))
-        density = tf.gather(densities, tf.cast(image, tf.int32))
-        given = [density[..., channel : channel + 1] for channel in range(3)]
-        mixed = _scaled(sum(one * row for one, row in zip(given, tf.unstack(turn), strict=True)))
-        return tf.gather(values, tf.clip_by_value(mixed + lift, 0, len(values) - 1))
+        # what each value of each channel adds to the three densities
+        red, green, blue = (densities[:, None] * row for row in tf.unstack(turn))
+        added = (red + UNIT * lift + UNIT // 2, green, blue)
+        whole = tf.cast(image, tf.int32)
+        mixed = sum(tf.gather(table, whole[..., place]) for place, table in enumerate(added))
+        places = tf.bitwise.right_shift(mixed, SHIFT)
+        return tf.gather(values, tf.clip_by_value(places, 0, len(values) - 1))
 
     return change
 
