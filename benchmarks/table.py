@@ -5,6 +5,7 @@ A page holds `<!-- made: NAME -->` and `<!-- end: NAME -->`; the text between th
 
 import dataclasses
 import re
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ import tyro
 from benchmarks import results, scale
 
 PAGES = (
-    *("README.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md"),
+    *("README.md", "docs/data.md", "docs/speed.md", "docs/scale.md", "benchmarks/README.md"),
     *(f"docs/methods/{page.name}" for page in sorted((results.ROOT / "docs/methods").glob("*.md"))),
 )
 BLOCK = re.compile(r"(<!-- made: (?P<name>[\w-]+) -->\n).*?(<!-- end: (?P=name) -->)", re.DOTALL)
 BENCHMARKS = (
     *("steady", "against_keras", "transfer", "sweep", "tuning", "methods", "pytorch", "size"),
-    *("convolutions", "memory", "pictures", "startup", "job", "several"),
+    *("convolutions", "memory", "pictures", "augmentation", "startup", "job", "several"),
 )
 NOT = "not measured"
 
@@ -210,6 +211,22 @@ def profile(benchmark: str, folder: Path | None = None) -> str:
     return "\n".join(lines)
 
 
+def rates(folder: Path | None = None) -> str:
+    """Return the table of images a second by augmentation, a column per size."""
+    report = results.read("augmentation", folder)
+    if report is None:
+        return f"The rates of augmentations were {NOT}."
+    cases = report["cases"]
+    found = [case["facts"]["images_a_second"] for case in cases]
+    titles = [f"{case['name']} px" for case in cases]
+    lines = ["| images a second | " + " | ".join(titles) + " |"]
+    lines.append("|---|" + "---:|" * len(cases))
+    for side in found[0]:
+        cells = [f"{statistics.median(rate[side]):,.0f}" for rate in found]
+        lines.append(f"| {side} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *provenance({"augmentation": report})])
+
+
 def costs(folder: Path | None = None) -> str:
     """Return the table of the methods' costs, the most expensive last."""
     report = results.read("methods", folder)
@@ -255,7 +272,7 @@ def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
     }
     steady = results.read("steady", folder)
     scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
-    ours = {"speed": summary, "durations": durations, "costs": costs}
+    ours = {"speed": summary, "durations": durations, "costs": costs, "rates": rates}
     made = {name: lambda make=make: make(folder) for name, make in ours.items()}
     for name, benchmark in (("profile", "pytorch"), ("profile-convolutions", "convolutions")):
         made[name] = lambda benchmark=benchmark: profile(benchmark, folder)  # type: ignore[misc]

@@ -42,8 +42,8 @@ class DataConfig:
     limit: int | None = None
     """Use at most this many examples of each split, for a quick test."""
     augmentation: str = "none"
-    """none, shift (up to 2 pixels), mirror, symmetries (of the square), mixup (of two images and
-    their labels); several joined by a plus sign."""
+    """Names with or without a strength, joined by plus signs, such as crop=0.125+flip+mixup;
+    `kd-keras list augmentations` shows them."""
 
     @property
     def data_name(self) -> str:

@@ -14,7 +14,7 @@ from kd_keras import cache
 ROOT = Path(__file__).parents[1]
 WITH_TARGETS = ("steady", "against_keras", "transfer", "sweep", "tuning")
 WITH_TARGETS += ("pytorch", "convolutions", "memory", "size", "pictures", "startup", "job")
-WITH_TARGETS += ("several",)
+WITH_TARGETS += ("several", "augmentation")
 # the others take as long again; they are run when their tables are made
 QUICK = {
     "steady": ["--cases", "mnist"],

@@ -9,10 +9,10 @@ import tensorflow as tf
 from kd_keras.cache.policy import Cache
 from kd_keras.cache.rows import Stored, of_arrays
 from kd_keras.cache.transfer import BATCH, Stream, check_views, pixel_fingerprints
-from kd_keras.data.augmentation import AUGMENTATIONS, MIXUP, Augmentation
+from kd_keras.data.augmentation import change_of, joined, parse_augmentation
+from kd_keras.data.operations import Change
 from kd_keras.models.taps import input_spec
 from kd_keras.teachers import TeacherSource, as_source
-from kd_keras.utils.checks import lookup
 from kd_keras.utils.files import fingerprint as fingerprint_of
 
 
@@ -59,7 +59,7 @@ def attach(
     *,
     taps: Sequence[str] = ("logits",),
     cache: Cache | None = None,
-    augmentation: str | Augmentation | None = None,
+    augmentation: str | Change | None = None,
     views: int = 1,
     seed: int = 0,
     fingerprint: str | None = None,
@@ -77,9 +77,10 @@ def attach(
             is assumed to take images of three dimensions.
         taps: the teacher's taps that a method needs.
         cache: where and how the predictions are stored; by default in memory, if they fit.
-        augmentation: a name in `data.augmentation.AUGMENTATIONS`, or a function
-            `(image, key) -> image` whose only randomness is `tf.random.stateless_*` with that key.
-            `dataset` must then yield images one by one, not augmented.
+        augmentation: names in `data.augmentation.AUGMENTATIONS` joined by plus signs, each with its
+            strength or its default; or a function `(image, key) -> image` whose only randomness is
+            `tf.random.stateless_*` with that key. `dataset` must then yield images one by one, not
+            augmented; for most augmentations, of uint8.
         views: the number of augmented views of every example.
         seed: of the augmentation.
         fingerprint: a name for the content, to be changed whenever the images, or the code of an
@@ -116,7 +117,7 @@ def attach(
             )
         dataset = _in_views(dataset, _augmenter(augmentation, seed), views)
         if fingerprint is not None:
-            named = augmentation if isinstance(augmentation, str) else "function"
+            named = joined(augmentation) if isinstance(augmentation, str) else "function"
             fingerprint = fingerprint_of(fingerprint, named, views, seed)
     images = dataset.map(lambda x, *_: _image(x), num_parallel_calls=tf.data.AUTOTUNE)
     images = images if batched else images.batch(BATCH)
@@ -147,23 +148,19 @@ def _is_batched(dataset: tf.data.Dataset, source: TeacherSource) -> bool:
     return image.shape.rank == rank
 
 
-def _augmenter(augmentation: str | Augmentation, seed: int) -> Callable:
+def _augmenter(augmentation: str | Change, seed: int) -> Callable:
     """Return a graph function from an image and a view's number to the augmented image.
 
     The image's own pixels identify the example, which has no index here.
     """
-    if isinstance(augmentation, str) and MIXUP in augmentation.split("+"):
+    if isinstance(augmentation, str) and parse_augmentation(augmentation)[1]:
         raise ValueError(
             "`mixup` needs a second image, but a pipeline of your own yields one at a time. Mix "
             "in the pipeline and let the teacher run at every step, or use data.pipeline.Epochs "
             "with cache.SplitViews, whose mixed views can be stored. Received: "
             f"augmentation={augmentation!r}"
         )
-    function = (
-        lookup("augmentation", AUGMENTATIONS, augmentation)
-        if isinstance(augmentation, str)
-        else augmentation
-    )
+    function = change_of(augmentation) if isinstance(augmentation, str) else augmentation
     if function is None:
         raise ValueError("`augmentation`='none' changes nothing: leave it out.")
 

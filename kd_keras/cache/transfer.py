@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from kd_keras.data.augmentation import joined
+from kd_keras.data.augmentation import check_images, joined
 from kd_keras.data.mixing import viewer
 from kd_keras.data.pipeline import reader_of, untuned
 from kd_keras.data.task import Split
@@ -167,7 +167,8 @@ class SplitViews(TransferSet):
         name: for people.
 
     Raises:
-        ValueError: for an unknown augmentation, or several views without an augmentation.
+        ValueError: for an unknown augmentation, a strength out of range, images that an
+            augmentation is not made for, or several views without an augmentation.
 
     Example:
         >>> import kd_keras as kd
@@ -190,6 +191,7 @@ class SplitViews(TransferSet):
         name: str = "split",
     ):
         augmentation = joined(augmentation)
+        check_images(augmentation, split.image_shape)
         self._changing = augmentation != "none"
         check_views(views, augmentation if self._changing else None)
         self._augmentation, self._seed = augmentation, seed
@@ -215,9 +217,9 @@ class SplitViews(TransferSet):
             return
         n = len(self._split)
         view_of = viewer(self._augmentation, self._seed, reader_of(self._split), n)
-        seen = numbers.map(
-            lambda row: view_of(row % n, row // n), num_parallel_calls=tf.data.AUTOTUNE
-        )
+        # nothing is decided by a tensor's value in Python, and converting takes longer than a pass
+        one = tf.autograph.experimental.do_not_convert(lambda row: view_of(row % n, row // n))
+        seen = numbers.map(one, num_parallel_calls=tf.data.AUTOTUNE)
         yield from untuned(seen.batch(self._batch_size).prefetch(2))
 
 

@@ -139,11 +139,12 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """List the tasks, models, methods, optimizers, metrics, export formats and presets; or one
+    """List the tasks, models, methods, augmentations, optimizers, metrics, formats, presets; or one
     kind, with options."""
 
     kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND")] = None
-    """tasks, models or methods: list these, each with its options and their defaults."""
+    """tasks, models, methods or augmentations: list these, each with its options and their
+    defaults, and the range of an augmentation's strength."""
     json: bool = False
     """Print the list as JSON."""
 
@@ -153,6 +154,7 @@ class List:
 
     def __call__(self) -> None:
         from kd_keras import data, evaluation, export, methods, models
+        from kd_keras.data import augmentation
         from kd_keras.recipes import optimizers
 
         if self.kind is not None:
@@ -160,6 +162,7 @@ class List:
                 "tasks": (data.TASKS, data.options_of),
                 "models": (models.MODELS, models.knobs),
                 "methods": (methods.METHODS, methods.knobs_of),
+                "augmentations": (augmentation.KNOWN, augmentation.options_of),
             }
             names, options = lookup("kind of names with options", kinds, self.kind)
             self._print({name: options(name) for name in names})
@@ -168,6 +171,7 @@ class List:
             "tasks": list(data.TASKS),
             "models": list(models.MODELS),
             "methods": list(methods.METHODS),
+            "augmentations": list(augmentation.KNOWN),
             "optimizers": list(optimizers.known()),
             "metrics": list(evaluation.METRICS),
             "formats": list(export.FORMATS),
@@ -177,7 +181,7 @@ class List:
             print_json(found)
             return
         for kind, known in found.items():
-            print(f"{kind:<10} {', '.join(known)}")
+            print(f"{kind:<13} {', '.join(known)}")
 
     def _print(self, options: dict[str, dict[str, Any]]) -> None:
         shown = {

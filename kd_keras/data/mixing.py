@@ -54,13 +54,13 @@ def viewer(name: str, seed: int, image_of: Callable, count: int) -> Callable:
     """Return a function `(index, view) -> image` for what training and a teacher see.
 
     Args:
-        name: augmentations joined by plus signs, such as `"mirror+mixup"`.
+        name: augmentations joined by plus signs, such as `"crop=0.125+mixup"`.
         seed: the seed of all random numbers.
         image_of: a graph function from an index to an image, uint8.
         count: the number of examples.
 
     Raises:
-        ValueError: for an unknown augmentation.
+        ValueError: for an unknown augmentation, or a strength out of range.
     """
     augment, partner_of = augmenter(name, seed), mixer(name, seed, count)
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kd_keras.data import images
-from kd_keras.data.augmentation import parse_augmentation
+from kd_keras.data.augmentation import check_images, parse_augmentation
 from kd_keras.data.gathering import gatherer, prefetched
 from kd_keras.data.mixing import SHARES, mixer, viewer
 from kd_keras.data.task import Split
@@ -24,8 +24,9 @@ class Epochs:
         split: the examples.
         batch_size: examples per batch; the last one of an epoch may be smaller.
         seed: the seed of order and augmentation.
-        augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs. If images are
-            mixed, labels and weights are mixed in the same way.
+        augmentation: names in `AUGMENTATIONS`, and `mixup`, joined by plus signs, each with its
+            strength or its default: `"crop=0.125+flip+mixup"`. If images are mixed, labels and
+            weights are mixed in the same way.
         class_weight: weights by class number, or None.
         views: the number of views of each image, taken in turn; None draws new ones every epoch.
         augmentation_seed: the seed of the augmentation, if `seed` is to decide the order alone: the
@@ -39,7 +40,8 @@ class Epochs:
             the epoch that begins.
 
     Raises:
-        ValueError: for an unknown augmentation, or class numbers to be mixed without `classes`.
+        ValueError: for an unknown augmentation, a strength out of range, images that an
+            augmentation is not made for, or class numbers to be mixed without `classes`.
 
     Example:
         >>> import kd_keras as kd
@@ -61,6 +63,7 @@ class Epochs:
         augmentation_seed: int | None = None,
         classes: int | None = None,
     ):
+        check_images(augmentation, split.image_shape)
         drawn = seed if augmentation_seed is None else augmentation_seed
         changing = parse_augmentation(augmentation) != ([], False)
         self._split, self._batch_size, self._seed, self._views = split, batch_size, seed, views

@@ -216,15 +216,24 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
     """Return the task of a config, with its image files decoded: see `decoded_once`.
 
     Args:
-        config: names the task.
+        config: names the task, and the augmentation of its images.
         whole: move the examples of the validation split to the training split.
+
+    Raises:
+        ValueError, FileNotFoundError: as `data.load`; for images that an augmentation is not made
+            for.
     """
     task = read_task(config)
     return decoded(without_validation(task) if whole else task, config)
 
 
 def decoded(task: Task, config: configs.DataConfig) -> Task:
-    """Return a task with its image files decoded: see `decoded_once`."""
+    """Return a task with its image files decoded: see `decoded_once`.
+
+    Raises:
+        ValueError: for images that the augmentation is not made for.
+    """
+    augmentation.check_images(config.augmentation, task.image_shape)
     directory = config.cache_dir if isinstance(config, configs.CacheConfig) else None
 
     def decode(name: str, split: Split) -> Split:

@@ -183,9 +183,12 @@ def test_list_of_one_kind_shows_its_options_as_a_command_takes_them(main):
     assert "mlp                    hidden=784,784 dropout=0.0\n" in out
     code, out, _ = main("list", "tasks", "--json")
     assert json.loads(out)["folder"]["channels"] == "3"
+    code, out, _ = main("list", "augmentations")
+    assert "crop                   share=0.125 (0 to 0.5)\n" in out
+    assert "randaugment            operations=2 (0 to 8) magnitude=9 (0 to 10)\n" in out
     code, _, err = main("list", "formats")
     assert code == 2
-    assert "Known: methods, models, tasks." in err
+    assert "Known: augmentations, methods, models, tasks." in err
 
 
 def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
@@ -300,6 +303,8 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["distill", "--student", "mobilnetv2"], "Did you mean 'mobilenetv2'?"),
         (["distill", "--method", "kdd"], "Did you mean 'kd'?"),
         (["distill", "--augmentation", "miror"], "Did you mean 'mirror'?"),
+        (["distill", "--augmentation", "flip+crop=2"], "must be a number from 0 to 0.5"),
+        (["distill", "--augmentation", "stain"], "`stain` needs colour images"),
         (["distill", "--student-knobs", "hiden=3"], "Did you mean 'hidden'?"),
         (["distill", "--method-knobs", "temprature=3"], "Did you mean 'temperature'?"),
         (["train", "--model", "lenet"], "Did you mean 'lenet5'?"),

@@ -165,7 +165,7 @@ def test_with_the_labels_alone_the_distilled_student_is_the_student_alone(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augmentation", ["none", "shift"])
+@pytest.mark.parametrize("augmentation", ["none", "shift", "crop+rotate=20+randaugment=1x5"])
 def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation):
     """A student that is its teacher, and hardly moves, has a distillation loss of zero."""
     config = tiny(
