@@ -87,26 +87,25 @@ class Final:
     def judged(self, teacher_outcome: Outcome) -> dict[str, Any]:
         """Return the entries of the results: quality on test, and cost.
 
-        Also save the predictions of all models, and the tuned student of the first seed: test
+        Also keep the predictions of all models, and save the tuned student of the first seed: test
         must not choose the seed, and there is nothing else to choose it by.
         """
+        costs = cost.Costs()  # models of one architecture share a cost
         theirs = Predictor(self._teacher)(self._task.test)
         test = quality.evaluate(theirs, self._task.test.labels)
         self.kept.keep("teacher", self._config.seed, theirs)
         entry = _seed_entry(self._config.seed, teacher_outcome, test)
-        costs = cost.describe(self._teacher)
         name = grid.name_of_teacher(self._config)
-        models = {"teacher": results.model_entry(name, costs, [entry])}
-        judges: dict[tuple, tuple] = {}  # models of one architecture share a cost
+        models = {"teacher": results.model_entry(name, costs.of(self._teacher), [entry])}
+        judges: dict[tuple, tuple] = {}
         for role, trained in self._trained.items():
             spec, plan = trained.setting.student, self._plan(role, trained.setting)
             kind = (spec, None if plan is None else trained.setting.method)
             if kind not in judges:
                 judges[kind] = self._judge(spec, plan)
-            model, predict, costs = judges[kind]
+            model, predict = judges[kind]
             seeds = self._seeds(role, trained, model, predict, theirs)
-            models[role] = results.model_entry(str(spec), costs, seeds)
-        self.kept.write(self._folder.path)
+            models[role] = results.model_entry(str(spec), costs.of(model), seeds)
         return {role: models[role] for role in ("teacher", *self._trained)}
 
     def _plan(self, role: str, setting: Setting) -> Plan | None:
@@ -114,11 +113,11 @@ class Final:
         plan = None if role == "alone" else grid.plan_of(setting)
         return plan if plan is not None and plan.changes_deployed else None
 
-    def _judge(self, spec: grid.Spec, plan: Plan | None) -> tuple[keras.Model, Predictor, dict]:
+    def _judge(self, spec: grid.Spec, plan: Plan | None) -> tuple[keras.Model, Predictor]:
         model = self._trainer.student(spec, seed=0, plan=plan)
         if plan is not None:
             model = deployed(self._trainer.stages(spec, plan, model)[-1])
-        return model, Predictor(model), cost.describe(model)
+        return model, Predictor(model)
 
     def _seeds(
         self, role: str, trained: Trained, model: keras.Model, predict: Predictor, theirs: Any

@@ -9,7 +9,9 @@ import keras
 import keras_tuner
 
 from kd_keras import teachers
-from kd_keras.recipes import learners, results, setup
+from kd_keras.evaluation import findings
+from kd_keras.recipes import keeping, learners, results, setup
+from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
@@ -113,18 +115,20 @@ class _Search:
             **references,
         }
         del trainer  # its Distillers are not needed any more
-        models, difference = self.judged(teacher, taught, search)
-        return {
+        models, kept = self.judged(teacher, taught, search)
+        difference = kept.difference("tuned", "default")
+        done: results.Results = {
             "task": results.task_facts(self.task),
             "search": search,
             "models": models,
             "export": None,
             "verdict": results.noted(
                 verdict(difference, outcome.best(found), len(found)),
-                results.teacher_warning(checked),
+                findings.teacher_warning(checked),
             ),
             "teacher_check": checked,
         }
+        return dict(keeping.completed(done, self.config, kept, self.folder.path, student="tuned"))
 
     def taught_teacher(self) -> tuple[keras.Model, Outcome]:
         """Return the teacher of all trials, and the outcome of its training."""
@@ -175,11 +179,11 @@ class _Search:
 
     def judged(
         self, teacher: keras.Model, taught: Outcome, search: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[dict[str, Any], Predictions]:
         """Train on train and validation, and evaluate on test.
 
         Returns:
-            The entries of the models, and the difference of the tuned setting from the default.
+            The entries of the models, and their predictions.
         """
         self.progress.say("training on train and validation, evaluating on test")
         whole = dataclasses.replace(
@@ -192,8 +196,7 @@ class _Search:
         final.train("alone", default, search["alone"]["best_epoch"])
         final.train("default", default, search["default"]["best_epoch"])
         final.train("tuned", tuned, best["best_epoch"])
-        models = final.judged(taught)
-        return models, final.kept.difference("tuned", "default")
+        return final.judged(taught), final.kept
 
     def _train(self, learner: Learner, epochs: int | None = None) -> Outcome:
         total = self.config.head_epochs + (epochs or self.config.epochs)

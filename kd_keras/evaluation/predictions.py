@@ -166,6 +166,19 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
+def probabilities(logits: Any) -> np.ndarray:
+    """Return the softmax of checked logits, float64, shape `(examples, classes)`.
+
+    Raises:
+        ValueError: for another shape, or NaN or infinite logits.
+
+    Example:
+        >>> probabilities([[0.0, 0.0]])
+        array([[0.5, 0.5]])
+    """
+    return np.exp(_log_softmax(checked_logits("logits", logits)))
+
+
 def checked_logits(name: str, logits: Any) -> np.ndarray:
     """Return `logits` as float64, shape `(examples, classes)`; raise `ValueError` with `name`."""
     array = np.asarray(logits, dtype=np.float64)

@@ -1,6 +1,7 @@
 """The full comparison: a teacher, the student alone and the distilled student, over seeds."""
 
 import dataclasses
+import functools
 import logging
 import math
 from typing import Any
@@ -12,9 +13,9 @@ from kd_keras import export, teachers
 from kd_keras.config import DistillConfig, PretrainConfig
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
-from kd_keras.evaluation import cost, quality
+from kd_keras.evaluation import cost, findings, quality
 from kd_keras.methods import Stage
-from kd_keras.recipes import grid, learners, results, setup, transfer
+from kd_keras.recipes import grid, keeping, learners, results, setup, transfer
 from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.results import ModelEntry, Results
@@ -96,19 +97,19 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
         if teachers.is_foreign(best.models[role]):
             continue  # it lies where it was given
         save(best.model(role), folder.path / f"{name}.keras")
-    kept.write(folder.path)
     exported = _export(best.model("distilled"), config, task, progress)
-    return {
+    found: Results = {
         "task": results.task_facts(task, students),
         "models": entries,
         "export": {**exported, "seed": best.seed},
         "verdict": results.noted(
             results.verdict(kept.difference("distilled", "alone")),
             setup.plan(config, epochs=1).loss.note,
-            results.teacher_warning(checked),
+            findings.teacher_warning(checked),
         ),
         "teacher_check": checked,
     }
+    return keeping.completed(found, config, kept, folder.path, student="distilled")
 
 
 def _with_export(
@@ -177,19 +178,19 @@ class _Trial:
         self.peers: list[str] = []  # roles of models that learned with the student
         self.between: list[str] = []  # roles of teachers that the method trained
         self.checked: dict[str, Any] = {}  # the quality of the teacher
-        self._on_test: dict[str, np.ndarray] = {}
+        self._predicted: dict[tuple[str, str], np.ndarray] = {}
 
     def train(self) -> None:
         self._teacher()
         self._alone()
         self._distilled()
 
-    def on_test(self, role: str) -> np.ndarray:
-        """Return a trained model's logits on the test split, computed once."""
-        if role not in self._on_test:
+    def on(self, split: str, role: str) -> np.ndarray:
+        """Return a trained model's logits on a split, by its name, computed once."""
+        if (split, role) not in self._predicted:
             predict = self._shared.predictor(self.model(role))
-            self._on_test[role] = predict(self.task.test)
-        return self._on_test[role]
+            self._predicted[split, role] = predict(getattr(self.task, split))
+        return self._predicted[split, role]
 
     def model(self, role: str) -> keras.Model:
         """Return a trained model with the weights of this trial, once all trials are trained."""
@@ -298,9 +299,10 @@ def _judge(
     seeds = []
     for trial in trials:
         judged = role != "teacher" and teachers.is_judged(trial.models["teacher"])
-        teacher = trial.on_test("teacher") if judged else None
-        test = quality.evaluate(trial.on_test(role), task.test.labels, teacher_logits=teacher)
-        kept.keep(role, trial.seed, trial.on_test(role))
+        teacher = trial.on("test", "teacher") if judged else None
+        logits = trial.on("test", role)
+        test = quality.evaluate(logits, task.test.labels, teacher_logits=teacher)
+        kept.keep(role, trial.seed, logits, functools.partial(trial.on, "validation", role))
         seeds.append(results.seed_entry(trial.seed, trial.outcomes[role], task, test))
     own, taught = grid.name_of_teacher(config), config.student
     names = {"teacher": own, "alone": taught, "distilled": taught}

@@ -1,7 +1,6 @@
 """Predictions of a run's models: computed on a split, stored beside the results, and compared."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,14 @@ import tensorflow as tf
 from kd_keras import cache
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
-from kd_keras.evaluation import paired
+from kd_keras.evaluation import operating, paired
+from kd_keras.evaluation.predictions import probabilities
+from kd_keras.recipes import stored_predictions
+from kd_keras.recipes.stored_predictions import FILE, ByRole, Key, Scores, read
 from kd_keras.training import features
 from kd_keras.utils import interrupts
-from kd_keras.utils.files import whole_file
 
-FILE = "predictions.npz"
+__all__ = ["FILE", "Predictions", "Predictor", "read"]
 
 
 class Predictor:
@@ -71,8 +72,14 @@ class Predictor:
 class Predictions:
     """The test predictions of models, by role and seed, as small as the task's metric allows.
 
+    Of each role it also keeps the mean probabilities over its seeds, and of two classes every
+    model's probability of class 1, on validation too.
+
     Args:
         task: the task whose test split is predicted.
+
+    Attributes:
+        task: the same.
 
     Example:
         >>> import kd_keras as kd
@@ -85,69 +92,104 @@ class Predictions:
     """
 
     def __init__(self, task: Task):
-        self._metric, self._labels = task.metric, task.test.labels
-        self._kept: dict[str, dict[int, np.ndarray]] = {}
+        self.task = task
+        self._kept: dict[Key, np.ndarray] = {}
+        self._sums: dict[str, np.ndarray] = {}  # of probabilities, over the seeds of a role
+        self._scores: ByRole = {}
+        self._on_validation: ByRole = {}
 
-    def keep(self, role: str, seed: int, logits: np.ndarray) -> None:
+    def keep(
+        self,
+        role: str,
+        seed: int,
+        logits: np.ndarray,
+        on_validation: Callable[[], np.ndarray] | None = None,
+    ) -> None:
         """Store a model's predictions.
 
         Args:
             role: names the model in the results.
             seed: the seed of its training.
-            logits: shape `(images, classes)`.
+            logits: on the test split, shape `(images, classes)`.
+            on_validation: returns its logits on the validation split. It is called if a threshold
+                can be chosen on them: for two classes that both occur there.
         """
-        self._kept.setdefault(role, {})[seed] = paired.compact(self._metric, logits)
+        self._kept[role, seed] = paired.compact(self.task.metric, logits)
+        shares = probabilities(logits)
+        self._sums[role] = self._sums.get(role, 0.0) + shares.astype(np.float32)
+        if shares.shape[1] == 2:
+            self._scores.setdefault(role, {})[seed] = shares[:, 1]
+        if on_validation is not None and self._chooses:
+            scores = probabilities(on_validation())[:, 1]
+            self._on_validation.setdefault(role, {})[seed] = scores
+
+    @property
+    def roles(self) -> list[str]:
+        """The roles, in the order in which they were first kept."""
+        return list(self._sums)
+
+    def means(self, role: str) -> np.ndarray:
+        """Return a role's probabilities, the mean over its seeds, shape `(images, classes)`."""
+        return self._sums[role] / len(self._of(role))
 
     def difference(self, ours: str, theirs: str) -> dict[str, Any]:
-        """Return how much better one role is than another, over the seeds of the first.
+        """Return how much better one role is than another, over the seeds of the second.
+
+        A teacher that was trained once stands beside every seed of a student.
 
         See `paired.difference`.
         """
-        seeds = list(self._kept[ours])
-        tried, rival = ([self._kept[role][seed] for seed in seeds] for role in (ours, theirs))
-        return paired.difference(self._metric, tried, rival, self._labels)
+        tried, rival = self._of(ours), self._of(theirs)
+        if len(tried) == 1:
+            (only,) = tried.values()
+            tried = dict.fromkeys(rival, only)
+        labels = self.task.test.labels
+        each = [tried[seed] for seed in rival]
+        return paired.difference(self.task.metric, each, list(rival.values()), labels)
+
+    def operating(self, role: str) -> dict[str, Any] | None:
+        """Return what a role finds at the threshold that each seed chooses on validation.
+
+        Returns:
+            `positive`: the name of class 1; `chosen_by`; `seeds`: one entry per seed, as
+            `operating.at` gives it, with its `seed`; and the means over the seeds, as
+            `operating.over_seeds` gives them. None if no threshold could be chosen: there are more
+            than two classes, or validation lacks one of them, or there is no validation.
+        """
+        chosen = self._on_validation.get(role)
+        if not chosen:
+            return None
+        validated, tested = (s.labels == 1 for s in (self.task.validation, self.task.test))
+        points = {
+            seed: operating.at(
+                operating.youden(validated, scores), tested, self._scores[role][seed]
+            )
+            for seed, scores in chosen.items()
+        }
+        return {
+            "positive": str(self.task.class_names[1]),
+            "chosen_by": operating.CHOSEN_BY,
+            "seeds": [{"seed": seed, **point} for seed, point in points.items()],
+            **operating.over_seeds(list(points.values())),
+        }
 
     def write(self, folder: Path) -> None:
         """Write `predictions.npz`, whole or not at all."""
-        found = list(self._each())
-        names = json.dumps([[role, seed] for role, seed, _ in found])
-        arrays: dict[str, Any] = {str(number): rows for number, (*_, rows) in enumerate(found)}
-        arrays |= {"labels": self._labels, "models": np.array(names)}
-        with whole_file(folder / FILE) as temporary:
-            np.savez_compressed(temporary, **arrays)
+        stored_predictions.write(folder, self.task.test.labels, self._kept, self._all_scores())
 
-    def _each(self) -> Iterator[tuple[str, int, np.ndarray]]:
-        for role, by_seed in self._kept.items():
-            for seed, rows in by_seed.items():
-                yield role, seed, rows
+    def _all_scores(self) -> Scores | None:
+        if not self._scores:
+            return None
+        known = sum(map(len, self._on_validation.values())) == len(self._kept)
+        labels = self.task.validation.labels if known else None
+        on_validation = self._on_validation if known else {}
+        return Scores(self.task.test.labels, self._scores, labels, on_validation)
 
+    def _of(self, role: str) -> dict[int, np.ndarray]:
+        """Return what was kept of a role, by seed."""
+        return {seed: rows for (own, seed), rows in self._kept.items() if own == role}
 
-def read(run: str | Path) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
-    """Read the test labels of a finished run, and the predictions of its models.
-
-    Args:
-        run: the run folder.
-
-    Returns:
-        The labels, shape `(n,)`; and by role and seed the numbers of the predicted classes, shape
-        `(n,)`, or, if the task is not evaluated by accuracy, logits, float32 of shape
-        `(n, classes)`. `paired.difference` takes either.
-
-    Raises:
-        FileNotFoundError: no run is there, or one from before predictions were stored.
-        ValueError: the file is damaged.
-    """
-    path = Path(run) / FILE
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} does not exist: the run is not finished, or it was made before predictions "
-            "were stored."
-        )
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            found: dict[str, dict[int, np.ndarray]] = {}
-            for number, (role, seed) in enumerate(json.loads(str(stored["models"]))):
-                found.setdefault(role, {})[seed] = stored[str(number)]
-            return stored["labels"], found
-    except Exception as error:  # zip, numpy and JSON each raise their own for a damaged file
-        raise ValueError(f"{path} is damaged: {error}. Run with --overwrite.") from error
+    @property
+    def _chooses(self) -> bool:
+        split = self.task.validation
+        return self.task.classes == 2 and {0, 1} <= set(np.unique(split.labels).tolist())

@@ -12,7 +12,7 @@ import numpy as np
 from kd_keras.data import pipeline
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost
-from kd_keras.evaluation.metrics import METRICS
+from kd_keras.evaluation.metrics import METRICS, title
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.training import Outcome
 from kd_keras.teachers import is_foreign
@@ -50,6 +50,7 @@ class ModelEntry(TypedDict):
     cost: dict[str, Any]  # as `evaluation.cost.describe` gives it
     seeds: list[SeedEntry]
     summary: dict[str, Spread]
+    operating: NotRequired[dict[str, Any]]  # as `predictions.Predictions.operating` gives it
 
 
 class Verdict(TypedDict):
@@ -74,6 +75,9 @@ class Results(TypedDict):
     teacher_check: NotRequired[list[dict[str, Any]]]
     sweep: NotRequired[dict[str, Any]]
     search: NotRequired[dict[str, Any]]
+    teacher_over: NotRequired[dict[str, Any]]  # by student alone, as `paired.difference` gives it
+    examples: NotRequired[dict[str, Any]]  # as `per_image.write_pictures` gives it
+    findings: NotRequired[list[str]]
 
 
 def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
@@ -183,7 +187,9 @@ def noted(verdict: Verdict, *notes: str) -> Verdict:
 
 def _sentence(difference: dict[str, Any], names: Names) -> str:
     interval, by_seed = difference["interval"], difference["by_seed"]
-    change = f"{difference['metric']} {difference['difference']:+.4f} against {names.against}"
+    change = (
+        f"{title(difference['metric'])} {difference['difference']:+.4f} against {names.against}"
+    )
     if interval is None:
         return f"No interval could be computed, so nothing is claimed: {change}."
     low, high = interval
@@ -238,15 +244,6 @@ def teacher_facts(
         "order": next((list(x.order) for x in both if x.order), None),
         "warning": warning,
     }
-
-
-def teacher_warning(found: Sequence[dict[str, Any]]) -> str:
-    """Return the warning that a verdict needs if the teacher could not teach; else ''."""
-    warned = [one for one in found if one["warning"]]
-    if not warned:
-        return ""
-    seeds = ", ".join(str(one["seed"]) for one in warned)
-    return f"Warning about the teacher (seed {seeds}). {warned[0]['warning']}"
 
 
 def _some(split: Split, count: int) -> Split:

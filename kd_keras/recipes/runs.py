@@ -29,15 +29,14 @@ EARLIER = "earlier.json"
 # else's and are never removed.
 OURS = (
     *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
-    "wandb",
-    "predictions.npz",
+    *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails", "wandb"),
     *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
     *("trials.csv", "search", "tensorboard", "workers"),
 )
 # in `report/`, which may also hold somebody else's files
 PLOTS = (
     *("curves", "confusion", "reliability", "cost", "study", "comparison"),
-    *("search", "surface", "parallel"),
+    *("search", "surface", "parallel", "thresholds"),
 )
 REPORT = (
     "index.html",

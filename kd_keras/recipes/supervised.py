@@ -1,15 +1,16 @@
 """Train one model on labels alone, over seeds, or evaluate a saved model."""
 
+import functools
 from pathlib import Path
 
 from kd_keras.config import TrainConfig
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, quality
-from kd_keras.recipes import results, setup
+from kd_keras.recipes import keeping, results, setup
 from kd_keras.recipes.learners import TrainerPool
-from kd_keras.recipes.predictions import Predictor
+from kd_keras.recipes.predictions import Predictions, Predictor
 from kd_keras.recipes.progress import Progress
-from kd_keras.recipes.results import Results, SeedEntry
+from kd_keras.recipes.results import Results
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import train
@@ -49,15 +50,24 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
             learner = TrainerPool(config, task).alone("model", seed, model)
             trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
-    seeds: list[SeedEntry] = []
+    seeds, kept = [], Predictions(task)
     for seed, model, outcome in trained:
-        test = quality.evaluate(Predictor(model)(task.test), task.test.labels)
+        predict = Predictor(model)
+        logits = predict(task.test)
+        kept.keep("model", seed, logits, functools.partial(predict, task.validation))
+        test = quality.evaluate(logits, task.test.labels)
         seeds.append(results.seed_entry(seed, outcome, task, test))
     _, best, _ = max(trained, key=lambda item: item[2].score)
     save(best, folder.path / "model.keras")
     entry = results.model_entry(config.model, cost.describe(best), seeds)
     facts = results.task_facts(task)
-    return {"task": facts, "models": {"model": entry}, "export": None, "verdict": None}
+    found: Results = {
+        "task": facts,
+        "models": {"model": entry},
+        "export": None,
+        "verdict": None,
+    }
+    return keeping.completed(found, config, kept, folder.path, student="model")
 
 
 def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> Results:

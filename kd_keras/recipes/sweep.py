@@ -15,10 +15,11 @@ import numpy as np
 from kd_keras import teachers
 from kd_keras.config import StudyConfig
 from kd_keras.data.task import Task
-from kd_keras.evaluation import cost, quality
+from kd_keras.evaluation import cost, findings, quality
 from kd_keras.methods import Plan, Roles
 from kd_keras.recipes import (
     grid,
+    keeping,
     learners,
     results,
     setup,
@@ -294,17 +295,19 @@ class _Sweep:
         for student in grid.students(self.config):
             models |= self._entries(student, {k: v for k, v in judged.items() if v[1] == student})
         self._save_best(found["chosen"])
-        self.kept.write(self.folder.path)
         facts = results.task_facts(self.task, self.students_task)
-        warning = results.teacher_warning(self.checked)
+        warning = findings.teacher_warning(self.checked)
         made = _assembled(self.config, facts, found, models, self.kept.difference, warning)
-        return {**made, "teacher_check": self.checked}
+        made["teacher_check"] = self.checked
+        shown = "distilled" if "distilled" in models else found["chosen"]
+        return keeping.completed(made, self.config, self.kept, self.folder.path, student=shown)
 
     def _teacher_entry(self) -> ModelEntry:
         seed = self.config.seeds[0]
-        self.theirs = Predictor(self.teacher)(self.task.test)
+        predict = Predictor(self.teacher)
+        self.theirs = predict(self.task.test)
         test = quality.evaluate(self.theirs, self.task.test.labels)
-        self.kept.keep("teacher", seed, self.theirs)
+        self.kept.keep("teacher", seed, self.theirs, lambda: predict(self.task.validation))
         entry = results.seed_entry(seed, self.outcomes["teacher", seed], self.task, test)
         name = grid.name_of_teacher(self.config)
         return results.model_entry(name, results.cost_of(self.costs, self.teacher), [entry])
@@ -361,7 +364,7 @@ class _Sweep:
         for seed in self.config.seeds:
             model.load_weights(folder_of(self.folder, role, seed) / WEIGHTS)
             logits = predict(self.task.test)
-            self.kept.keep(name, seed, logits)
+            self.kept.keep(name, seed, logits, lambda: predict(self.task.validation))
             test = self._test(logits)
             seeds.append(results.seed_entry(seed, self.outcomes[role, seed], self.task, test))
         return seeds

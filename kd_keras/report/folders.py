@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kd_keras.recipes.runs import LINE, RESULTS
+from kd_keras.recipes.stored_predictions import read_scores
 from kd_keras.utils import records
 
 Run = dict[str, Any]
@@ -11,7 +12,10 @@ History = list[dict[str, Any]]
 
 
 def load(folder: Path) -> Run:
-    """Read a run: `name`, `results`, `config`, `environment`, and `history` with its epochs.
+    """Read a run: `name`, `folder`, `results`, `config`, `environment`, `history`, `scores`.
+
+    `history` holds the epochs. `scores` holds the probabilities of class 1 of two, or None: see
+    `recipes.stored_predictions.read_scores`.
 
     Raises:
         FileNotFoundError: there is no `results.json`.
@@ -23,6 +27,8 @@ def load(folder: Path) -> Run:
     history = records.read_lines(folder / "metrics.jsonl", LINE)
     return {
         "name": folder.resolve().name,
+        "folder": folder,
+        "scores": read_scores(folder),
         "results": results,
         "config": _read(folder / "config.json"),
         "environment": _read(folder / "environment.json"),

@@ -7,20 +7,30 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from kd_keras.evaluation import metrics
+from kd_keras.evaluation import findings, metrics
 from kd_keras.recipes.runs import REPORT
-from kd_keras.report import html, plots, searches, sweeps, trial_tables
+from kd_keras.report import (
+    examples,
+    html,
+    overview,
+    plots,
+    searches,
+    sweeps,
+    thresholds,
+    trial_tables,
+)
 from kd_keras.report.folders import History, Run, load
 from kd_keras.report.tables import (
     CHOSEN,
     baselines,
+    class_lines,
     compared,
     comparison_lines,
-    doubts,
-    lines,
+    cost_lines,
+    operating_lines,
+    quality_lines,
     rows,
     study_lines,
-    verdict,
 )
 from kd_keras.utils.files import is_ours, whole_folder
 
@@ -30,7 +40,8 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
 
     Args:
         runs: run folders, each with a `results.json`; `metrics.jsonl` (learning curves),
-            `config.json` and `environment.json` are shown if present.
+            `config.json` and `environment.json` are shown if present. Several runs begin with a
+            table of all of them.
         out: the folder to write; an earlier report there is replaced. Other files in it stay.
 
     Returns:
@@ -56,15 +67,29 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"`out` must be a folder to write, but it is a file: {target}")
     with whole_folder(target, ours=REPORT) as folder:
-        title = _title(loaded[0]) if len(loaded) == 1 else f"{len(loaded)} runs"
-        sections = [html.heading(title, level=1)]
-        for number, run in enumerate(loaded, start=1):
-            prefix = f"{number}-" if len(loaded) > 1 else ""
-            if prefix:
-                sections.append(html.heading(f"{run['name']}: {_title(run)}", level=2))
-            sections += _section(run, folder, prefix)
-        (folder / "index.html").write_text(html.document(title, sections), encoding="utf-8")
+        page = _of_one(loaded[0], folder) if len(loaded) == 1 else _of_many(loaded, folder)
+        (folder / "index.html").write_text(page, encoding="utf-8")
     return target / "index.html"
+
+
+def _of_one(run: Run, folder: Path) -> str:
+    title = _title(run)
+    return html.document(title, [html.heading(title, level=1), *_section(run, folder, "")])
+
+
+def _of_many(runs: Sequence[Run], folder: Path) -> str:
+    title = f"{len(runs)} runs"
+    titles = {f"run-{n}": f"{run['name']}: {_title(run)}" for n, run in enumerate(runs, start=1)}
+    sections = [
+        html.heading(title, level=1, anchor="top"),
+        overview.table(runs, list(titles)),
+        html.heading("Contents"),
+        html.contents(titles),
+    ]
+    for number, (run, (anchor, own)) in enumerate(zip(runs, titles.items(), strict=True), start=1):
+        sections += [html.heading(own, level=2, anchor=anchor), html.link("All runs", "top")]
+        sections += _section(run, folder, f"{number}-")
+    return html.document(title, sections, wide=True)
 
 
 def _is_report(folder: Path) -> bool:
@@ -76,22 +101,29 @@ def _is_report(folder: Path) -> bool:
 
 
 def _section(run: Run, folder: Path, prefix: str) -> list[str]:
-    """Return the section of one run: verdict, table, plots, settings."""
+    """Return the section of one run: findings, tables, plots, settings."""
     results = run["results"]
     found = results.get("verdict")
+    good = "verdict" if found and found["beats"] else "verdict none"
+    name = (results.get("task") or {}).get("name")
+    conclusion, causes = findings.parted(results)
     parts = [
         html.paragraph(_about(run), "about"),
         *(html.paragraph(f"Data: {line}", "about") for line in _repeats(results)),
-        html.paragraph(verdict(results), "verdict" if found and found["beats"] else "verdict none"),
+        html.paragraph(conclusion, good),
+        html.points(causes, "findings"),
         *_tables(results),
-        html.paragraph(doubts(results), "about"),
     ]
-    for name, heading, caption, figure in _figures(run):
-        path = folder / f"{prefix}{name}.png"
-        assert is_ours(path.name, REPORT), f"{name} must be in `runs.PLOTS`: else it stays for ever"
+    for plot, heading, caption, figure in _figures(run):
+        path = folder / f"{prefix}{plot}.png"
+        assert is_ours(path.name, REPORT), f"{plot} must be in `runs.PLOTS`: else it stays for ever"
+        plots.titled(figure, f"{heading}: {name}" if name else heading)
         figure.savefig(path, dpi=130, bbox_inches="tight")
         parts += [html.heading(heading), html.image(path, caption)]
+        parts += _thresholds(results) if plot == "thresholds" else []
     parts += [
+        *_classes(results),
+        *examples.sections(run),
         html.heading("How it was made"),
         html.folded("Configuration", run["config"]),
         html.folded("Environment", run["environment"]),
@@ -108,25 +140,81 @@ def _tables(results: dict[str, Any]) -> list[str]:
             html.table(trial_tables.lines(results)),
             html.paragraph(trial_tables.baselines(results), "about"),
             test,
-            html.table(lines(results)),
+            html.table(quality_lines(results)),
             html.paragraph(trial_tables.JUDGED, "about"),
+            *_costs(results),
         ]
     if found is None:
-        return [test, html.table(lines(results))]
+        return [test, html.table(quality_lines(results)), *_costs(results)]
     if _is_comparison(results):
         return [
             test,
             html.table(comparison_lines(results)),
             html.paragraph(compared(results), "about"),
+            html.paragraph(" ".join(findings.doubts(results)), "about"),
         ]
     return [
         html.heading("Every setting on validation"),
         html.table(study_lines(results)),
         html.paragraph(baselines(results), "about"),
         html.heading("The chosen setting on the test split"),
-        html.table(lines(results)),
+        html.table(quality_lines(results)),
         html.paragraph(CHOSEN, "about"),
+        *_costs(results),
     ]
+
+
+def _costs(results: dict[str, Any]) -> list[str]:
+    """Return the table of costs, each network once."""
+    lines = cost_lines(results)
+    if not lines:
+        return []
+    return [
+        html.heading("Cost of each network"),
+        html.table(lines),
+        html.paragraph(" ".join(findings.doubts(results)), "about"),
+    ]
+
+
+def _thresholds(results: dict[str, Any]) -> list[str]:
+    """Return the table of the thresholds that were chosen on validation, for two classes."""
+    models = _shown(results)
+    lines = operating_lines(models)
+    if not lines:
+        return []
+    positive = next(m["operating"]["positive"] for m in models.values() if "operating" in m)
+    return [
+        html.table(lines),
+        html.paragraph(thresholds.CHOSEN.format(positive=positive), "about"),
+    ]
+
+
+def _classes(results: dict[str, Any]) -> list[str]:
+    """Return a table per model with a row per class, the last model's open."""
+    names = (results.get("task") or {}).get("class_names")
+    found = {key: class_lines(model, names) for key, model in _shown(results).items()}
+    found = {key: lines for key, lines in found.items() if lines}
+    if not found:
+        return []
+    about = "Test split, at the class of the largest logit; the mean over the seeds."
+    return [
+        html.heading("By class"),
+        html.paragraph(about, "about"),
+        *(
+            html.behind(key, html.table(lines), shown=key == list(found)[-1])
+            for key, lines in found.items()
+        ),
+    ]
+
+
+def _shown(results: dict[str, Any]) -> dict[str, Any]:
+    """Return the models that are shown one by one: of a comparison, those of the chosen row."""
+    models, found = results["models"], results.get("sweep")
+    if found is None or not _is_comparison(results):
+        return models
+    chosen = next(row for row in found["settings"] if row["label"] == found["chosen"])
+    alone = next(row for row in found["alone"] if row["student"] == chosen["student"])
+    return {key: models[key] for key in ("teacher", alone["label"], chosen["label"])}
 
 
 def _search_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]]:
@@ -177,13 +265,19 @@ The losses of different models are not on one scale."
         figure = plots.curves(history, _metric(results))
         figures.append(("curves", "Learning curves", caption, figure))
     if models:
-        caption = "Test split, all seeds together; a row is a true class, its shade the share of \
-the row."
+        caption = "Test split; a row is a true class, and its cells are the shares of its images, \
+in percent, that each class is predicted for: the mean over the seeds."
         names = (results.get("task") or {}).get("class_names")
         figures.append(("confusion", "Confusion", caption, plots.confusions(models, names)))
         caption = "Test split, all seeds together. Below the diagonal a model is overconfident; \
 a larger dot stands for more examples."
         figures.append(("reliability", "Reliability", caption, plots.reliability(models)))
+    scores = run["scores"]
+    if scores is not None and thresholds.drawable(scores):
+        positive = results["task"]["class_names"][1]
+        figure = thresholds.curves(scores, _shown(results))
+        caption = f"{thresholds.ABOUT} Positive is {positive!r}."
+        figures.append(("thresholds", "ROC, precision and recall", caption, figure))
     points = sweeps.points(results) if many else rows(results)
     points = [row for row in points if row["parameters"] and row[_metric(results)]]
     if points:

@@ -17,6 +17,7 @@ COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "mo
 COLOURS |= {"default": "#009e73", "tuned": COLOURS["distilled"]}  # of a search
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MOST_CLASSES = 12  # of a confusion matrix with numbers in its cells
+LEAST_RANGE = 0.05  # of an axis of a metric: five points of accuracy
 
 
 def new_figure(
@@ -30,6 +31,28 @@ def new_figure(
         ax.grid(color="#e7e9eb", linewidth=0.8)
         ax.set_axisbelow(True)
     return figure, list(axes)
+
+
+def keep_range(ax: Axes, which: str = "y", least: float = LEAST_RANGE) -> None:
+    """Widen an axis of a metric that shows a narrow range, so that noise does not fill the plot.
+
+    Args:
+        ax: the axes, with all that is drawn in them.
+        which: "x" or "y".
+        least: the smallest range to show.
+    """
+    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    missing = least - (high - low)
+    if missing > 0:
+        low = max(0.0, low - missing / 2) if low >= 0.0 else low - missing / 2
+        limits = low, low + least
+        ax.set_xlim(limits) if which == "x" else ax.set_ylim(limits)
+
+
+def titled(figure: Figure, title: str) -> Figure:
+    """Write a title above all axes of a figure, and return it. The title is plain text."""
+    figure.suptitle(title.replace("$", r"\$"), fontsize=11, fontweight="bold")
+    return figure
 
 
 def colour_of(model: str) -> str:
@@ -51,6 +74,7 @@ def curves(history: History, metric: str) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left.lines:
         left.legend(frameon=False)
+        keep_range(left)
     return figure
 
 
@@ -76,14 +100,15 @@ def _tests(model: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
-    """Plot one confusion matrix per model, all seeds together."""
+    """Plot one confusion matrix per model: shares of each true class, the mean over the seeds."""
     figure, axes = new_figure(len(models), width=3.4, height=3.9)
     for ax, (key, model) in zip(axes, models.items(), strict=True):
-        counts = np.sum([test["confusion"] for test in _tests(model)], axis=0)
+        tests = _tests(model)
+        counts = np.sum([test["confusion"] for test in tests], axis=0)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         ax.grid(False)
         ax.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0)
-        ax.set_title(key, fontsize=10)
+        ax.set_title(f"{key}, {len(tests)} seed{'s' * (len(tests) > 1)}", fontsize=10)
         ax.set_xlabel("predicted")
         if len(counts) > MOST_CLASSES:
             continue
@@ -96,9 +121,20 @@ def confusions(models: dict[str, Any], names: Sequence[str] | None) -> Figure:
             dark = share[row, column] > 0.5
             colour = "white" if dark else "#1d2329" if number else "#b8bec4"
             size = 11 if len(counts) <= 4 else 7
-            ax.text(column, row, number, ha="center", va="center", color=colour, fontsize=size)
+            text = _percent(share[row, column], decimals=1 if len(counts) <= 4 else 0)
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
     axes[0].set_ylabel("true")
     return figure
+
+
+def _percent(share: float, decimals: int) -> str:
+    """Return a share in percent, without the sign; a dot for none, and `<1` for hardly any."""
+    if share == 0.0:
+        return "·"
+    text = f"{100 * share:.{decimals}f}"
+    if float(text) == 0.0:
+        return f"<{10.0**-decimals:.{decimals}f}"
+    return text if share == 1.0 or float(text) < 100.0 else f"{100 - 10.0**-decimals:.{decimals}f}"
 
 
 def reliability(models: dict[str, Any]) -> Figure:
@@ -141,6 +177,7 @@ def cost(points: list[dict[str, Any]], metric: str) -> Figure:
         ax.xaxis.set_major_formatter(lambda x, _: count(x))
         ax.margins(x=0.25, y=0.2)
         ax.set_xlabel(label)
+        keep_range(ax)
     axes[0].set_ylabel(metrics.title(metric))
     handles, labels = axes[0].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # several students may share a label

@@ -14,7 +14,7 @@ from matplotlib.tri import Triangulation
 from numpy.typing import ArrayLike
 
 from kd_keras.evaluation import metrics
-from kd_keras.report.plots import COLOURS, new_figure
+from kd_keras.report.plots import COLOURS, LEAST_RANGE, new_figure
 from kd_keras.report.trial_tables import completed
 
 Search = dict[str, Any]
@@ -287,6 +287,7 @@ def _so_far(ax: Axes, search: Search, x: np.ndarray) -> None:
         ax.axhline(score, color=COLOURS[role], lw=1.3, ls="--", zorder=1, label=name)
     low = min(_scores(search).low, *known.values())
     high = max(np.nanmax(scores), *known.values())
+    low = min(low, high - LEAST_RANGE)
     edge = low - 0.06 * (high - low)
     ax.plot(x, scores, "o", ms=4.5, mew=0, color=COLOURS["tuned"], alpha=0.55, label="a trial")
     for mark, colour, name, there in (

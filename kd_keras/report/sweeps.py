@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from kd_keras.evaluation import metrics
-from kd_keras.report.plots import COLOURS, new_figure
+from kd_keras.report.plots import COLOURS, keep_range, new_figure
 from kd_keras.report.tables import rows
 
 # one colour and one marker per line, dark to light, as alphas have an order
@@ -45,6 +45,7 @@ def study(found: dict[str, Any]) -> Figure:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(over)
     ax.set_ylabel(f"validation {metrics.title(found['metric'])}")
+    keep_range(ax)
     handles, labels = ax.get_legend_handles_labels()
     order = [*range(2, len(labels)), 0, 1]  # matplotlib lists error bars after lines
     ax.legend([handles[i] for i in order], [labels[i] for i in order], frameon=False, fontsize=9,
@@ -97,6 +98,7 @@ def comparison(results: dict[str, Any]) -> Figure:
     ax.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
     ax.invert_yaxis()
     ax.set_xlabel(f"test {metrics.title(metric)}")
+    keep_range(ax, "x")
     ax.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0))
     return figure
 

@@ -1,10 +1,10 @@
 """The comparison as a table: each model's quality and cost, and the verdict."""
 
 import math
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
-from kd_keras.evaluation import metrics
+from kd_keras.evaluation import by_class, findings, metrics
 from kd_keras.evaluation.metrics import METRICS
 
 Results = Mapping[str, Any]
@@ -19,10 +19,7 @@ COMPARED_BY_SPREAD = (
     "Gain: on test, over the same student alone; * if larger than the spread over seeds, as in "
     "earlier versions. The intervals are unknown: the run stored no predictions."
 )
-NOT_KNOWN = (
-    "(Judged by the spread over seeds, as in earlier versions. The interval of the difference is "
-    "unknown: the run stored no predictions.)"
-)
+MOST_CLASSES = 20  # of a table with a row per class
 
 
 def rows(results: Results) -> list[Row]:
@@ -54,8 +51,93 @@ def lines(results: Results) -> list[list[str]]:
     Each model is a column, so that the table stays narrow. Lines without any value are left out.
     """
     columns = rows(results)
-    table = [["", *[row["model"] for row in columns]]]
-    for title, cell in _titled():
+    return _columns([row["model"] for row in columns], columns, [*_quality(), *_cost()])
+
+
+def quality_lines(results: Results) -> list[list[str]]:
+    """Return the part of the table that says how good each model is."""
+    columns = rows(results)
+    return _columns([row["model"] for row in columns], columns, _quality())
+
+
+def cost_lines(results: Results) -> list[list[str]]:
+    """Return the costs, a column per network: models that differ in their weights share one.
+
+    Example:
+        >>> entry = {"name": "mlp", "seeds": [], "cost": {"parameters": 50}}
+        >>> cost_lines({"models": {"alone": entry, "distilled": entry}})
+        [['', 'mlp: alone, distilled'], ['parameters', '50']]
+    """
+    networks: dict[tuple, list[Row]] = {}
+    for row in rows(results):
+        measured = [row[key] for key in ("name", "parameters", "flops", "latency_median_ms")]
+        networks.setdefault(tuple(measured), []).append(row)
+    heads, columns = [], []
+    for (name, *_), own in networks.items():
+        models = [row["model"] for row in own]
+        heads.append(models[0] if models == [name] else f"{name}: {', '.join(models)}")
+        sizes = [row["export_bytes"] for row in own if row["export_bytes"] is not None]
+        columns.append({**own[0], "export_bytes": sizes[0] if sizes else None})
+    found = _columns(heads, columns, _cost())
+    return found if len(found) > 1 else []
+
+
+def class_lines(model: Mapping[str, Any], names: list[str] | None) -> list[list[str]]:
+    """Return a model's quality by class, one class per line; nothing for too many classes.
+
+    Args:
+        model: its entry in the results.
+        names: of the classes; their numbers if None.
+    """
+    tests = [seed["test"] for seed in model["seeds"] if seed.get("test")]
+    confusions = [test["confusion"] for test in tests if "confusion" in test]
+    if not confusions or len(confusions[0]) > MOST_CLASSES:
+        return []
+    table = [["class", "precision", "recall", "F1", "support"]]
+    for number, row in enumerate(by_class.of(confusions)):
+        shares = [row[name] for name in ("precision", "recall", "f1")]
+        cells = ["-" if share is None else f"{share:.4f}" for share in shares]
+        name = str(number) if names is None else str(names[number])
+        table.append([name, *cells, f"{row['support']:,}"])
+    return table
+
+
+def operating_lines(models: Mapping[str, Any]) -> list[list[str]]:
+    """Return what each model finds at the threshold that it chose on validation.
+
+    Args:
+        models: entries of the results. Those without such a threshold are left out.
+    """
+    table = [["", "threshold", "sensitivity", "95 % interval", "specificity", "95 % interval"]]
+    for name, model in models.items():
+        point = model.get("operating")
+        if point is None:
+            continue
+        chosen = [f"{seed['threshold']:.3f}" for seed in point["seeds"]]
+        cells = [", ".join(chosen)]
+        for share in (point["sensitivity"], point["specificity"]):
+            cells += ["-", "-"] if share is None else [spread(share), between(share["interval"])]
+        table.append([name, *cells])
+    return table if len(table) > 1 else []
+
+
+def between(interval: Sequence[float], sign: str = "") -> str:
+    """Return an interval as text.
+
+    Example:
+        >>> between([0.5, 0.75]), between([-0.01, 0.02], sign="+")
+        ('0.5000 to 0.7500', '-0.0100 to +0.0200')
+    """
+    low, high = interval
+    return f"{low:{sign}.4f} to {high:{sign}.4f}"
+
+
+def _columns(
+    heads: list[str], columns: list[Row], titled: list[tuple[str, Callable[[Row], str]]]
+) -> list[list[str]]:
+    """Return a table with a column per row of `rows`, without the lines that hold nothing."""
+    table = [["", *heads]]
+    for title, cell in titled:
         cells = [cell(row) for row in columns]
         if any(cells):
             table.append([title, *[text or "-" for text in cells]])
@@ -118,7 +200,7 @@ def comparison_lines(results: Results) -> list[list[str]]:
                 mark = " *" if row["verdict"]["beats"] else ""
                 gain = f"{row['verdict']['gain']:+.4f}{mark}"
                 known = row["verdict"].get("interval")
-                interval = "not known" if known is None else f"{known[0]:+.4f} to {known[1]:+.4f}"
+                interval = "not known" if known is None else between(known, sign="+")
                 table.append(line(row["label"], row, gain, interval))
     return table
 
@@ -130,7 +212,7 @@ def compared(results: Results) -> str:
 
 
 def as_text(results: Results) -> str:
-    """Return the table, aligned for a terminal, with the verdict as its last line.
+    """Return the table, aligned for a terminal, with the findings below it, the conclusion last.
 
     A study also has a table of its settings on validation, a comparison one line per method.
 
@@ -148,7 +230,13 @@ def as_text(results: Results) -> str:
         parts = [aligned(comparison_lines(results)), compared(results)]
     else:
         parts = [aligned(study_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
-    parts = [*parts, doubts(results), verdict(results)]
+    return with_findings(parts, results)
+
+
+def with_findings(parts: list[str], results: Results) -> str:
+    """Return parts of a text, and below them the run's findings, the conclusion last."""
+    conclusion, causes = findings.parted(results)
+    parts = [*parts, " ".join(findings.doubts(results)), "\n".join(causes), conclusion]
     return "\n\n".join([part for part in parts if part])
 
 
@@ -163,32 +251,6 @@ def aligned(table: list[list[str]], left: Container[int] = (0,)) -> str:
         ).rstrip()
 
     return "\n".join(map(text, [table[0], ["-" * width for width in widths], *table[1:]]))
-
-
-def doubts(results: Results) -> str:
-    """Return what a question mark at a latency means, by model; '' if there is none.
-
-    Example:
-        >>> cost = {"latency_unsure": "the 95th percentile is 3.0 times the median"}
-        >>> doubts({"models": {"model": {"seeds": [], "cost": cost}}})
-        '? The latency of model is unsure: the 95th percentile is 3.0 times the median.'
-    """
-    by_reason: dict[str, list[str]] = {}
-    for row in rows(results):
-        if row["latency_unsure"]:
-            by_reason.setdefault(row["latency_unsure"], []).append(row["model"])
-    return " ".join(
-        f"? The latency of {', '.join(names)} is unsure: {reason}."
-        for reason, names in by_reason.items()
-    )
-
-
-def verdict(results: Results) -> str:
-    """Return the run's own sentence on whether distillation helped; '' if it has none."""
-    found = results.get("verdict")
-    if not found:
-        return ""
-    return found["text"] if "interval" in found else f"{found['text']} {NOT_KNOWN}"
 
 
 def count(number: float) -> str:
@@ -272,7 +334,13 @@ def _optional(key: str, form: Callable[[Any], str]) -> Callable[[Row], str]:
     return lambda row: "" if row[key] is None else form(row[key])
 
 
-def _milliseconds(value: float) -> str:
+def milliseconds(value: float) -> str:
+    """Return a time in short form.
+
+    Example:
+        >>> milliseconds(0.12345), milliseconds(1234.5)
+        ('0.123 ms', '1234 ms')
+    """
     return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
 
 
@@ -280,15 +348,21 @@ def _latency(row: Row, key: str) -> str:
     """Return a latency as text, with a question mark if it is unsure; '' if there is none."""
     if row[key] is None:
         return ""
-    return _milliseconds(row[key]) + (" ?" if row["latency_unsure"] else "")
+    return milliseconds(row[key]) + (" ?" if row["latency_unsure"] else "")
 
 
-def _titled() -> list[tuple[str, Callable[[Row], str]]]:
-    """Return the lines of the table: a title, and the function from a row to its cell."""
+def _quality() -> list[tuple[str, Callable[[Row], str]]]:
+    """Return the lines on quality: a title, and the function from a row to its cell."""
     return [
         ("network", lambda row: "" if row["name"] == row["model"] else row["name"]),
         ("seeds", _optional("seeds", str)),
         *[(metric.title, _optional(metric.name, spread)) for metric in METRICS.values()],
+    ]
+
+
+def _cost() -> list[tuple[str, Callable[[Row], str]]]:
+    """Return the lines on cost: a title, and the function from a row to its cell."""
+    return [
         ("parameters", _optional("parameters", count)),
         ("FLOPs, one image", _optional("flops", count)),
         ("latency, batch of 1", lambda row: _latency(row, "latency_median_ms")),

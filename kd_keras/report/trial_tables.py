@@ -43,16 +43,14 @@ def baselines(results: Results) -> str:
 
 
 def as_text(results: Results) -> str:
-    """Return the output of `kd-keras tune`: the best trials, test results, and the verdict."""
+    """Return the output of `kd-keras tune`: the best trials, test results, and the findings."""
     parts = [
         tables.aligned(lines(results)),
         baselines(results),
         tables.aligned(tables.lines(results)),
         JUDGED,
-        tables.doubts(results),
-        tables.verdict(results),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return tables.with_findings(parts, results)
 
 
 def value(given: Any) -> str:

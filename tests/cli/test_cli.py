@@ -37,7 +37,8 @@ def test_distill_without_settings_leaves_run_export_and_report(smoke):
     run = folder / "runs/digits-kd-smoke"
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json"),
-        *("predictions.npz", "student.keras", "teacher.keras", "report"),
+        *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
+        *("student.keras", "teacher.keras", "report"),
     }
     page = (run / "report/index.html").read_text()
     assert "digits" in page

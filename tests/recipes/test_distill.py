@@ -31,10 +31,13 @@ def test_the_run_folder_holds_the_promised_files_and_nothing_else(finished):
         "config.json",
         "environment.json",
         "metrics.jsonl",
+        "predictions.csv",
         "predictions.npz",
+        "predictions.parquet",
         "results.json",
         "student.keras",
         "teacher.keras",
+        "thumbnails",
     ]
     assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
     assert json.loads((config.folder / "results.json").read_text()) == found

@@ -100,7 +100,8 @@ def check_same(root, whole):
         assert same_weights(*models), name
     assert {path.name for path in (root / "run").iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "report"),
-        *("predictions.npz", "student.keras", "teacher.keras"),
+        *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
+        *("student.keras", "teacher.keras"),
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 import kd_keras as kd
+from kd_keras.evaluation import findings
 from kd_keras.recipes import results
 from kd_keras.training import teacher_check
 from kd_keras.training.teacher_check import examine
@@ -115,8 +116,8 @@ def test_a_run_says_how_good_its_teacher_is_and_puts_a_warning_behind_the_verdic
     assert "seed 3: the teacher on validation: accuracy 0.1007" in caplog.text
     assert "on train of 1,149: accuracy" in caplog.text
     assert [r.levelname for r in caplog.records] == ["INFO", "WARNING"]
-    assert results.teacher_warning([{"seed": 1, "warning": None}, found]).startswith(
+    assert findings.teacher_warning([{"seed": 1, "warning": None}, found]).startswith(
         "Warning about the teacher (seed 3). The teacher's accuracy is"
     )
-    assert results.teacher_warning([{"seed": 1, "warning": None}]) == ""
+    assert findings.teacher_warning([{"seed": 1, "warning": None}]) == ""
     assert teacher_check.PROBED < 288
