@@ -36,7 +36,7 @@ def parse_spec(argument: str, text: str) -> Spec:
         Spec(name='mobilenetv2', knobs=('width=0.5',), weights='imagenet')
     """
     name, *rest = parts_of(text)
-    if rest and "=" not in rest[0] and not text.endswith(")"):  # FILE.py:FUNCTION
+    if rest and "=" not in rest[0] and ("." in name or "/" in name):  # FILE.py:FUNCTION
         name = f"{name}:{rest.pop(0)}"
     parse_knobs(argument, tuple(rest))
     weights = [knob.partition("=")[2] for knob in rest if knob.startswith("weights=")]

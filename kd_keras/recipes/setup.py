@@ -91,7 +91,7 @@ def check_teacher(config: configs.TeacherConfig) -> None:
 def _check_exists(name: str) -> None:
     if outside.is_function(name):
         outside.function_at(name)
-    elif name.lower().endswith(KERAS):
+    elif not name.startswith("hub:") and not teachers.is_foreign_file(name):
         check_file(name)
     elif not name.startswith("hub:") and not Path(name).exists():
         raise FileNotFoundError(f"There is no model file {name}.")

@@ -2,6 +2,7 @@
 
 from kd_keras.teachers.foreign import is_foreign as is_foreign
 from kd_keras.teachers.loading import Input as Input
+from kd_keras.teachers.loading import is_foreign_file as is_foreign_file
 from kd_keras.teachers.loading import is_given as is_given
 from kd_keras.teachers.loading import is_judged as is_judged
 from kd_keras.teachers.loading import load as load

@@ -77,6 +77,18 @@ def is_given(teacher: str) -> bool:
     )
 
 
+def is_foreign_file(teacher: str) -> bool:
+    """Return whether a path is that of another framework's model, or of stored predictions.
+
+    Example:
+        >>> is_foreign_file("big.onnx"), is_foreign_file("big.keras")
+        (True, False)
+    """
+    path = Path(teacher)
+    endings = (".onnx", ".tflite", *stored.SUFFIXES)
+    return path.suffix.lower() in endings or (path / "saved_model.pb").exists()
+
+
 def load(
     teacher: str | Callable[[np.ndarray], Any] | keras.Model,
     task: Task,

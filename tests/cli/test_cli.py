@@ -183,7 +183,7 @@ def test_list_of_one_kind_shows_its_options_as_a_command_takes_them(main):
     assert code == 0
     assert "mlp                    hidden=784,784 dropout=0.0\n" in out
     code, out, _ = main("list", "tasks", "--json")
-    assert json.loads(out)["folder"]["channels"] == "3"
+    assert json.loads(out)["folder"]["channels"] == "None"
     code, out, _ = main("list", "augmentations")
     assert "crop                   share=0.125 (0 to 0.5)\n" in out
     assert "randaugment            operations=2 (0 to 8) magnitude=9 (0 to 10)\n" in out
@@ -202,7 +202,7 @@ def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
                 Image.fromarray(pixels).save(folder / f"{k}.png")
     given = ("--task", "folder", "--data-dir", tmp_path, "--epochs", "1", "--seeds", "0")
     own = ("--task-options", "channels=1", "validation_share=0.5")
-    run = tmp_path / "run"
+    run = tmp_path.with_name("run-of-options")
     code, _, err = main("train", *given, *own, "--model", "lenet5", "--out", run)
     assert code == 0, err
     facts = json.loads((run / "results.json").read_text())["task"]
@@ -223,12 +223,14 @@ def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
 def test_help_shows_every_field_with_its_explanation(main, command):
     code, out, err = main(command, "--help")
     assert (code, err) == (0, "")
-    positional = {"export": ["MODEL", "FOLDER"], "evaluate": ["MODEL"], "report": ["RUN ..."]} | {
-        "list": ["KIND"]
+    positional = {"export": {"model": "MODEL", "out": "FOLDER"}, "evaluate": {"model": "MODEL"}} | {
+        "report": {"runs": "RUN ..."},
+        "list": {"kind": "KIND"},
+        "data": {"given": "DATA"},
     }
-    shown = positional.get(command, [])
+    own = positional.get(command, {})
     fields = [field.name for field in dataclasses.fields(cli.COMMANDS[command])]
-    shown = shown + [f"--{name.replace('_', '-')}" for name in fields[len(shown) :]]
+    shown = [own.get(name, f"--{name.replace('_', '-')}") for name in fields]
     assert [name for name in shown if name not in out] == []
 
 
@@ -248,7 +250,9 @@ def test_the_defaults_are_those_of_the_preset_and_words_change_them():
         (["--preset=mhist-kd", "--smoke"], "mhist-kd", True),
     ):
         command = entry._parse(["distill", *words])
-        assert config_of(DistillConfig, command) == PRESETS[preset](smoke)
+        out = Path(f"runs/{preset}-smoke") if smoke else None
+        want = dataclasses.replace(PRESETS[preset](smoke), out=out)
+        assert config_of(DistillConfig, command) == want
     command = entry._parse(
         ["distill", "--preset", "mhist-kd", "--epochs", "3", "--seeds", "4", "5"]
     )
@@ -357,7 +361,7 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["report", "absent"], "absent"),
         (["distill", "--teacher", "absent.keras"], "absent.keras"),
         (["distill", "--task", "mhist"], "https://bmirds.github.io/MHIST/"),
-        (["distill", "--task", "folder"], "train/<class>"),
+        (["distill", "--task", "folder"], "Expected: one folder per class"),
         (["distill", "--preset", "mhist-kd"], "--data-dir"),
         (["train", "--task", "mhist", "--data-dir", "absent"], "--data-dir"),
     ],

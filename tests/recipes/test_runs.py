@@ -274,7 +274,8 @@ def test_a_damaged_line_of_an_epoch_is_set_aside_and_the_sound_ones_are_kept(out
 def test_only_where_a_run_is_written_and_how_fast_is_not_compared():
     """A run that went on with another temperature would be no run of either."""
     assert set(NOT_COMPARED) == {
-        *("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb")
+        *("out", "export", "format", "overwrite", "cache_dir", "cache_limit_gb"),
+        "track",
     }
 
 

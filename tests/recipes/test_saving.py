@@ -16,7 +16,7 @@ def test_a_whole_model_is_read_from_either_format_in_safe_mode(mlp, tmp_path):
     model = mlp(0)
     for name in ("model.keras", "model.h5", "model.hdf5"):
         model.save(tmp_path / name)
-        assert setup.is_file(name)  # there or not
+        assert setup.is_given(name)  # there or not
         again = saving.read_model(tmp_path / name)
         for ours, theirs in zip(model.weights, again.weights, strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -57,8 +57,9 @@ def test_what_is_no_model_is_called_by_its_name(mlp, tmp_path):
         with pytest.raises(ValueError, match=said) as caught:
             saving.read_model(path)
         assert str(path) in str(caught.value)
-        assert setup.is_file(str(path))
-        if name != "distiller.keras":  # which takes loading
+        assert setup.is_given(str(path))
+        # a Distiller is found out when it is loaded; the others can teach, see test_given_teachers
+        if name not in ("distiller.keras", "exported", "arrays.npz"):
             for teachers in ({"teacher": str(path)}, {"more_teachers": (str(path),)}):
                 with pytest.raises(ValueError, match=said):
                     setup.check(DistillConfig(**teachers))
@@ -71,14 +72,13 @@ def test_a_file_is_neither_configured_nor_trained_anew(mlp, tmp_path):
     mlp(0).save(path)
     with pytest.raises(ValueError, match=r"used as it is.* neither knobs nor weights"):
         setup.check(DistillConfig(teacher=path, teacher_knobs=("width=2",)))
-    for config in (
-        DistillConfig(student=path),
-        TrainConfig(model=path),
-        CompareConfig(students=(path,)),
-    ):
-        with pytest.raises(ValueError, match=r"built by name, but .*model\.keras is a"):
-            setup.check(config)
-    assert not any(map(setup.is_file, ("cnn", "")))
+    with pytest.raises(ValueError, match=r"from a file has no knobs. Received: .*model\.keras"):
+        setup.check(DistillConfig(student=path, student_knobs=("width=2",)))
+    for config in (DistillConfig(student=path), TrainConfig(model=path)):
+        setup.check(config)  # every training starts from its weights
+    with pytest.raises(ValueError, match=r"is a \.keras file. Received: .*model\.onnx"):
+        setup.check(TrainConfig(model=path.replace(".keras", ".onnx")))
+    assert not any(map(setup.is_given, ("cnn", "")))
     with pytest.raises(ValueError, match="Unknown model 'cnnn'"):
         setup.check(DistillConfig(student="cnnn"))
 
