@@ -17,6 +17,7 @@ class Phase:
 
     Attributes:
         rate: the learning rate at an epoch of the training.
+        of: the epochs that it is scheduled over, if they are more than those of the phase.
     """
 
     name: str
@@ -24,10 +25,11 @@ class Phase:
     last_epoch: int
     rate: Callable[[int], float]
     prepare: Callable[[keras.Model], None]
+    of: int = 0
 
     def callbacks(self) -> list[keras.callbacks.Callback]:
-        """Return the callback that sets the learning rate at each epoch, if it changes."""
-        epochs = range(self.first_epoch, self.last_epoch)
+        """Return the callback that sets the learning rate at each epoch, if it ever changes."""
+        epochs = range(self.first_epoch, max(self.last_epoch, self.first_epoch + self.of))
         if len({self.rate(epoch) for epoch in epochs}) < 2:
             return []
         return [keras.callbacks.LearningRateScheduler(self.rate)]
@@ -42,9 +44,10 @@ def phases(budget: BudgetConfig, epochs: int, of: int | None = None) -> list[Pha
         of: the epochs that the learning rate is scheduled over, of which these are the first; None
             means no more than these.
     """
-    head, rate = budget.head_epochs, learning_rate(budget, of or epochs)
+    head, of = budget.head_epochs, of or epochs
+    rate = learning_rate(budget, of)
     if not head:
-        return [Phase("all", 0, epochs, rate, lambda model: None)]
+        return [Phase("all", 0, epochs, rate, lambda model: None, of)]
     return [
         Phase("head", 0, head, head_learning_rate(budget), freezing.freeze),
         Phase(
@@ -53,6 +56,7 @@ def phases(budget: BudgetConfig, epochs: int, of: int | None = None) -> list[Pha
             head + epochs,
             lambda epoch: rate(epoch - head),
             lambda model: freezing.unfreeze(model, budget.unfreeze_blocks),
+            of,
         ),
     ]
 
