@@ -142,15 +142,13 @@ def enlarged(image, box, start):
     """
     height, width, channels = image.shape
     low, high, share = _between(height, box[0], start[0])
-    rows = tf.reshape(image, [height, width * channels])
-    rows = _blended(*(tf.gather(rows, place) for place in (low, high)), share[:, None])
+    flat = [height, width * channels]
+    rows = tf.reshape(image, flat)
+    rows = _blended(tf.gather(rows, low), tf.gather(rows, high), share[:, None])
+    rows = tf.reshape(rows, image.shape)
     low, high, share = _between(width, box[1], start[1])
-    columns = tf.reshape(rows, [height, width, channels])
-    flat = (
-        tf.reshape(tf.gather(columns, place, axis=1), [height, width * channels])
-        for place in (low, high)
-    )
-    return tf.reshape(pixels(_blended(*flat, tf.repeat(share, channels))), image.shape)
+    left, right = (tf.reshape(tf.gather(rows, place, axis=1), flat) for place in (low, high))
+    return tf.reshape(pixels(_blended(left, right, tf.repeat(share, channels))), image.shape)
 
 
 def _between(side: int, box, start):
