@@ -168,12 +168,17 @@ def test_with_the_labels_alone_the_distilled_student_is_the_student_alone(tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("augmentation", ["none", "shift", "crop+rotate=20+randaugment=1x5"])
-def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation):
+@pytest.mark.parametrize(
+    ("augmentation", "views"),
+    [("none", None), ("shift", None), ("crop+rotate=20+cutout+randaugment=1x5", 2)],
+)
+def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation, views):
     """A student that is its teacher, and hardly moves, has a distillation loss of zero."""
     config = tiny(
         tmp_path,
         augmentation=augmentation,
+        views=views,
+        cache_dir=tmp_path / "answers",
         teacher=str(tmp_path / "twin.keras"),
         teacher_knobs=(),
         alpha=0.0,
@@ -186,6 +191,9 @@ def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation):
     losses = [line["distillation_loss"] for line in lines(config) if line["model"] == "distilled"]
     assert len(losses) == 2
     np.testing.assert_allclose(losses, 0, atol=1e-9)
+    if augmentation != "shift":  # else the teacher runs at every step
+        (stored,) = (tmp_path / "answers").glob("*/meta.json")
+        assert json.loads(stored.read_text())["count"] == (views or 1) * len(task.train)
     # of another seed it is no twin
     trial(dataclasses.replace(config, out=tmp_path / "other"), task=task, seed=1)
     other = lines(dataclasses.replace(config, out=tmp_path / "other"))
