@@ -10,6 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+NO_BREAK = "\u00a0"  # a space
+WIDE = 1.6  # width over height of a plot that a phone shows larger than its screen
 MADE_BY = '<meta name="generator" content="kd_keras">'  # identifies a report
 
 STYLE = """
@@ -43,10 +45,11 @@ tbody th, td:first-child, th:first-child { text-align: left; font-weight: 400; c
 thead th { font-weight: 600; color: var(--ink); }
 td small { display: block; color: var(--soft); font-size: .78rem; }
 td.words { text-align: left; white-space: normal; }
-#overview { font-size: .92rem; }
-#overview th, #overview td { padding: .42rem .55rem; vertical-align: top; }
+#overview { font-size: .88rem; }
+#overview th, #overview td { padding: .42rem .45rem; vertical-align: top; }
 #overview thead th { white-space: normal; vertical-align: bottom; }
-#overview tbody th { min-width: 7rem; white-space: normal; overflow-wrap: anywhere; }
+#overview thead th:not([data-kind]) { text-align: left; }
+#overview tbody th { min-width: 6rem; white-space: normal; overflow-wrap: anywhere; }
 #overview button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
                    padding: .2rem 0; cursor: pointer; text-align: inherit; }
 #overview button::after { content: " \\2195"; color: var(--soft); }
@@ -59,7 +62,7 @@ td.words { text-align: left; white-space: normal; }
                color: inherit; background: var(--card); border: 1px solid var(--soft);
                border-radius: 4px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr));
-            gap: .8rem; }
+            gap: .8rem; margin-top: .8rem; }
 .pictures figure { margin: 0; padding: .5rem; }
 .pictures img { width: 96px; height: 96px; object-fit: contain; image-rendering: pixelated; }
 .pictures figcaption { font-size: .8rem; line-height: 1.4; overflow-wrap: anywhere; }
@@ -78,7 +81,13 @@ pre { margin: 0; padding: .2rem .9rem .9rem; overflow-x: auto; font-size: .84rem
   body { padding: 1.5rem 1rem 3rem; }
   th, td { padding: .4rem .55rem; }
   .scroll tbody th { position: sticky; left: 0; background: var(--paper); }
-  figure { padding: .3rem; } }
+  .scroll th, .scroll td { white-space: normal; padding: .4rem .4rem; }
+  .scroll table { font-size: .92rem; }
+  details > .scroll { padding: 0 .4rem .6rem; }
+  figure { padding: .3rem; }
+  figure.wide { overflow-x: auto; }
+  figure.wide img { max-width: none; width: 42rem; }
+  figure.wide figcaption { position: sticky; left: 0; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; background: #fff; }
   figure, p.verdict, tr { break-inside: avoid; }
@@ -141,7 +150,7 @@ def table(lines: list[list[str]]) -> str:
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     rows = "\n".join(
         f'<tr><th scope="row">{escape(line[0])}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in line[1:])
+        + "".join(f"<td>{_kept_together(escape(cell))}</td>" for cell in line[1:])
         + "</tr>"
         for line in body
     )
@@ -149,6 +158,13 @@ def table(lines: list[list[str]]) -> str:
         f'<div class="scroll" tabindex="0"><table>\n<thead><tr>{top}</tr></thead>\n'
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
+
+
+def _kept_together(text: str) -> str:
+    """Return a cell's text that no narrow screen breaks after a ± or before a unit."""
+    for apart in ("± ", " ms", " ?", " *"):
+        text = text.replace(apart, apart.replace(" ", NO_BREAK))
+    return text
 
 
 def pictures(shown: Iterable[tuple[Path, Sequence[str]]]) -> str:
@@ -179,8 +195,10 @@ def figure(drawn: Figure, caption: str) -> str:
 
 
 def _embedded(png: bytes, caption: str) -> str:
+    width, height = (int.from_bytes(png[at : at + 4]) for at in (16, 20))  # of its header
+    wide = ' class="wide" tabindex="0"' if width > WIDE * height else ""
     return (
-        f'<figure><img src="{_source(png)}" alt="{escape(caption)}">'
+        f'<figure{wide}><img src="{_source(png)}" alt="{escape(caption)}">'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 

@@ -1,6 +1,7 @@
 """Several runs at once: one table, which a browser sorts and filters."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -13,7 +14,7 @@ ABOUT = (
     "Scores are on the test split, the mean over the seeds; below them the 95 % interval over the "
     "test images, the mean of the seeds' own. The difference is that of the verdict, with its "
     "paired interval over images and seeds; * if that lies above zero. Parameters and latency are "
-    "the student's."
+    "the student's; ? is a latency that is unsure, for a reason that its section gives."
 )
 
 # Without a browser's help the table is complete: this only adds buttons and a field.
@@ -83,12 +84,13 @@ class Cell:
 
     @property
     def html(self) -> str:
-        text = escape(self.text)
+        text = BREAKS.sub(r"\1<wbr>", escape(self.text))
         if self.link:
             text = f'<a href="#{escape(self.link)}">{text}</a>'
         return text + (f"<small>{escape(self.small)}</small>" if self.small else "")
 
 
+BREAKS = re.compile("([_:=/])")  # where a long name may go on in the next line
 SCORED = ("teacher", "alone", "distilled")
 # title, whether it is a number, whether small numbers are better
 HEADS = (
@@ -160,7 +162,7 @@ def cells(run: Run, anchor: str) -> list[Cell]:
         *(_score(results["models"].get(roles[role]), metric) for role in SCORED),
         Cell("") if not found else _difference(found),
         _number(student["parameters"], tables.count),
-        _number(student["latency_median_ms"], tables.milliseconds),
+        _number(student["latency_median_ms"], lambda _: tables.latency(student)),
     ]
 
 

@@ -151,7 +151,7 @@ def _tables(results: dict[str, Any]) -> list[str]:
             test,
             html.table(comparison_lines(results)),
             html.paragraph(compared(results), "about"),
-            html.paragraph(" ".join(findings.doubts(results)), "about"),
+            *(html.paragraph(doubt, "about") for doubt in findings.doubts(results)),
         ]
     return [
         html.heading("Every setting on validation"),
@@ -172,7 +172,7 @@ def _costs(results: dict[str, Any]) -> list[str]:
     return [
         html.heading("Cost of each network"),
         html.table(lines),
-        html.paragraph(" ".join(findings.doubts(results)), "about"),
+        *(html.paragraph(doubt, "about") for doubt in findings.doubts(results)),
     ]
 
 

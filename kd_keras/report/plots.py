@@ -17,6 +17,7 @@ COLOURS = {"teacher": "#4d4d4d", "alone": "#d58600", "distilled": "#0072b2", "mo
 COLOURS |= {"default": "#009e73", "tuned": COLOURS["distilled"]}  # of a search
 OTHERS = ("#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MOST_CLASSES = 12  # of a confusion matrix with numbers in its cells
+TITLE = 0.35  # inches of height for the title of a figure
 LEAST_RANGE = 0.05  # of an axis of a metric: five points of accuracy
 
 
@@ -50,8 +51,22 @@ def keep_range(ax: Axes, which: str = "y", least: float = LEAST_RANGE) -> None:
 
 
 def titled(figure: Figure, title: str) -> Figure:
-    """Write a title above all axes of a figure, and return it. The title is plain text."""
-    figure.suptitle(title.replace("$", r"\$"), fontsize=11, fontweight="bold")
+    """Write a title above all that a figure holds, and return it.
+
+    The figure becomes higher: a title within its layout would overlap those of square axes.
+
+    Args:
+        figure: with a constrained layout.
+        title: plain text.
+    """
+    width, height = figure.get_size_inches()
+    higher = height + TITLE
+    figure.set_size_inches(width, higher)
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.set(rect=(0.0, 0.0, 1.0, height / higher))
+    shown = title.replace("$", r"\$")  # not a formula
+    figure.text(0.5, 1 - 0.08 / higher, shown, ha="center", va="top", size=11, weight="bold")
     return figure
 
 

@@ -187,7 +187,7 @@ def comparison_lines(results: Results) -> list[list[str]]:
             spread(scores["validation"]),
             spread(row["agreement"]) or "-",
             count(row["parameters"]),
-            _latency(row, "latency_median_ms"),
+            latency(row, "latency_median_ms"),
         ]
         return [label, *cells]
 
@@ -236,7 +236,7 @@ def as_text(results: Results) -> str:
 def with_findings(parts: list[str], results: Results) -> str:
     """Return parts of a text, and below them the run's findings, the conclusion last."""
     conclusion, causes = findings.parted(results)
-    parts = [*parts, " ".join(findings.doubts(results)), "\n".join(causes), conclusion]
+    parts = [*parts, "\n".join(findings.doubts(results)), "\n".join(causes), conclusion]
     return "\n\n".join([part for part in parts if part])
 
 
@@ -344,7 +344,7 @@ def milliseconds(value: float) -> str:
     return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
 
 
-def _latency(row: Row, key: str) -> str:
+def latency(row: Row, key: str = "latency_median_ms") -> str:
     """Return a latency as text, with a question mark if it is unsure; '' if there is none."""
     if row[key] is None:
         return ""
@@ -365,10 +365,10 @@ def _cost() -> list[tuple[str, Callable[[Row], str]]]:
     return [
         ("parameters", _optional("parameters", count)),
         ("FLOPs, one image", _optional("flops", count)),
-        ("latency, batch of 1", lambda row: _latency(row, "latency_median_ms")),
-        ("  95th percentile", lambda row: _latency(row, "latency_p95_ms")),
-        ("latency, batch of 32", lambda row: _latency(row, "latency_median_ms_32")),
-        ("  95th percentile", lambda row: _latency(row, "latency_p95_ms_32")),
+        ("latency, batch of 1", lambda row: latency(row, "latency_median_ms")),
+        ("  95th percentile", lambda row: latency(row, "latency_p95_ms")),
+        ("latency, batch of 32", lambda row: latency(row, "latency_median_ms_32")),
+        ("  95th percentile", lambda row: latency(row, "latency_p95_ms_32")),
         ("weights in memory", _optional("weight_bytes", byte_count)),
         ("exported files", _optional("export_bytes", byte_count)),
     ]

@@ -478,7 +478,7 @@ def test_seeds_that_share_their_models_end_as_each_alone(tmp_path, changes):
             alone, _ = trial(own, seed=each.seed)
             for role in ROLES:
                 assert each.outcomes[role].score == alone.outcomes[role].score
-                np.testing.assert_array_equal(each.on_test(role), alone.on_test(role))
+                np.testing.assert_array_equal(each.on("test", role), alone.on("test", role))
                 assert same_weights(each.model(role), alone.model(role)), (each.seed, role)
     shares = [trials[0].models[role] is trials[1].models[role] for role in ROLES]
     assert shares == [True, True, "simkd" not in changes.values()]

@@ -29,7 +29,7 @@ def test_each_teacher_is_trained_and_the_student_learns_from_their_mean(tmp_path
     task = setup.load_task(config)
     answers = [Predictor(member)(task.test) for member in members]
     mean = np.mean([keras.ops.softmax(z) for z in answers], axis=0)
-    np.testing.assert_allclose(np.exp(done.on_test("teacher")), mean, atol=1e-5)
+    np.testing.assert_allclose(np.exp(done.on("test", "teacher")), mean, atol=1e-5)
     score = done.outcomes["teacher"].score
     on_validation = Predictor(ensemble)(task.validation)
     assert score == np.mean(on_validation.argmax(axis=-1) == task.validation.labels)
