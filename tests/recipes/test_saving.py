@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 import kd_keras as kd
-from kd_keras.config import CompareConfig, DistillConfig, TrainConfig
+from kd_keras.config import DistillConfig, TrainConfig
 from kd_keras.recipes import saving, setup
 from kd_keras.training.supervised import Supervised
 
