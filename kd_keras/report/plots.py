@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kd_keras.evaluation import metrics
@@ -63,7 +64,7 @@ def titled(figure: Figure, title: str) -> Figure:
     higher = height + TITLE
     figure.set_size_inches(width, higher)
     layout = figure.get_layout_engine()
-    if layout is not None:
+    if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(rect=(0.0, 0.0, 1.0, height / higher))
     shown = title.replace("$", r"\$")  # not a formula
     figure.text(0.5, 1 - 0.08 / higher, shown, ha="center", va="top", size=11, weight="bold")

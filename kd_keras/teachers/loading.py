@@ -128,12 +128,12 @@ def load(
         TensorShape([3, 10])
     """
     given = Input(size=size, scale=scale, classes=None if classes is None else tuple(classes))
+    name = teacher if isinstance(teacher, str) else getattr(teacher, "__name__", "teacher")
     if isinstance(teacher, str) and teacher.lower().endswith(KERAS):
         teacher = (read or _read)(teacher)
     if isinstance(teacher, keras.Model):
-        return _of_keras(teacher, task, given)
+        return _of_keras(teacher, task, given, str(name))
     opened = _opened(teacher, task, augmented=augmented)
-    name = teacher if isinstance(teacher, str) else getattr(teacher, "__name__", "teacher")
     return _of_function(opened, task, given, str(name))
 
 
@@ -215,13 +215,13 @@ def _prepared(x: Any, size: tuple[int, int] | None, given: Input) -> Any:
     return keras.layers.Rescaling(factor, offset, name="teacher_scale")(x)
 
 
-def _order(given: Input, task: Task, count: int) -> list[int] | None:
+def _order(given: Input, task: Task, count: int, name: str) -> list[int] | None:
     """Return the places of the task's classes among the teacher's; None if they are the same."""
     names = task.class_names
     if given.classes is None:
         if count != len(names):
             raise ValueError(
-                f"The teacher has {count} classes, and the task {task.name!r} has {len(names)}. "
+                f"The teacher {name} has {count} classes, and the task {task.name!r} has {len(names)}. "
                 "Name the teacher's classes in its order: teacher_classes (--teacher-classes)."
             )
         return None
@@ -242,10 +242,10 @@ def _order(given: Input, task: Task, count: int) -> list[int] | None:
 # --- Keras models ---
 
 
-def _of_keras(model: keras.Model, task: Task, given: Input) -> keras.Model:
+def _of_keras(model: keras.Model, task: Task, given: Input, name: str) -> keras.Model:
     """Return a Keras model itself if it fits the task, or with its input and classes adapted."""
     spec = input_spec(model)
-    order = _order(given, task, output_shape(model)[-1] or 0)
+    order = _order(given, task, output_shape(model)[-1] or 0, name)
     sides = getattr(spec, "shape", [None] * 4)[1:3]
     own = None if None in list(sides) else (int(sides[0]), int(sides[1]))
     size = own if given.size is None else (given.size, given.size)
@@ -291,7 +291,7 @@ def _of_function(opened: Opened, task: Task, given: Input, name: str) -> keras.M
         for tap, value in run(images).items()
     }
     if "logits" in taps:
-        order = _order(given, task, shapes["logits"][-1])
+        order = _order(given, task, shapes["logits"][-1], name)
         if order is not None:
             taps["logits"] = keras.ops.take(taps["logits"], order, axis=-1)
     main = taps.pop("logits", None)
