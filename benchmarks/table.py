@@ -163,7 +163,7 @@ def provenance(reports: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]
 def _machine(report: Mapping[str, Any]) -> str:
     machine, packages = report["machine"], report["machine"]["packages"]
     gpus = ", ".join(machine["gpus"]) or "no GPU"
-    commit = (machine["git_commit"] or "no commit")[:7]
+    commit = (machine["git_commit"] or "unknown")[:7]
     commit += " with changes" if machine["uncommitted_changes"] else ""
     return (
         f"{machine['processor']}, {machine['cores']} cores, "

@@ -221,7 +221,8 @@ def _order(given: Input, task: Task, count: int, name: str) -> list[int] | None:
     if given.classes is None:
         if count != len(names):
             raise ValueError(
-                f"The teacher {name} has {count} classes, and the task {task.name!r} has {len(names)}. "
+                f"The teacher {name} has {count} classes, and the task {task.name!r} has "
+                f"{len(names)}. "
                 "Name the teacher's classes in its order: teacher_classes (--teacher-classes)."
             )
         return None
