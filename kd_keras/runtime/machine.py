@@ -122,7 +122,7 @@ def _processor() -> str:
 
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None if it is installed."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,7 +1,11 @@
 """How much memory there is, in a container too: from files as the kernel writes them."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
+from kd_keras.runtime import machine
 from kd_keras.runtime.machine import available_memory, multiplies_bfloat16
 
 GB = 1024**3
@@ -117,3 +121,13 @@ def test_a_processor_says_whether_it_multiplies_bfloat16(root, text, want):
     """On one that does not, a step in bfloat16 takes six to eight times as long as in float32."""
     assert multiplies_bfloat16(root({"proc/cpuinfo": text})) is want
     assert multiplies_bfloat16("/nowhere") is None
+
+
+def test_the_commit_is_that_of_the_checkout():
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert machine.describe()["git_commit"] == done.stdout.strip()
