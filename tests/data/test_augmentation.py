@@ -1,6 +1,7 @@
 """Augmentations: pure in (seed, index, view), and right in their geometry."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,3 +297,13 @@ def test_attach_takes_a_list_with_strengths():
         batch["teacher"]["logits"], teacher(batch["image"]), rtol=1e-5, atol=1e-5
     )
     assert (batch["image"][:30].numpy() != batch["image"][30:].numpy()).any(axis=(1, 2, 3)).all()
+
+
+def test_the_page_has_a_row_for_each_with_its_strengths():
+    page = (Path(__file__).parents[2] / "docs/data.md").read_text()
+    for name, one in AUGMENTATIONS.items():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        for strength in one.strengths:
+            assert strength.name in row
+            assert str(strength) in row
+        assert one.source in row
