@@ -178,15 +178,19 @@ def test_list_names_everything(main):
     assert [line.split()[0] for line in out.splitlines()] == list(names)
 
 
+def test_list_of_augmentations_shows_strengths_and_ranges(main):
+    code, out, _ = main("list", "augmentations")
+    assert code == 0
+    assert "crop                   share=0.125 (0 to 0.5)\n" in out
+    assert "randaugment            operations=2 (0 to 8) magnitude=9 (0 to 10)\n" in out
+
+
 def test_list_of_one_kind_shows_its_options_as_a_command_takes_them(main):
     code, out, _ = main("list", "models")
     assert code == 0
     assert "mlp                    hidden=784,784 dropout=0.0\n" in out
     code, out, _ = main("list", "tasks", "--json")
     assert json.loads(out)["folder"]["channels"] == "None"
-    code, out, _ = main("list", "augmentations")
-    assert "crop                   share=0.125 (0 to 0.5)\n" in out
-    assert "randaugment            operations=2 (0 to 8) magnitude=9 (0 to 10)\n" in out
     code, _, err = main("list", "formats")
     assert code == 2
     assert "Known: augmentations, methods, models, tasks." in err

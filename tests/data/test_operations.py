@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
 
-from kd_keras.data.augmentation import augmenter, change_of, key_of
-from kd_keras.data.operations import colours, draws, exact, geometry, stains
+from kd_keras.data.augmentation import AUGMENTATIONS, augmenter, change_of, key_of
+from kd_keras.data.operations import colours, draws, exact, geometry, policies, stains
 
 COLOUR = np.random.default_rng(1).integers(0, 256, (9, 8, 3)).astype("uint8")
 # soft, as pictures are: neighbours alike, not all values there
@@ -281,6 +281,20 @@ def test_several_operations_are_done_one_after_the_other():
         wanted = by_numpy.fourteen(first, 0.7, **space)
         got = twice(tf.constant(COLOUR), key).numpy()
         assert got.tobytes() in distinct(image for both in wanted.values() for image in both)
+
+
+def test_the_words_of_a_list_do_not_draw_from_one_another():
+    """A second operation that shared its key with the next word would decide what it does."""
+    second = [f"randaugment=2x9+{word}" for word in ("flip", "cutout=0.4")]
+    fold = tf.random.experimental.stateless_fold_in
+    for name in second:
+        whole, word = change_of(name), change_of(name.partition("+")[2])
+        policy = change_of("randaugment=2x9")
+        for number in range(4):
+            key = tf.constant([number, 2])
+            wanted = word(policy(tf.constant(COLOUR), key), fold(key, 1))
+            np.testing.assert_array_equal(whole(tf.constant(COLOUR), key), wanted)
+    assert len(AUGMENTATIONS) < policies.FIRST_KEY
 
 
 def test_trivialaugment_does_one_of_the_fourteen_at_one_of_31_strengths():

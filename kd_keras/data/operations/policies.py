@@ -18,6 +18,7 @@ from kd_keras.data.operations.geometry import exactly, moved, part_of, turned
 Do = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """A function from an image, uint8, and a number of its own, or the eight of a transform."""
 WIDE_LEVELS = 31
+FIRST_KEY = 1000  # of an operation; smaller numbers make the keys of the words of a list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,8 @@ def randaugment(operations: float, magnitude: float) -> Change:
 
     def change(image, key):
         for place in range(int(operations)):
-            image = once(image, tf.random.experimental.stateless_fold_in(key, place))
+            own = tf.random.experimental.stateless_fold_in(key, FIRST_KEY + place)
+            image = once(image, own)
             image = tf.ensure_shape(image, image.shape)
         return image
 
