@@ -49,7 +49,10 @@ def names_of(config: RunConfig, task: Task) -> tuple[str, ...]:
 
 
 def _listed_again(config: RunConfig, task: Task) -> tuple[Path, ...] | None:
-    """Return the files of the test split, in its order; None if they are others by now."""
+    """Return the files of the test split, in its order; None, and a warning, if they are not known.
+
+    The run has ended well: it is not lost for the names of its images.
+    """
     told = logging.getLogger("kd_keras.data")
     before = told.level
     told.setLevel(logging.ERROR)  # what is odd about the data was logged when the run began
@@ -57,10 +60,13 @@ def _listed_again(config: RunConfig, task: Task) -> tuple[Path, ...] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             test = setup.read_task(config).test
+    except (OSError, ValueError) as error:  # such as the run's own folder among the classes
+        log.warning("Images are named by their indices: their files cannot be listed. %s", error)
+        return None
     finally:
         told.setLevel(before)
     if test.files is not None and not np.array_equal(test.labels, task.test.labels):
-        log.warning("The data have changed during the run: images are named by their indices.")
+        log.warning("Images are named by their indices: the data have changed during the run.")
         return None
     return test.files
 

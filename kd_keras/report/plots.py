@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kd_keras.evaluation import metrics
@@ -56,14 +57,14 @@ def titled(figure: Figure, title: str) -> Figure:
     The figure becomes higher: a title within its layout would overlap those of square axes.
 
     Args:
-        figure: with a constrained layout.
+        figure: of `new_figure`, or of a constrained layout of its own.
         title: plain text.
     """
     width, height = figure.get_size_inches()
     higher = height + TITLE
     figure.set_size_inches(width, higher)
     layout = figure.get_layout_engine()
-    if layout is not None:
+    if isinstance(layout, ConstrainedLayoutEngine):
         layout.set(rect=(0.0, 0.0, 1.0, height / higher))
     shown = title.replace("$", r"\$")  # not a formula
     figure.text(0.5, 1 - 0.08 / higher, shown, ha="center", va="top", size=11, weight="bold")

@@ -155,6 +155,10 @@ def test_images_are_named_by_their_files_or_by_their_indices(drawings, caplog):
     other = dataclasses.replace(loaded, test=loaded.test.rows(np.arange(11, -1, -1)))
     assert per_image.names_of(config, other)[:2] == ("0", "1")
     assert "have changed during the run" in caplog.text
+    # nor if they cannot be listed any more: a run is not lost for that
+    gone = dataclasses.replace(config, data_dir=drawings / "absent")
+    assert per_image.names_of(gone, loaded)[:2] == ("0", "1")
+    assert "their files cannot be listed. There is no folder" in caplog.text
 
 
 # --- pictures ---
