@@ -128,7 +128,7 @@ class _Search:
             ),
             "teacher_check": checked,
         }
-        return dict(keeping.completed(done, self.config, kept, self.folder.path, student="tuned"))
+        return dict(keeping.completed(done, kept, self.folder.path, student="tuned"))
 
     def taught_teacher(self) -> tuple[keras.Model, Outcome]:
         """Return the teacher of all trials, and the outcome of its training."""

@@ -121,6 +121,7 @@ def _split(rows: Any, folder: Path, shape: tuple[int, int, int], soft_labels: bo
         labels=rows[LABEL].map(CLASSES.index).to_numpy(np.int32),
         image_shape=shape,
         files=tuple(folder / name for name in rows[NAME]),
+        names=tuple(rows[NAME]),
         soft_labels=np.stack([1 - share, share], 1).astype(np.float32) if soft_labels else None,
     )
 

@@ -109,7 +109,7 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
         ),
         "teacher_check": checked,
     }
-    return keeping.completed(found, config, kept, folder.path, student="distilled")
+    return keeping.completed(found, kept, folder.path, student="distilled")
 
 
 def _with_export(

@@ -3,16 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from kd_keras.config import RunConfig
 from kd_keras.evaluation import findings
 from kd_keras.recipes import per_image
 from kd_keras.recipes.predictions import Predictions
 from kd_keras.recipes.results import Results
 
 
-def completed(
-    found: Results, config: RunConfig, kept: Predictions, folder: Path, *, student: str
-) -> Results:
+def completed(found: Results, kept: Predictions, folder: Path, *, student: str) -> Results:
     """Write the predictions of a run, and return its results with what follows from them.
 
     Written are `predictions.npz`, `predictions.csv`, `predictions.parquet` and `thumbnails/`. The
@@ -21,13 +18,12 @@ def completed(
 
     Args:
         found: the results so far.
-        config: the config of the run.
         kept: the predictions of all its models.
         folder: the run folder.
         student: the role whose errors are shown.
     """
     kept.write(folder)
-    names = per_image.names_of(config, kept.task)
+    names = per_image.names_of(kept.task)
     per_image.write_tables(kept, names, folder)
     models: dict[str, Any] = {
         role: {**entry, **_operating(kept, role)} for role, entry in found["models"].items()

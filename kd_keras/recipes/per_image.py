@@ -2,8 +2,6 @@
 
 import dataclasses
 import logging
-import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from kd_keras.config import RunConfig
 from kd_keras.data import images
 from kd_keras.data.task import Split, Task
-from kd_keras.recipes import setup
 from kd_keras.recipes.predictions import Predictions
 from kd_keras.utils.files import whole_file, whole_folder
 
@@ -24,45 +20,11 @@ CSV, PARQUET = "predictions.csv", "predictions.parquet"
 THUMBNAILS = "thumbnails"  # folder of the pictures
 EACH = 12  # pictures, at most, of each kind
 SIDE = 96  # pixels of a thumbnail's longer side, at most
-NAMED = ("folder", "mhist")  # tasks whose images are files
 
 
-def names_of(config: RunConfig, task: Task) -> tuple[str, ...]:
-    """Return the names of the test images: of their files, or else their indices in the split.
-
-    Files below the folder of the data are named from there, others from the folder that they share.
-
-    Args:
-        config: names the data. A task whose files were decoded into memory is listed once more.
-        task: the data as the run uses them.
-    """
-    files = task.test.files
-    own = config.data is not None and Path(config.data).exists()
-    if files is None and (own or config.task in NAMED):
-        files = _listed_again(config, task)
-    if files is None:
-        return tuple(map(str, range(len(task.test))))
-    root = config.data or config.data_dir
-    if root is None or not all(file.is_relative_to(root) for file in files):
-        root = os.path.commonpath([file.parent for file in files])
-    return tuple(images.shown(file.relative_to(root)) for file in files)
-
-
-def _listed_again(config: RunConfig, task: Task) -> tuple[Path, ...] | None:
-    """Return the files of the test split, in its order; None if they are others by now."""
-    told = logging.getLogger("kd_keras.data")
-    before = told.level
-    told.setLevel(logging.ERROR)  # what is odd about the data was logged when the run began
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            test = setup.read_task(config).test
-    finally:
-        told.setLevel(before)
-    if test.files is not None and not np.array_equal(test.labels, task.test.labels):
-        log.warning("The data have changed during the run: images are named by their indices.")
-        return None
-    return test.files
+def names_of(task: Task) -> tuple[str, ...]:
+    """Return the names of the test images: of their files, or else their indices in the split."""
+    return task.test.names or tuple(map(str, range(len(task.test))))
 
 
 def columns(kept: Predictions, names: Sequence[str]) -> dict[str, Any]:

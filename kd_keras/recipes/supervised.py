@@ -67,7 +67,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         "export": None,
         "verdict": None,
     }
-    return keeping.completed(found, config, kept, folder.path, student="model")
+    return keeping.completed(found, kept, folder.path, student="model")
 
 
 def judge(path: Path, config: TrainConfig, *, teacher: Path | None = None) -> Results:

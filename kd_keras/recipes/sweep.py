@@ -300,7 +300,7 @@ class _Sweep:
         made = _assembled(self.config, facts, found, models, self.kept.difference, warning)
         made["teacher_check"] = self.checked
         shown = "distilled" if "distilled" in models else found["chosen"]
-        return keeping.completed(made, self.config, self.kept, self.folder.path, student=shown)
+        return keeping.completed(made, self.kept, self.folder.path, student=shown)
 
     def _teacher_entry(self) -> ModelEntry:
         seed = self.config.seeds[0]

@@ -74,7 +74,8 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
 
 def _of_one(run: Run, folder: Path) -> str:
     title = _title(run)
-    return html.document(title, [html.heading(title, level=1), *_section(run, folder, "")])
+    sections = [html.heading(title, level=1), *_section(run, folder, "")]
+    return html.document(title, sections, wide=_is_comparison(run["results"]))
 
 
 def _of_many(runs: Sequence[Run], folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The plots of a report: learning curves, confusion, reliability, quality against cost."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def titled(figure: Figure, title: str) -> Figure:
     The figure becomes higher: a title within its layout would overlap those of square axes.
 
     Args:
-        figure: with a constrained layout.
+        figure: of `new_figure`, or of a constrained layout of its own.
         title: plain text.
     """
     width, height = figure.get_size_inches()
@@ -74,6 +75,21 @@ def titled(figure: Figure, title: str) -> Figure:
 def colour_of(model: str) -> str:
     """Return the colour of a model, by its key in the results."""
     return COLOURS.get(model) or OTHERS[sum(model.encode()) % len(OTHERS)]
+
+
+def colours_of(models: Iterable[str]) -> dict[str, str]:
+    """Return a colour for each of a few models: its own, or one by place if two would share one.
+
+    Example:
+        >>> one, other = colours_of(["mlp alone", "mlp kd"]).values()
+        >>> one == other
+        False
+    """
+    own = {model: colour_of(model) for model in models}
+    if len({*own.values()}) == len(own):
+        return own
+    by_place = (*(COLOURS[role] for role in ("teacher", "alone", "distilled")), *OTHERS)
+    return dict(zip(own, itertools.cycle(by_place), strict=False))
 
 
 def curves(history: History, metric: str) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from kd_keras.evaluation.operating import Steps
 from kd_keras.recipes.stored_predictions import Scores
-from kd_keras.report.plots import colour_of, new_figure
+from kd_keras.report.plots import colours_of, new_figure
 
 GRID = np.linspace(0.0, 1.0, 501)  # where the curves of several seeds are averaged
 ABOUT = (
@@ -37,16 +37,17 @@ def curves(scores: Scores, models: Mapping[str, Any]) -> Figure:
         models: entries of the results, by role; those without scores are left out.
     """
     figure, (left, right) = new_figure(2, width=4.6, height=4.3)
-    truth = scores.labels == 1
+    truth, colours = scores.labels == 1, colours_of(models)
     for role, model in models.items():
         if role not in scores.test:
             continue
         steps = [Steps.of(truth, own) for own in scores.test[role].values()]
         points = (model.get("operating") or {}).get("seeds", ())
-        _curve(left, role, steps, _roc, _label(role, model))
-        _curve(right, role, steps, _precision_recall, role)
-        _dot(left, role, points, lambda found: 1 - found["specificity"], _sensitivity)
-        _dot(right, role, points, _sensitivity, _precision)
+        colour = colours[role]
+        _curve(left, colour, steps, _roc, _label(role, model))
+        _curve(right, colour, steps, _precision_recall, role)
+        _dot(left, colour, points, lambda found: 1 - found["specificity"], _sensitivity)
+        _dot(right, colour, points, _sensitivity, _precision)
     left.plot([0, 1], [0, 1], color="#9aa5af", lw=1, ls="--", zorder=1)
     right.axhline(truth.mean(), color="#9aa5af", lw=1, ls="--", zorder=1)
     left.set(xlabel="1 - specificity", ylabel="sensitivity")
@@ -66,14 +67,13 @@ def _label(role: str, model: Mapping[str, Any]) -> str:
 
 def _curve(
     ax: Axes,
-    role: str,
+    colour: str,
     seeds: Sequence[Steps],
     of: Callable[[Steps], np.ndarray],
     label: str,
 ) -> None:
     """Draw each seed thin and the mean over the seeds bold, at the same places of the x axis."""
     heights = [of(steps) for steps in seeds]
-    colour = colour_of(role)
     if len(heights) > 1:
         for height in heights:
             ax.plot(GRID, height, color=colour, lw=0.7, alpha=0.35)
@@ -104,11 +104,11 @@ def _precision_recall(steps: Steps) -> np.ndarray:
 
 
 def _dot(
-    ax: Axes, role: str, points: Sequence[Mapping[str, Any]], x: Callable, y: Callable
+    ax: Axes, colour: str, points: Sequence[Mapping[str, Any]], x: Callable, y: Callable
 ) -> None:
     places = [(x(point), y(point)) for point in points]
     if places and not any(value is None for place in places for value in place):
-        ax.plot(*np.mean(places, axis=0), "o", ms=8, color=colour_of(role), mec="white", zorder=4)
+        ax.plot(*np.mean(places, axis=0), "o", ms=8, color=colour, mec="white", zorder=4)
 
 
 def _sensitivity(point: Mapping[str, Any]) -> float:

@@ -137,6 +137,7 @@ def test_a_sweep_is_shown_by_its_chosen_setting(cells):
     assert chosen["score alone"].value is not None
 
 
+@pytest.mark.slow
 def test_several_runs_begin_with_their_table_and_lead_to_their_sections(several, tmp_path):
     page = report.build(several[:3], tmp_path / "out").read_text()
     assert page.index('id="overview"') < page.index('id="run-1"') < page.index('id="run-3"')
