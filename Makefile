@@ -9,12 +9,12 @@ PYTEST = $(BIN)/python -m pytest --durations 10
 # as there are cores. Long files are parts of their own, the longest first; the other files of a folder
 # share one.
 LONG := tuning/distributed tuning/tune_resume recipes/sweep tuning/run recipes/distill cli/cli \
-  methods/trained_contract recipes/resume recipes/plan_runs models/models_registry docs \
+  methods/trained_contract recipes/resume recipes/plan_runs given_teachers models/models_registry docs \
   methods/stored_predictions recipes/mhist_smoke training/distiller_plans models/pretrained \
   models/published training/execution_training methods/methods_contract recipes/presets \
   cli/cli_tune models/tails training/mutual cache/build training/arrays training/inputs \
   models/freezing models/models_saved methods/deployed methods/model_kinds tuning/more_trials \
-  benchmarks training/features_training methods/exits
+  benchmarks training/features_training methods/exits recipes/fitting
 FOLDERS := recipes methods training models tuning cli cache losses data evaluation export report \
   runtime utils
 file_of = $(patsubst tests/./%,tests/%,tests/$(dir $(1))test_$(notdir $(1)).py)

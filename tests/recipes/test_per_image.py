@@ -201,7 +201,7 @@ def test_the_results_gain_what_follows_from_the_predictions(two, tmp_path):
     entries = {role: {"name": "mlp", "cost": {}, "seeds": [], "summary": {}} for role in ROLES}
     facts = results.task_facts(two.task)
     before = {"task": facts, "models": entries, "export": None, "verdict": None}
-    found = keeping.completed(before, DistillConfig(), two, tmp_path, student="distilled")
+    found = keeping.completed(before, two, tmp_path, student="distilled")
     assert {path.name for path in tmp_path.iterdir()} == {
         *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
     }
