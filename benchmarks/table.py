@@ -6,7 +6,7 @@ A page holds `<!-- made: NAME -->` and `<!-- end: NAME -->`; the text between th
 import dataclasses
 import re
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ ROWS = (
     Row("the same over an epoch of the student alone", "convolutions", "resnet8x4", SAME),
     Row("peak memory of a first fit over the bytes of its array", "memory", "memory",
         "peak, fit of a Distiller, kd_keras, first"),
-    Row("the same, later fits", "memory", "memory", "peak, fit of a Distiller, kd_keras, later"),
+    Row("peak memory of a later fit over the bytes of its array", "memory", "memory", "peak, fit of a Distiller, kd_keras, later"),
     Row("six temperatures of the MNIST student, in turn over as one network", "several", "mnist",
         AT_ONCE),
     Row("the same, a student of 30 units", "several", "mnist-30", AT_ONCE),
@@ -112,11 +112,34 @@ ROWS = (
 )  # fmt: skip
 
 
-def summary(folder: Path | None = None) -> str:
-    """Return the README's table: every number of `ROWS`, or a note that it was not measured."""
-    reports = {name: results.read(name, folder) for name in BENCHMARKS}
+# the rows of the README, by benchmark, case and finding
+SHORT = (
+    ("steady", "mnist", KERAS_ALONE),
+    ("steady", "mobilenetv2-96", KERAS_ALONE),
+    ("against_keras", "mnist", BEST),
+    ("transfer", "transfer", PLAIN),
+    ("pytorch", "float32", TORCH),
+    ("convolutions", "mobilenetv2-0.35", TORCH),
+    ("memory", "memory", "peak, fit of a Distiller, kd_keras, later"),
+)
+
+
+def short(folder: Path | None = None) -> str:
+    """Return the README's table: the rows of `SHORT`."""
+    return summary(folder, [row for row in ROWS if _place(row) in SHORT])
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    return row.benchmark, row.case, row.finding
+
+
+def summary(folder: Path | None = None, rows: Sequence[Row] = ROWS) -> str:
+    """Return the table of all numbers, or of some rows; those not measured have a note instead."""
+    reports = {
+        name: results.read(name, folder) for name in dict.fromkeys(r.benchmark for r in rows)
+    }
     lines = ["| | measured | target | `python -m` |", "|---|---:|---:|---|"]
-    for row in ROWS:
+    for row in rows:
         found = find(reports[row.benchmark], row.case, row.finding)
         cells = [NOT, ""] if found is None else [measured(found), target(found)]
         lines.append(f"| {row.text} | {cells[0]} | {cells[1]} | `benchmarks.{row.benchmark}` |")
@@ -272,7 +295,13 @@ def blocks(folder: Path | None = None) -> dict[str, Callable[[], str]]:
     }
     steady = results.read("steady", folder)
     scaled = {name: lambda make=make: make(steady) for name, make in scale.TABLES.items()}
-    ours = {"speed": summary, "durations": durations, "costs": costs, "rates": rates}
+    ours = {
+        "speed": summary,
+        "speed-short": short,
+        "durations": durations,
+        "costs": costs,
+        "rates": rates,
+    }
     made = {name: lambda make=make: make(folder) for name, make in ours.items()}
     for name, benchmark in (("profile", "pytorch"), ("profile-convolutions", "convolutions")):
         made[name] = lambda benchmark=benchmark: profile(benchmark, folder)  # type: ignore[misc]
