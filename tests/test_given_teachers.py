@@ -210,6 +210,21 @@ def test_onnx(folder, model, task, tmp_path):
         np.testing.assert_allclose(loaded(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore")  # TensorFlow's own interpreter names its successor
+def test_litert(model, task, tmp_path):
+    import tensorflow as tf
+
+    model.export(tmp_path / "saved", verbose=False)
+    converted = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert()
+    (tmp_path / "big.tflite").write_bytes(converted)
+    loaded = teachers.load(str(tmp_path / "big.tflite"), task)
+    x = task.test.images[:9]
+    np.testing.assert_allclose(loaded(x), model(x), rtol=1e-4, atol=1e-4)
+    (tmp_path / "torn.tflite").write_bytes(converted[:100])
+    with pytest.raises(ValueError, match="cannot be loaded as a LiteRT file"):
+        teachers.load(str(tmp_path / "torn.tflite"), task)
+
+
 def test_without_onnxruntime_it_is_named(task, tmp_path, monkeypatch):
     import sys
 
