@@ -220,7 +220,7 @@ def test_litert(model, task, tmp_path):
     loaded = teachers.load(str(tmp_path / "big.tflite"), task)
     x = task.test.images[:9]
     np.testing.assert_allclose(loaded(x), model(x), rtol=1e-4, atol=1e-4)
-    (tmp_path / "torn.tflite").write_bytes(converted[:100])
+    (tmp_path / "torn.tflite").write_bytes(b"not a model")
     with pytest.raises(ValueError, match="cannot be loaded as a LiteRT file"):
         teachers.load(str(tmp_path / "torn.tflite"), task)
 

@@ -12,6 +12,9 @@ import tensorflow as tf
 from kd_keras.utils.files import fingerprint
 
 
+LITERT_MARK = b"TFL3"  # bytes 4 to 7 of a LiteRT file
+
+
 @dataclasses.dataclass(frozen=True)
 class Opened:
     """A teacher that was opened: a function, and what its file says about its input.
@@ -97,6 +100,9 @@ def litert(path: Path) -> Opened:
     Raises:
         ValueError: if the file cannot be loaded.
     """
+    with path.open("rb") as file:
+        if file.read(8)[4:] != LITERT_MARK:  # TensorFlow's interpreter ends the process for some
+            raise ValueError(f"{path} cannot be loaded as a LiteRT file: it is not one.")
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:
