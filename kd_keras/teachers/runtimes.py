@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from kd_keras.utils.files import fingerprint
 
-
 LITERT_MARK = b"TFL3"  # bytes 4 to 7 of a LiteRT file
 
 
