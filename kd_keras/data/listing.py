@@ -17,6 +17,7 @@ import numpy as np
 from kd_keras.data import images, looking, repeats, splitting
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import metrics
+from kd_keras.evaluation.operating import wilson
 from kd_keras.utils.checks import lookup
 from kd_keras.utils.files import fingerprint
 
@@ -31,6 +32,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 PARTS = ("train", "validation", "test")
 KEPT = 256  # pixels: pictures of one size up to this side are not resized
 LARGEST = 224  # pixels: the side that is chosen for larger ones, at most
+FEW = 100  # images of a split, below which it can tell little
 STEP = 32  # pixels: chosen sides are multiples of this
 
 
@@ -340,9 +342,10 @@ def _odd(splits: Mapping[str, Split], names: Sequence[str]) -> list[str]:
             "--class-weights."
         )
     for part in ("validation", "test"):
-        if len(splits[part]) < 100:
+        if len(splits[part]) < FEW:
+            low, high = wilson(0.5, len(splits[part]))
             told.append(
-                f"{part} has {len(splits[part])} images, so that an accuracy there is known to "
-                f"about {100 / len(splits[part]) ** 0.5:.0f} points only."
+                f"{part} has {len(splits[part])} images: an accuracy of one half is known to "
+                f"±{(high - low) / 2:.2f} only (95 %)."
             )
     return told

@@ -349,7 +349,7 @@ def test_odd_counts_are_told(flat):
     task = data.from_table(frame, root=flat, validation_share=0.2)
     told = " ".join(task.odd)
     assert "of cat and 3 of dog: consider --class-weights" in told
-    assert "test has 12 images, so that an accuracy there is known to about 29 points" in told
+    assert "test has 12 images: an accuracy of one half is known to ±0.25 only" in told
     assert repr(task).count("odd: ") == len(task.odd)
 
 
