@@ -18,6 +18,7 @@ from kd_keras.recipes.results import Results
 from kd_keras.recipes.saving import save
 from kd_keras.utils.checks import unknown
 
+PATHS = ("out", "export", "data_dir", "cache_dir", "transfer_dir")
 GIVEN = "given"  # folder beside the run folder, of the models that were given as objects
 
 
@@ -69,8 +70,12 @@ def distill(
             raise ValueError(unknown("option of distill:", name, known))
     data, named = _data(task, options)
     settings: dict[str, Any] = {"epochs": epochs, "seeds": None if seeds is None else tuple(seeds)}
-    settings |= {"out": None if out is None else Path(out), **options}
-    given = {name: value for name, value in settings.items() if value is not None}
+    settings |= {"out": out, **options}
+    given = {
+        name: Path(value) if name in PATHS else value
+        for name, value in settings.items()
+        if value is not None
+    }
     base = chosen.for_data(data).config
     config = _with(base, {**named, **given}, teacher, student)
     place = config.folder.with_name(f"{config.folder.name}-{GIVEN}")
