@@ -13,7 +13,10 @@ def test_study_prints_its_grid_the_table_and_the_choice(main, tmp_path):
     code, out, err = main("study", *QUICK, "--seeds", "0", "1")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "run in runs/digits-study, report in runs/digits-study/report/index.html"
+    assert (
+        lines[0]
+        == "run in runs/digits-study-smoke, report in runs/digits-study-smoke/report/index.html"
+    )
     assert re.match(r"temperature +alpha 0\.1$", lines[2])
     assert [line.split()[0] for line in lines[4:6]] == ["1", "4"]
     assert sum("*" in line for line in lines[4:6]) == 1
@@ -22,7 +25,7 @@ def test_study_prints_its_grid_the_table_and_the_choice(main, tmp_path):
     trained = re.findall(r"seed (\d): (.*), validation", err)
     assert trained[:3] == [("0", "teacher"), ("0", "alone"), ("1", "alone")]
     assert len(trained) == 1 + 2 + 4
-    report = tmp_path / "runs/digits-study/report"
+    report = tmp_path / "runs/digits-study-smoke/report"
     assert {"study.png", "curves.png", "confusion.png", "cost.png"} <= {
         path.name for path in report.iterdir()
     }
@@ -31,7 +34,7 @@ def test_study_prints_its_grid_the_table_and_the_choice(main, tmp_path):
 @pytest.mark.slow
 def test_a_finished_study_is_shown_again_and_not_trained(main, tmp_path):
     first = main("study", *QUICK)
-    report = tmp_path / "runs/digits-study/report/index.html"
+    report = tmp_path / "runs/digits-study-smoke/report/index.html"
     report.unlink()  # as after a kill while it was written
     (report.parent / "study.png").unlink()
     for path in report.parent.iterdir():
@@ -60,7 +63,7 @@ def test_compare_prints_a_line_a_method_and_student(main, tmp_path):
         *("teacher", "mlp:hidden=8, alone", "mlp:hidden=8, kd", "mlp:hidden=8, kd:temperature=1"),
         *("lenet5 alone", "lenet5 kd", "lenet5 kd:temperature=1"),
     ]
-    report = tmp_path / "runs/digits-compare/report"
+    report = tmp_path / "runs/digits-compare-smoke/report"
     assert {path.name for path in report.iterdir()} == {
         *("index.html", "comparison.png", "cost.png"),
     }

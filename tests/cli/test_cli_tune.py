@@ -18,8 +18,11 @@ def test_tune_prints_its_trials_the_table_and_what_tuning_was_worth(main, tmp_pa
     code, out, err = main("tune", *QUICK, "--trials", "2")
     assert code == 0
     lines = out.splitlines()
-    assert lines[0] == "run in runs/digits-tune, report in runs/digits-tune/report/index.html"
-    drawn = {path.stem for path in (tmp_path / "runs/digits-tune/report").glob("*.png")}
+    assert (
+        lines[0]
+        == "run in runs/digits-tune-smoke, report in runs/digits-tune-smoke/report/index.html"
+    )
+    drawn = {path.stem for path in (tmp_path / "runs/digits-tune-smoke/report").glob("*.png")}
     assert {"search", "surface", "parallel"} < drawn
     assert re.match(r"trial +score +epochs +temperature +alpha +learning_rate$", lines[2])
     assert sum(" * " in line for line in lines[4:6]) == 1
