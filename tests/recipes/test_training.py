@@ -390,6 +390,7 @@ def test_a_supervised_run_keeps_the_seed_best_on_validation(tmp_path):
         "metrics.jsonl",
         "results.json",
         "model.keras",
+        *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
     }
     assert json.loads((config.folder / "results.json").read_text()) == found
     (entry,) = found["models"].values()
