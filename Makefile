@@ -13,7 +13,7 @@ LONG := tuning/distributed tuning/tune_resume recipes/sweep tuning/run recipes/d
   methods/stored_predictions recipes/mhist_smoke training/distiller_plans models/pretrained \
   models/published training/execution_training methods/methods_contract recipes/presets \
   cli/cli_tune models/tails training/mutual cache/build training/arrays training/inputs \
-  models/freezing models/models_saved methods/deployed methods/model_kinds tuning/more_trials \
+  models/freezing models/models_saved methods/storages methods/deployed methods/model_kinds tuning/more_trials \
   benchmarks training/features_training methods/exits recipes/fitting
 FOLDERS := recipes methods training models tuning cli cache losses data evaluation export report \
   runtime utils

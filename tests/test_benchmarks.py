@@ -21,7 +21,6 @@ QUICK = {
     "against_keras": ["--cases", "mnist", "--no-search"],
     "methods": ["--rounds", "1"],
     "pytorch": ["--rounds", "1"],
-    "startup": ["--rounds", "1"],
 }
 
 

@@ -1,4 +1,7 @@
-"""The smoke run of MHIST, in a process of its own: it takes nearly 2 GB."""
+"""The smoke run of MHIST, in a process of its own.
+
+ResNet50V2 with Adam's averages takes more than 2 GB, so that MobileNetV2 is the teacher here.
+"""
 
 import dataclasses
 import json
@@ -31,7 +34,7 @@ def draw_mhist(root):
 
 @pytest.mark.slow
 def test_mhist_smoke(tmp_path):
-    """ResNet50V2 to MobileNetV2, head first, then fine-tuning, on random images of 64 pixels."""
+    """MobileNetV2 to MobileNetV2, head first, then fine-tuning, on random images of 64 pixels."""
     root = draw_mhist(tmp_path / "mhist")
     with warnings.catch_warnings():
         # what the loader has to say of a folder that is not the official MHIST
@@ -41,6 +44,7 @@ def test_mhist_smoke(tmp_path):
             out=tmp_path / "run",
             export=tmp_path / "student",
             data_dir=root,
+            teacher="mobilenetv2",
         )
         found = distill.run(config)
     assert found["task"]["class_names"] == ["HP", "SSA"]
@@ -51,7 +55,7 @@ def test_mhist_smoke(tmp_path):
         assert seed["epochs"] == 2  # one of the head, one of all
         assert 0 <= seed["test"]["auc"] <= 1
     names = [found["models"][role]["name"] for role in ("teacher", "distilled")]
-    assert names == ["resnet50v2", "mobilenetv2"]
+    assert names == ["mobilenetv2", "mobilenetv2"]
     assert found["export"]["max_abs_difference"] < 1e-2
     text = (config.folder / "metrics.jsonl").read_text()
     entries = [json.loads(line) for line in text.splitlines()]

@@ -102,8 +102,6 @@ KILLS = [
     ("after _save_trial", 1),  # KerasTuner knows of a trial that its oracle does not
     ("before keep", 3),  # a trial is trained, and not written down
     ("after keep", 2),  # and written down, while its oracle has not heard of it
-    ("before take_over", 1),
-    ("after train", 4),
     ("before judged", 1),
 ]
 
