@@ -7,11 +7,8 @@ from kd_keras.config import DistillConfig, PretrainConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Distill(DistillConfig):
-    """Train a teacher, the student alone and the distilled student; compare, export, report.
-
-    Without arguments, it distills a CNN into a small MLP on the embedded digits, over three seeds.
-    """
+class FromPreset:
+    """The options of a command whose defaults come from a preset."""
 
     preset: str = "digits-kd"
     """Preset whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
@@ -19,6 +16,14 @@ class Distill(DistillConfig):
     """Run a quick test: a few examples, one epoch, one seed, small images."""
     json: bool = False
     """Print the results as JSON."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Distill(FromPreset, DistillConfig):
+    """Train a teacher, the student alone and the distilled student; compare, export, report.
+
+    Without arguments, it distills a CNN into a small MLP on the embedded digits, over three seeds.
+    """
 
     @property
     def opening(self) -> str:
@@ -33,19 +38,12 @@ class Distill(DistillConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pretrain(PretrainConfig):
+class Pretrain(FromPreset, PretrainConfig):
     """Let a student match a teacher's features on images without labels, then learn the labels.
 
     The teacher may give features alone, without logits. The images are those of --transfer-dir, or
     the training images. The student alone learns from labels for the epochs of both trainings.
     """
-
-    preset: str = "digits-kd"
-    """Preset whose settings are the defaults: digits-kd, mnist-kd, mhist-kd."""
-    smoke: bool = False
-    """Run a quick test: a few examples, one epoch, one seed, small images."""
-    json: bool = False
-    """Print the results as JSON."""
 
     @property
     def opening(self) -> str:
