@@ -2,8 +2,8 @@
 
 Both sides are bare TensorFlow: a loop of steps in one graph, Adam's own kernel, and the teacher's
 logits stored. In turn, each of the six students takes its steps alone. At once, their weights are
-stacked along a first axis, and a step is one batched matrix product per layer. So the ratio is the
-most that a sweep of six settings could gain from training them as one model.
+stacked along a first axis, and each layer takes one batched matrix product per step. The ratio is
+an upper bound of the gain from training a sweep of six settings as one model.
 """
 
 import dataclasses

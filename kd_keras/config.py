@@ -290,7 +290,7 @@ class PretrainConfig(DistillConfig):
     """Epochs of the first training; as many as `epochs` if not given."""
 
     @property
-    def budget(self) -> int:
+    def total_epochs(self) -> int:
         """The epochs of both trainings, which the student alone gets too."""
         return self.epochs + (self.pretrain_epochs or self.epochs)
 

@@ -96,7 +96,7 @@ def _data(task: Any, options: dict[str, Any]) -> tuple[Task, dict[str, Any]]:
     from kd_keras.recipes import reading
 
     if isinstance(task, Task):
-        return task, {"task": task.name}
+        return task, {"task" if task.name in data.TASKS else "data": task.name}
     named = {"task": task} if task in data.TASKS else {"data": str(task)}
     names = {field.name for field in dataclasses.fields(DistillConfig)}
     own = {name: value for name, value in options.items() if name in names}

@@ -1,5 +1,6 @@
 """Teachers of any kind: files of other frameworks, functions, stored predictions."""
 
+import dataclasses
 import json
 import textwrap
 
@@ -120,6 +121,21 @@ def test_functions_without_a_file_are_told_apart(task):
     x = task.train.images[:16]
     caches = [kd.cache.rows(each, x)["logits"] for each in (one, other)]
     assert [rows.mean() for rows in caches] == [1.0, 2.0]
+
+
+def test_a_function_whose_files_or_code_change_is_another_teacher(task, tmp_path):
+    """Its stored predictions would be those of the old one."""
+    code = "import numpy as np\n\ndef run(images):\n    return {1} * np.load({0!r})[:len(images)]\n"
+    weights, path = tmp_path / "w.npy", tmp_path / "own.py"
+
+    def key(factor, seed):
+        np.save(weights, np.random.default_rng(seed).normal(size=(500, 10)))
+        path.write_text(code.format(str(weights), factor))
+        return teachers.LiveTeacher(teachers.load(f"{path}:run", task)).fingerprint()
+
+    first = key(1, 0)
+    assert key(1, 0) == first
+    assert len({first, key(1, 1), key(2, 0)}) == 3
 
 
 def test_stored_predictions_by_file_name(model, tmp_path):
@@ -299,6 +315,11 @@ def test_models_of_a_script_are_taken_as_they_are(folder, model, task, tmp_path)
         export=tmp_path / "student", report=False,
     )  # fmt: skip
     assert results["models"]["distilled"]["cost"]["parameters"] == small.count_params()
+    own = dataclasses.replace(task, name="mine")  # no task of the registry
+    kd.distill(
+        own, teacher=model, student="mlp", student_knobs=("hidden=4,",), epochs=1, seeds=(0,),
+        out=tmp_path / "own", export=tmp_path / "own-student", report=False,
+    )  # fmt: skip
     with pytest.raises(ValueError, match="must be a function at the top of a file"):
         kd.distill(task, teacher=lambda x: x, out=tmp_path / "other")
     with pytest.raises(ValueError, match=r"Unknown option of distill: 'epoch'. Did you mean"):

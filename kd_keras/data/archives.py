@@ -23,7 +23,7 @@ def unpacked(archive: str | os.PathLike[str]) -> Path:
     """Return the folder of an archive's contents, unpacked once into the user's cache folder.
 
     The folder is named after the contents, so that a changed archive is unpacked again. If all
-    contents lie in one folder, that folder is returned, unless it alone is a partition or a class.
+    contents lie in one folder, that folder is returned.
 
     Raises:
         FileNotFoundError: if there is no such archive.

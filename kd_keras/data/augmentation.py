@@ -28,7 +28,7 @@ class Strength:
 
     Attributes:
         name: what it is called.
-        default: its value where none is given.
+        default: its value if none is given.
         low, high: the smallest and the largest value.
         whole: whether it is a whole number.
     """
@@ -66,7 +66,7 @@ class Strength:
 
 
 class Need(NamedTuple):
-    """What an augmentation asks of images.
+    """A requirement that an augmentation has of images.
 
     Attributes:
         text: what, to follow "needs".

@@ -64,16 +64,20 @@ def _listing(data: Any, path: Path | None, columns: dict[str, Any], data_dir: An
         if file is None or file.suffix.lower() not in table.SUFFIXES:
             raise ValueError(f"{path} is none of these: {KINDS}.")
         return dataclasses.replace(table.read(file, columns, root=data_dir), name=name)
-    if isinstance(data, str) and data.startswith("tfds:"):
-        return sets.from_tfds(data.removeprefix("tfds:"), columns, data_dir)
-    if isinstance(data, str):
-        return sets.from_hugging_face(data.removeprefix("hf:"), columns)
-    if hasattr(data, "as_dataset") and hasattr(data, "info"):
-        return sets.from_tfds(data, columns)
-    if hasattr(data, "cast_column"):
-        return sets.from_hugging_face(data, columns)
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return table.read(data, columns, root=data_dir)
+    own = {name: columns[name] for name in ("split", "weight", "group")}
+    if isinstance(data, str) and data.startswith("tfds:"):
+        _refuse_columns(own, "a set of TensorFlow Datasets")
+        return sets.from_tfds(data.removeprefix("tfds:"), columns, data_dir)
+    if hasattr(data, "as_dataset") and hasattr(data, "info"):
+        _refuse_columns(own, "a set of TensorFlow Datasets")
+        return sets.from_tfds(data, columns)
+    if isinstance(data, str) or hasattr(data, "cast_column"):
+        _refuse_columns(own, "a set of Hugging Face")
+        return sets.from_hugging_face(
+            data.removeprefix("hf:") if isinstance(data, str) else data, columns
+        )
     raise ValueError(
         f"`data` must name {KINDS}; or be a pandas frame, a builder of TensorFlow Datasets or a "
         f"data set of Hugging Face. Received: {type(data).__name__}. For arrays there is "
@@ -100,7 +104,7 @@ def _refuse_columns(columns: dict[str, Any], kind: str) -> None:
     given = [name for name, column in columns.items() if column is not None]
     if given:
         raise ValueError(
-            f"Only a table has columns, and the data are {kind}. Received: "
+            f"Only a table has such columns, and the data are {kind}. Received: "
             f"{given[0]}={columns[given[0]]!r}. List the images in a CSV file to name it."
         )
 
@@ -111,11 +115,17 @@ def _is_mhist(path: Path) -> bool:
     if not header.is_file():
         return False
     with header.open(encoding="utf-8-sig", errors="replace") as file:
-        return all(column in file.readline() for column in mhist.COLUMNS)
+        first = file.readline()
+    return all(column in first for column in mhist.COLUMNS)
 
 
 def _load_mhist(path: Path, chosen: dict[str, Any], columns: dict[str, Any]) -> Task:
-    _refuse_columns(columns, "MHIST, which says itself what its columns are")
-    allowed = {name: chosen[name] for name in ("image_size", "seed", "validation_share")
-               if name in chosen}  # fmt: skip
-    return mhist.load(path, **allowed)
+    _refuse_columns(columns, "MHIST, whose columns are known")
+    known = ("image_size", "seed", "validation_share")
+    for name, value in chosen.items():
+        if name not in known:
+            raise ValueError(
+                f"The data are MHIST, whose options are {', '.join(known)}; {name} has no effect "
+                f"there. Received: {name}={value!r}"
+            )
+    return mhist.load(path, **chosen)

@@ -6,6 +6,7 @@ that everything that holds for a user's own files holds for them too.
 
 import csv
 import dataclasses
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -72,7 +73,7 @@ def from_tfds(builder: Any, columns: dict[str, Any], data_dir: Any = None) -> Li
 def _builder(tfds: Any, name: str, data_dir: Any) -> Any:
     try:
         builder = tfds.builder(name, data_dir=None if data_dir is None else os.fspath(data_dir))
-    except (tfds.core.DatasetNotFoundError, AttributeError, ValueError) as error:
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
         base = name.partition(":")[0].partition("/")[0]
         known = unknown("set of TensorFlow Datasets", base, tfds.list_builders())
         hint = known.partition(" Known:")[0]  # there are over a thousand
@@ -170,9 +171,16 @@ def from_hugging_face(given: Any, columns: dict[str, Any]) -> Listing:
                 picture = found["bytes"] or Path(found["path"]).read_bytes()
                 yield Example(part, picture, names[example[label]])
 
-    prints = [sets[split]._fingerprint for split in parts]
-    key = fingerprint("hf", prints, image, label)
+    key = fingerprint("hf", _content(examples()))
     return _copied(name, key, examples, 3, given=len(parts) > 1)
+
+
+def _content(examples: Iterator[Example]) -> str:
+    """Return a digest of all examples, in their order."""
+    digest = hashlib.sha256()
+    for part, picture, label in examples:
+        digest.update(f"{part} {label} {len(picture)} ".encode() + picture)
+    return digest.hexdigest()
 
 
 def _opened(datasets: Any, path: str | os.PathLike[str]) -> Any:

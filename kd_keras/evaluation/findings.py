@@ -1,6 +1,6 @@
-"""What a run found, in sentences: the conclusion, then what explains it or limits it.
+"""Findings of a run in sentences: the conclusion first, then its causes and its limits.
 
-This is the one place that makes them; the terminal, `results.json` and the page show the same. They
+This is the one place that makes them: the terminal, `results.json` and the page show the same. They
 are made of `results.json` alone, so that older runs have them too.
 """
 

@@ -12,7 +12,7 @@ CHOSEN_BY = "maximal Youden's J on validation"
 
 @dataclasses.dataclass(frozen=True)
 class Steps:
-    """What is found when the threshold falls from above all scores to the lowest of them.
+    """Counts of positives as the threshold falls from above all scores to the lowest of them.
 
     Attributes:
         thresholds: shape `(k,)`, falling; the first is infinite, and nothing is positive at it.

@@ -6,6 +6,7 @@ A function is named as `FILE.py:FUNCTION` or `MODULE:FUNCTION`. It is called wit
 """
 
 import functools
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -74,7 +75,9 @@ def _imported(place: str) -> Any:
     path = Path(place).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {place!r}.")
-    name = f"kd_keras_given_{re.sub(r'[^0-9A-Za-z_]', '_', str(path))}"
+    # named after its content too, so that changed code is read again
+    content = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()
+    name = f"kd_keras_given_{content[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _photographs(count: int, shared: dict[str, Any], epochs: int) -> tuple[Disti
 
 def _has_weights() -> bool:
     """Return whether the ImageNet weights of MobileNetV2 are at hand, or can be downloaded."""
-    folder = Path.home() / ".keras" / "models"
+    folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
     if len(list(folder.glob("mobilenet_v2_weights*no_top.h5"))) >= 2:
         return True
     return reachable(IMAGENET_HOST, seconds=2)

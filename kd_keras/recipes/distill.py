@@ -11,8 +11,8 @@ import numpy as np
 
 from kd_keras import export, teachers
 from kd_keras.config import DistillConfig, PretrainConfig
-from kd_keras.data import pipeline
-from kd_keras.data.task import Split, Task
+from kd_keras.data import images
+from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, findings, quality
 from kd_keras.methods import Stage
 from kd_keras.recipes import grid, keeping, learners, results, setup, transfer
@@ -130,7 +130,7 @@ def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -
         student,
         config.export_folder,
         config.format,
-        sample=_pixels(task.test, EXPORT_SAMPLE),
+        sample=images.pixels_of(task.test.rows(np.arange(min(EXPORT_SAMPLE, len(task.test))))),
         class_names=list(task.class_names),
     )
     return dataclasses.asdict(exported)
@@ -214,7 +214,7 @@ class _Trial:
     def _alone(self) -> None:
         pool = self._shared.pool("alone", self.config, self.task)
         learner = pool.alone("alone", self.seed, self._student())
-        epochs = self.config.budget if isinstance(self.config, PretrainConfig) else None
+        epochs = self.config.total_epochs if isinstance(self.config, PretrainConfig) else None
         self._keep("alone", learner.model, self._train(learner, epochs), shared=True)
 
     def _distilled(self) -> None:
@@ -308,10 +308,3 @@ def _judge(
     names = {"teacher": own, "alone": taught, "distilled": taught}
     name = names.get(role, trials[0].models[role].name)
     return results.model_entry(name, results.cost_of(costs, trials[0].models[role]), seeds)
-
-
-def _pixels(split: Split, count: int) -> np.ndarray:
-    few = split.rows(np.arange(min(count, len(split))))
-    if few.images is not None:
-        return few.images
-    return np.concatenate([batch.numpy() for batch in pipeline.in_order(few, batch_size=count)])

@@ -1,4 +1,4 @@
-"""What a run keeps of its predictions when it ends, and what the results gain from them."""
+"""Write the predictions of a run when it ends, and add to the results what they show."""
 
 from pathlib import Path
 from typing import Any

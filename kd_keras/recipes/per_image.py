@@ -1,4 +1,4 @@
-"""What each model predicts for each test image: as CSV, as Parquet, and the oddest as pictures."""
+"""Predictions of all models for each test image, as CSV and Parquet; the oddest as pictures."""
 
 import dataclasses
 import logging
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kd_keras.data import images
-from kd_keras.data.task import Split, Task
+from kd_keras.data.task import Task
 from kd_keras.recipes.predictions import Predictions
 from kd_keras.utils.files import whole_file, whole_folder
 
@@ -132,7 +132,7 @@ def write_pictures(
     odd = Odd.of(labels, means[student], means.get("teacher"))
     kinds = {"errors": odd.errors, "disagreements": odd.disagreements}
     chosen = np.concatenate(list(kinds.values()))
-    pixels = dict(zip(chosen.tolist(), _pixels(kept.task.test, chosen), strict=True))
+    pixels = dict(zip(chosen.tolist(), images.pixels_of(kept.task.test.rows(chosen)), strict=True))
     classes = list(map(str, kept.task.class_names))
 
     def entry(kind: str, place: int, row: int) -> dict[str, Any]:
@@ -153,13 +153,6 @@ def write_pictures(
             for made, row in zip(found[kind], rows.tolist(), strict=True):
                 _thumbnail(pixels[row]).save(pictures / Path(made["file"]).name)
     return {"student": student, **found}
-
-
-def _pixels(split: Split, rows: np.ndarray) -> np.ndarray:
-    few = split.rows(rows)
-    if few.images is not None or not len(rows):
-        return np.asarray(few.images if few.images is not None else [])
-    return images.read_all(few.files or (), split.image_shape)
 
 
 def _thumbnail(pixels: np.ndarray) -> Image.Image:

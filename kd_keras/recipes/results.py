@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 import keras
 import numpy as np
 
-from kd_keras.data import pipeline
+from kd_keras.data import images
 from kd_keras.data.task import Split, Task
 from kd_keras.evaluation import cost
 from kd_keras.evaluation.metrics import METRICS, title
@@ -261,18 +261,11 @@ def _examined(
 
     def sample():
         few = _some(split, teacher_check.PROBED)
-        return teacher_check.Sample(_pixels(few), few.labels, teacher)
+        return teacher_check.Sample(images.pixels_of(few), few.labels, teacher)
 
     # a function of another framework may take raw pixels alone
     tried = None if is_foreign(teacher) else sample
     return teacher_check.examine(predict(split), split.labels, names=task.class_names, sample=tried)
-
-
-def _pixels(split: Split) -> np.ndarray:
-    if split.images is not None:
-        return split.images
-    batches = pipeline.in_order(split, batch_size=len(split))
-    return np.concatenate([batch.numpy() for batch in batches])
 
 
 def _plain(found: Teaching | None) -> dict[str, Any] | None:

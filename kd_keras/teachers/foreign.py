@@ -127,8 +127,8 @@ def as_features(answer: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def probed(function: Function, images: np.ndarray) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tap of a function, without the batch, from a trial on images.
+def probed(function: Function, images: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what a function answers on some images, by tap, after a check.
 
     Args:
         function: as in `Foreign`.
@@ -159,7 +159,7 @@ def probed(function: Function, images: np.ndarray) -> dict[str, tuple[int, ...]]
             "The teacher must return logits, and every row that it returns is a distribution: "
             "leave out its softmax, or return its logarithm."
         )
-    return {tap: rows.shape[1:] for tap, rows in features.items()}
+    return features
 
 
 def is_foreign(model: keras.Model) -> bool:

@@ -151,7 +151,7 @@ def _opened(teacher: Any, task: Task, *, augmented: bool) -> Opened:
     if outside.is_function(teacher):
         function, file = outside.function_at(teacher), outside.file_of(teacher)
         digest = None if file is None else fingerprint(teacher, file.read_bytes().hex())
-        return Opened(function, digest, raw=True)
+        return Opened(function, digest, raw=True, reads_files=True)
     path = Path(teacher)
     if not path.exists():
         raise FileNotFoundError(f"There is no teacher {teacher!r}. A teacher is {KINDS}.")
@@ -278,12 +278,13 @@ def _of_function(opened: Opened, task: Task, given: Input, name: str) -> keras.M
     raw = opened.raw and given.scale == "raw"
     sample = np.asarray(keras.Model(inputs, images)(pixels_of(task.train.rows(np.arange(TRIED)))))
     sample = foreign.as_pixels(sample) if raw else sample
-    shapes = foreign.probed(opened.function, sample)
+    answers = foreign.probed(opened.function, sample)
+    shapes = {tap: rows.shape[1:] for tap, rows in answers.items()}
     run = foreign.Foreign(
         opened.function,
         shapes,
         raw=raw,
-        digest=opened.digest,
+        digest=_digest(opened, answers),
         complete=opened.complete,
         name="foreign_teacher",
     )
@@ -299,6 +300,13 @@ def _of_function(opened: Opened, task: Task, given: Input, name: str) -> keras.M
     tensors = list(taps.values()) if main is None else [main, *taps.values()]
     output = tensors[0] if len(tensors) == 1 else foreign.First(name="first")(tensors)
     return keras.Model(inputs, output, name=_plain(name))
+
+
+def _digest(opened: Opened, answers: dict[str, np.ndarray]) -> str | None:
+    """Return a teacher's digest; some of its answers are in that of code that may read files."""
+    if opened.digest is None or not opened.reads_files:
+        return opened.digest
+    return fingerprint(opened.digest, list(answers), *answers.values())
 
 
 def _plain(name: str) -> str:

@@ -24,6 +24,7 @@ class Opened:
         size: height and width that it takes; None if any.
         raw: whether it takes uint8.
         complete: whether it answers any image; False if only those of the training split.
+        reads_files: whether its code may read files that the digest does not cover.
     """
 
     function: Callable[[np.ndarray], Any]
@@ -31,6 +32,7 @@ class Opened:
     size: tuple[int, int] | None = None
     raw: bool = False
     complete: bool = True
+    reads_files: bool = False
 
 
 def saved_model(path: Path) -> Opened:

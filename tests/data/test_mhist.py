@@ -437,3 +437,14 @@ def test_of_many_faults_ten_are_listed_and_all_are_counted(root, rows):
 def test_arguments_are_checked(root, option):
     with pytest.raises(ValueError, match=next(iter(option))):
         mhist.load(root, **option)
+
+
+def test_as_data_of_ones_own_it_takes_its_own_options_alone(root):
+    from kd_keras import data
+
+    assert (
+        data.load(data=root, image_size=32).fingerprint
+        == mhist.load(root, image_size=32).fingerprint
+    )
+    with pytest.raises(ValueError, match=r"MHIST, whose options are .*test_share=0.3"):
+        data.load(data=root, test_share=0.3)

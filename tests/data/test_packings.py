@@ -300,8 +300,12 @@ def test_data_of_no_known_kind(folder, tmp_path):
             data.load(data=given)
     with pytest.raises(ValueError, match=r"Unknown option of data: 'gruop'. Did you mean 'group'"):
         data.load(data=folder, gruop="x")
-    with pytest.raises(ValueError, match=r"Only a table has columns.*group='patient'"):
+    with pytest.raises(ValueError, match=r"Only a table has such columns.*group='patient'"):
         data.load(data=folder, group="patient")
+    import tensorflow_datasets as tfds
+
+    with pytest.raises(ValueError, match=r"are a set of TensorFlow Datasets.*group='patient'"):
+        data.load(data=tfds.ImageFolder(str(folder)), group="patient")
     with pytest.raises(ValueError, match="either the name of a task or `data`"):
         data.load("digits", data=folder)
     with pytest.raises(ValueError, match="either the name of a task or `data`"):

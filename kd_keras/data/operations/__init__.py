@@ -1,4 +1,4 @@
-"""What augmentation does to a picture: functions of its pixels and a random key.
+"""Changes of a picture that augment it: functions of its pixels and a random key.
 
 `draws` has the random numbers, `exact` the arithmetic. `geometry` moves pixels, `colours` and
 `stains` change their values, `policies` choose among many such changes. Names and strengths are in

@@ -23,7 +23,7 @@ FIRST_KEY = 1000  # of an operation; smaller numbers make the keys of the words 
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """How far the changes go at their strongest.
+    """The strongest level of each change.
 
     Attributes:
         shear: the pixels per pixel.
