@@ -1,7 +1,7 @@
 """Killed in the middle, the same command goes on and ends with the uninterrupted run's results.
 
 Here every run is a real process, and a kill is SIGKILL; `test_training.py` interrupts after each
-epoch. To be killed at a chosen place, the process runs the command line through a few lines that
+epoch. To be killed at a chosen place, the process runs the command line after a few lines that
 kill it there.
 """
 
@@ -15,11 +15,17 @@ from pathlib import Path
 
 import keras
 import pytest
+from forks import Forks
 from tiny_runs import same_weights, without_times
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
+IMPORTS = """
+from kd_keras import cli
+from kd_keras.recipes import callbacks, distill, runs, training
+from kd_keras.utils import files
+"""
 # Arguments: seconds between checkpoints; where to be killed, {"place", "role", "epoch"} or null;
 # the command.
 SCRIPT = """
@@ -28,7 +34,7 @@ from kd_keras import cli
 from kd_keras.recipes import callbacks, distill, runs, training
 from kd_keras.utils import files
 
-every, plan = float(sys.argv[1]), json.loads(sys.argv[2])
+every, plan = float(arguments[0]), json.loads(arguments[1])
 training.Checkpoint = functools.partial(callbacks.Checkpoint, every=every)
 now = {"role": None, "epoch": 0}
 
@@ -55,7 +61,7 @@ watch(training, "_finish", before="best weights", after="outcome")
 watch(distill, "_judge", before="judging")
 watch(distill.export, "export", before="exporting")
 watch(runs.RunFolder, "_let_go", before="results")
-sys.exit(cli.main(sys.argv[3:]))
+sys.exit(cli.main(arguments[2:]))
 """
 
 SETTINGS = [
@@ -69,14 +75,15 @@ def folders(root):
     return ["--out", str(root / "run"), "--export", str(root / "student")]
 
 
-def run(root, plan=None, every=0.0):
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    with Forks(IMPORTS, tmp_path_factory.mktemp("forks"), ENVIRONMENT) as running:
+        yield running
+
+
+def run(forks, root, plan=None, every=0.0):
     """Run to the end, or to the planned kill."""
-    script = root / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, str(script), str(every), json.dumps(plan), *SETTINGS]
-    done = subprocess.run(
-        [*command, *folders(root)], env=ENVIRONMENT, capture_output=True, text=True, timeout=1800
-    )
+    done = forks.run(SCRIPT, str(every), json.dumps(plan), *SETTINGS, *folders(root))
     assert done.returncode == (0 if plan is None else -signal.SIGKILL), done.stderr
     return done.stderr
 
@@ -106,16 +113,16 @@ def check_same(root, whole):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, forks):
     """The uninterrupted run, which writes no checkpoint in its few seconds."""
     root = tmp_path_factory.mktemp("whole")
-    run(root, every=1000.0)
+    run(forks, root, every=1000.0)
     assert len(entries(root)) == 12
     return root
 
 
 @pytest.mark.slow
-def test_killed_in_every_role_at_every_place(tmp_path, whole):
+def test_killed_in_every_role_at_every_place(tmp_path, forks, whole):
     for every, place, role, epoch in (
         (0.0, "checkpoint", "teacher", 1),  # between the phases
         (1e3, "line", "teacher", 3),  # with a checkpoint from long before
@@ -124,16 +131,16 @@ def test_killed_in_every_role_at_every_place(tmp_path, whole):
         (0.0, "weights of a checkpoint", "distilled", 3),
         (0.0, "exporting", "distilled", 4),
     ):
-        run(tmp_path, {"place": place, "role": role, "epoch": epoch}, every)
+        run(forks, tmp_path, {"place": place, "role": role, "epoch": epoch}, every)
         seen = [(line["model"], line["epoch"]) for line in entries(tmp_path)]
         assert len(seen) == len(set(seen))
         assert not (tmp_path / "run/results.json").exists()
     # and at last with the results there: only the report is made anew
-    run(tmp_path, {"place": "results"})
+    run(forks, tmp_path, {"place": "results"})
     assert (tmp_path / "run/results.json").exists()
     assert not (tmp_path / "run/report").exists()
     before = (tmp_path / "run/metrics.jsonl").read_bytes()
-    said = run(tmp_path)
+    said = run(forks, tmp_path)
     assert "validation" not in said
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
     check_same(tmp_path, whole)
@@ -144,15 +151,14 @@ def test_killed_from_outside_at_whatever_moment(tmp_path, whole):
     """As by the machine: nobody chooses where; `python -m kd_keras`, and nothing in between."""
     command = [sys.executable, "-m", "kd_keras", *SETTINGS, *folders(tmp_path)]
     metrics = tmp_path / "run/metrics.jsonl"
-    for lines in (3, 9):
-        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 1200
-        while time.monotonic() < deadline and process.poll() is None:
-            if metrics.exists() and metrics.read_text().count("\n") >= lines:
-                process.kill()
-                break
-            time.sleep(0.005)
-        assert process.wait() == -signal.SIGKILL
+    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 1200
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and metrics.read_text().count("\n") >= 7:
+            process.kill()
+            break
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     check_same(tmp_path, whole)

@@ -6,16 +6,21 @@ Every search is a real process, and a kill is SIGKILL.
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from clocks import untimed
+from forks import Forks
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
+IMPORTS = """
+from keras_tuner.engine import oracle, trial
+from kd_keras import cli
+from kd_keras.recipes import distill
+from tuning import final, run, trials, tuner
+"""
 # Arguments: where to be killed, and at which call; then the command's.
 SCRIPT = """
 import os, signal, sys
@@ -23,7 +28,7 @@ from keras_tuner.engine import oracle as oracles, trial as trials
 from kd_keras import cli
 from tuning import final, trials as ours, tuner
 
-place, left = sys.argv[1], int(sys.argv[2])
+place, left = arguments[0], int(arguments[1])
 
 def watch(owner, name):
     inner = getattr(owner, name)
@@ -47,7 +52,7 @@ watch(ours.Trials, "take_over")
 watch(ours, "train")
 watch(tuner.tensorboard, "write")
 watch(final.Final, "judged")
-sys.exit(cli.main(["tune", *sys.argv[3:]]))
+sys.exit(cli.main(["tune", *arguments[2:]]))
 """
 
 SETTINGS = [
@@ -61,13 +66,15 @@ ORACLES = {
 }
 
 
-def search(folder, words, place="nowhere", left=0):
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    with Forks(IMPORTS, tmp_path_factory.mktemp("forks"), ENVIRONMENT) as running:
+        yield running
+
+
+def search(forks, folder, words, place="nowhere", left=0):
     """A search to its end, or to its kill; what `results.json` holds, and what was said."""
-    command = [sys.executable, "-c", SCRIPT, place, str(left), *SETTINGS, *words]
-    done = subprocess.run(
-        [*command, "--out", str(folder)],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=1800,
-    )  # fmt: skip
+    done = forks.run(SCRIPT, place, str(left), *SETTINGS, *words, "--out", str(folder))
     if place != "nowhere":
         assert done.returncode == -signal.SIGKILL, done.stderr
         return None, done.stderr
@@ -85,14 +92,14 @@ def lines_of(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(tmp_path_factory, forks):
     """Searches that were let alone, by oracle."""
     made = {}
 
     def get(name):
         if name not in made:
             folder = tmp_path_factory.mktemp(name) / "run"
-            made[name] = search(folder, ORACLES[name])[0], lines_of(folder)
+            made[name] = search(forks, folder, ORACLES[name])[0], lines_of(folder)
         return made[name]
 
     return get
@@ -107,13 +114,13 @@ KILLS = [
 
 
 @pytest.mark.slow
-def test_killed_where_it_hurts_it_ends_as_if_let_alone(tmp_path, whole):
+def test_killed_where_it_hurts_it_ends_as_if_let_alone(tmp_path, forks, whole):
     """`test_more_trials` interrupts a Bayesian search, which proposes from what it has seen."""
     folder = tmp_path / "run"
     for place, left in KILLS:
-        search(folder, ORACLES["hyperband"], place, left)
+        search(forks, folder, ORACLES["hyperband"], place, left)
         assert not (folder / "results.json").exists()
-    found, _ = search(folder, ORACLES["hyperband"])
+    found, _ = search(forks, folder, ORACLES["hyperband"])
     wanted, lines = whole("hyperband")
     assert untimed(found) == untimed(wanted)
     assert lines_of(folder) == lines
@@ -121,17 +128,19 @@ def test_killed_where_it_hurts_it_ends_as_if_let_alone(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(tmp_path, whole):
+def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(
+    tmp_path, forks, whole
+):
     """A trial whose own outcome is torn is trained again, to the same end."""
     folder = tmp_path / "run"
-    search(folder, ORACLES["grid"], "before keep", 4)
+    search(forks, folder, ORACLES["grid"], "before keep", 4)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("search/*/outcome.json")}
     assert len(before) == 3
     lost = folder / "search/trial_0002/outcome.json"
     torn = [folder / "search/oracle.json", folder / "search/trial_0001/trial.json", lost]
     for path in torn:
         path.write_text(path.read_text()[:50])
-    found, said = search(folder, ORACLES["grid"])
+    found, said = search(forks, folder, ORACLES["grid"])
     for path in torn:
         assert f"{path} is damaged: it is not JSON" in said
         assert json.loads(path.read_text())
