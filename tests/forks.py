@@ -53,7 +53,8 @@ class Forks:
 
     def run(self, script: str, *arguments: str) -> Done:
         """Run a script, which finds the list `arguments`, until it ends or is killed."""
-        assert self._server.stdin is not None and self._server.stdout is not None
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
         order = {"script": script, "arguments": arguments, "output": self._output}
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()

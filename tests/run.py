@@ -82,10 +82,9 @@ def run_file(file: Path, options: list[str], folder: Path) -> NoReturn:
     opened = os.open(folder / "output", os.O_WRONLY | os.O_CREAT)
     os.dup2(opened, sys.stdout.fileno())
     os.dup2(opened, sys.stderr.fileno())
-    code = pytest.main(
-        ["-p", "no:cacheprovider", "--durations", "10", "--durations-min", "1"]
-        + [f"--basetemp={folder / 'temporary'}", *options, str(file)]
-    )
+    temporary = f"--basetemp={folder / 'temporary'}"
+    durations = ("--durations=10", "--durations-min=1")
+    code = pytest.main(["-pno:cacheprovider", temporary, *durations, *options, str(file)])
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)

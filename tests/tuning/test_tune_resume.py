@@ -128,9 +128,7 @@ def test_killed_where_it_hurts_it_ends_as_if_let_alone(tmp_path, forks, whole):
 
 
 @pytest.mark.slow
-def test_trials_that_are_over_are_not_trained_again_and_torn_files_are_named(
-    tmp_path, forks, whole
-):
+def test_what_is_over_is_not_trained_again_and_torn_files_are_named(tmp_path, forks, whole):
     """A trial whose own outcome is torn is trained again, to the same end."""
     folder = tmp_path / "run"
     search(forks, folder, ORACLES["grid"], "before keep", 4)
