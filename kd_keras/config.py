@@ -173,6 +173,9 @@ class TeacherConfig(TeacherInputConfig):
     """Pretrained weights of the teacher's backbone: imagenet, or a weights file."""
     teacher_epochs: int | None = None
     """Epochs of each teacher that is trained; `epochs` if not given."""
+    train_teacher: bool = False
+    """Train a teacher that exists on the task first: a .keras or .h5 file, which gets a new head if
+    it has other classes or none; or FILE.py:FUNCTION, called with input_shape and classes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -72,6 +72,7 @@ KNOBS: dict[str, dict[str, Range]] = {
         "weight": around(9.0, "Sun et al. 2024, 6 to 18 by the pair", 3.0),
     },
     "hint": {"weight": around(100.0, "the code of Tian et al. 2020")},
+    "cosine": {"weight": around(1.0, "a choice of ours: the loss lies between 0 and 2")},
     "fitnets": {
         # not its weight, which follows the authors' schedule and falls over the epochs
         "temperature": Range(1.0, 16.0, 3.0, "Romero et al. 2015: 3"),

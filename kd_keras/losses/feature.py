@@ -45,6 +45,30 @@ def mean_squared_difference(student, teacher):
     return ops.mean(ops.square(rows(student) - rows(teacher)), axis=-1)
 
 
+def cosine_distance(student, teacher):
+    """One minus the cosine of the angle between the features, averaged over the places of a map.
+
+    Args:
+        student, teacher: of the same shape `(batch, ..., channels)`; the student's after its
+            projection.
+
+    Returns:
+        Shape `(batch,)`, between 0 and 2. Zero where they point the same way, whatever their
+        lengths; one, with a gradient of zero, where either is all zeros.
+
+    Source: the cosine loss of Sanh et al., *DistilBERT* (2019), section 3, and of Ranzinger et al.,
+    *AM-RADIO* (2024).
+
+    Example:
+        >>> import numpy as np
+        >>> cosine_distance(np.array([[3.0, 4.0]]), np.array([[0.0, 2.0]])).numpy().tolist()
+        [0.2...]
+    """
+    student, teacher = alike(student, teacher)
+    cosines = ops.sum(unit(student) * unit(teacher), axis=-1, keepdims=True)
+    return 1 - ops.mean(rows(cosines), axis=-1)
+
+
 def attention_map(features):
     """The attention map of a network: the mean over the channels of its squared features, as a unit
     vector over all places.

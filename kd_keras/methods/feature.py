@@ -151,6 +151,46 @@ class HintStage(Hint):
 
 
 @keras.saving.register_keras_serializable("kd_keras")
+class Cosine(Hint):
+    """One minus the cosine between the teacher's features and a projection of the student's.
+
+    Features that foundation models yield differ in length by orders of magnitude; here only their
+    direction counts. The projection is trained, and is no part of the student.
+
+    Args:
+        student_tap, teacher_tap: the taps to compare, by meaning or by layer path.
+        weight: positive number, or a schedule over epochs.
+        activation, normalised: of the projection, as in `Hint`.
+
+    Raises:
+        ValueError: when built, for features that no projection can bring to one shape.
+
+    Source: the cosine loss of Sanh et al., *DistilBERT* (2019), section 3, between features of one
+    size, and of Ranzinger et al., *AM-RADIO* (2024), through a projection. The weight is ours.
+
+    Example:
+        >>> import kd_keras as kd
+        >>> method = kd.methods.Cosine()
+        >>> method.build({"embedding": (None, 5)}, {"embedding": (None, 768)})
+        >>> [tuple(v.shape) for v in method.trainable_variables]
+        [(5, 768), (768,)]
+    """
+
+    def __init__(
+        self,
+        student_tap="embedding",
+        teacher_tap="embedding",
+        weight=1.0,
+        activation=None,
+        normalised=False,
+        **kwargs,
+    ):
+        super().__init__(student_tap, teacher_tap, weight, activation, normalised, **kwargs)
+
+    _distance = staticmethod(losses.cosine_distance)
+
+
+@keras.saving.register_keras_serializable("kd_keras")
 class AttentionTransfer(Method):
     """Attention transfer: match the maps of squared activity, each scaled to length 1.
 

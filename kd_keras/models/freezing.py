@@ -20,6 +20,7 @@ import re
 
 import keras
 
+from kd_keras.models import heads
 from kd_keras.models.backbones import BACKBONES
 from kd_keras.utils import checks
 
@@ -27,7 +28,7 @@ HEAD = "logits"
 
 
 def blocks(model: keras.Model) -> tuple[str, ...]:
-    """Return the names of the model's blocks from input to output, without the head `logits`.
+    """Return the names of the model's blocks from input to output, without the head.
 
     In a backbone of `pretrained` (recognised by the model's name) the blocks are those of its
     paper, such as `conv4_block5` or `block_12`, after a `stem`. In other models each layer with
@@ -90,7 +91,19 @@ def unfreeze(model: keras.Model, last: int | str | None = None) -> None:
     for name in names[_start(names, last) :]:
         for layer in table[name]:
             _thaw(layer)
-    _thaw(model.get_layer(HEAD))
+    _thaw(_head(model))
+
+
+def _head(model: keras.Model) -> keras.Layer:
+    """Return the layer of the logits: the one of that name, or the last one with weights."""
+    named = [layer for layer in model.layers if layer.name == HEAD]
+    head = named[0] if named else heads.head(model)
+    if not any(layer is head for layer in model.layers):
+        raise ValueError(
+            f"The head {head.name!r} of model {model.name!r} lies inside another of its layers, "
+            "with which it would be frozen. Put it on top, or train without a phase for the head."
+        )
+    return head
 
 
 def _start(names: list[str], last: int | str | None) -> int:
@@ -119,7 +132,7 @@ def _thaw(layer: keras.Layer) -> None:
 
 def _layers_by_block(model: keras.Model) -> dict[str, list[keras.Layer]]:
     """Return the layers with weights by block, in the model's order, without the head."""
-    backbone = BACKBONES.get(model.name)
+    backbone, head = BACKBONES.get(model.name), _head(model)
     table: dict[str, list[keras.Layer]] = {}
     block = "stem"
     for layer in model.layers:
@@ -128,6 +141,6 @@ def _layers_by_block(model: keras.Model) -> dict[str, list[keras.Layer]]:
         elif start := re.match(backbone.blocks, layer.name):
             block = start.group()
         # else: a layer without a block in its name, such as a shortcut, joins the current block
-        if layer.weights and layer.name != HEAD:
+        if layer.weights and layer is not head:
             table.setdefault(block, []).append(layer)
     return table

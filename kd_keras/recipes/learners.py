@@ -294,13 +294,12 @@ def teacher(
 def _one_teacher(
     config, task: Task, seed: int, train, shared: Shared, spec: grid.Spec, role: str, number: int
 ) -> tuple[keras.Model, Outcome]:
-    if setup.is_given(spec.name):
+    if setup.exists(spec, config):
         model = shared.model(role, lambda: setup.load_teacher(spec.name, config, task))
         score = _score(model, task) if teachers.is_judged(model) else math.nan
         return model, Outcome(0, 0, score, 0.0)
     start = seed + APART * number
-    precision = config.precision
-    model = setup.build_model(spec.name, spec.knobs, spec.weights, task, start, precision=precision)
+    model = setup.build_teacher(spec, config, task, start)
     learner = shared.pool(role, config, task).alone(role, seed, model)
     learner = dataclasses.replace(learner, views=None, augmentation_seed=None)
     return learner.model, train(learner, config.teacher_epochs)

@@ -50,6 +50,23 @@ def read_model(path: str | Path) -> keras.Model:
         FileNotFoundError, ValueError: the file is missing, is not a Keras model, cannot be loaded,
             or holds a trainer instead of its model, or a model that ends in softmax.
     """
+    model = read_any(path)
+    try:
+        heads.refuse_probabilities(str(path), model)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Here `model` is `keras.models.load_model({str(path)!r})`; save it again "
+            "with `model.save`"
+        ) from error
+    return model
+
+
+def read_any(path: str | Path) -> keras.Model:
+    """Read a model as `read_model` does, whatever it returns.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_model`, but not for a model that ends in softmax.
+    """
     path = Path(path)
     check_file(path)
     try:
@@ -63,13 +80,6 @@ def read_model(path: str | Path) -> keras.Model:
             f"`keras.models.load_model({str(path)!r}).student.save(...)`, or `.deployed` if its "
             "method deploys another model."
         )
-    try:
-        heads.refuse_probabilities(str(path), model)
-    except ValueError as error:
-        raise ValueError(
-            f"{error} Here `model` is `keras.models.load_model({str(path)!r})`; save it again "
-            "with `model.save`"
-        ) from error
     return model
 
 

@@ -17,14 +17,14 @@ from kd_keras.data import augmentation
 from kd_keras.data.task import Split, Task, without_validation
 from kd_keras.methods import METHODS, Method, Stage
 from kd_keras.methods.plans.pretraining import Pretraining
-from kd_keras.models import freezing, outside, taps
+from kd_keras.models import freezing, new_head, outside, taps
 from kd_keras.models.precision import building
 from kd_keras.models.several import MEANS
 from kd_keras.recipes import grid, optimizers, teacher_predictions, tracking, transfer
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.reading import each_split, limited
 from kd_keras.recipes.reading import read_task as read_task
-from kd_keras.recipes.saving import check_file
+from kd_keras.recipes.saving import check_file, read_any
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
 from kd_keras.teachers import TeacherSource, as_source
@@ -77,14 +77,14 @@ def check_teacher(config: configs.TeacherConfig) -> None:
     lookup("mean", MEANS, config.teacher_mean)
     teachers.Input(size=config.teacher_size, scale=config.teacher_scale)
     for spec in grid.teachers(config):
-        if not is_given(spec.name):
+        if not exists(spec, config):
             check_model(spec.name, spec.knobs)
             continue
         _check_exists(spec.name)
         if spec.knobs or spec.weights:
             raise ValueError(
-                f"A teacher that exists is used as it is: {spec.name} takes neither knobs nor "
-                f"weights. Received: {spec}"
+                f"A teacher that exists is used as it is, unless it is trained first "
+                f"(--train-teacher): {spec.name} takes neither knobs nor weights. Received: {spec}"
             )
 
 
@@ -101,11 +101,29 @@ def untrained_teacher(config: configs.TeachingConfig, task: Task) -> keras.Model
     """Return the teacher, untrained or as it exists; several are joined into one."""
     found = []
     for spec in grid.teachers(config):
-        if is_given(spec.name):
+        if exists(spec, config):
             found.append(load_teacher(spec.name, config, task))
         else:
-            found.append(_check_built(config, task, spec))
+            found.append(_unfrozen(build_teacher(spec, config, task, seed=0), config))
     return found[0] if len(found) == 1 else models.ensemble(found, config.teacher_mean)
+
+
+def build_teacher(spec: Spec, config: configs.TeachingConfig, task: Task, seed: int) -> keras.Model:
+    """Return a teacher that is yet to be trained, initialised by the seed.
+
+    That of a file starts from the file's weights, at its own size, with a new head if it has other
+    classes than the task or none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `build_model` and `teachers.trainable`.
+    """
+    if not spec.name.lower().endswith(KERAS):
+        return build_model(
+            spec.name, spec.knobs, spec.weights, task, seed, precision=config.precision
+        )
+    keras.utils.set_random_seed(seed)
+    model = read_any(spec.name)
+    return teachers.trainable(model, task, size=config.teacher_size, scale=config.teacher_scale)
 
 
 def load_teacher(name: str, config: configs.TeacherInputConfig, task: Task) -> keras.Model:
@@ -136,7 +154,7 @@ def refuse_unjudged(teacher: keras.Model) -> None:
 
 def saved_teacher(path: Path, config: configs.TeacherConfig, task: Task) -> keras.Model:
     """Return the teacher that a run has saved at `path`, or the one that it was given."""
-    if is_given(config.teacher) and not config.more_teachers:
+    if exists(grid.teachers(config)[0], config) and not config.more_teachers:
         return load_teacher(config.teacher, config, task)
     return load_model(path, task)
 
@@ -144,6 +162,11 @@ def saved_teacher(path: Path, config: configs.TeacherConfig, task: Task) -> kera
 def is_given(model: str) -> bool:
     """Return whether a config's model exists already, and is not built by its name."""
     return bool(model) and model not in models.MODELS and teachers.is_given(model)
+
+
+def exists(spec: Spec, config: configs.TeacherConfig) -> bool:
+    """Return whether a teacher is used as it is, and not trained on the task first."""
+    return is_given(spec.name) and not config.train_teacher
 
 
 def check_model(name: str, knobs: tuple[str, ...]) -> None:
@@ -198,15 +221,14 @@ def taught(config: configs.TeachingConfig) -> list[tuple[Spec, methods.Plan, Any
 def _check_built(
     config: configs.RunConfig, task: Task, spec: Spec, logits: int | None = None
 ) -> keras.Model:
+    precision = config.precision
     model = build_model(
-        spec.name,
-        spec.knobs,
-        spec.weights,
-        task,
-        seed=0,
-        logits=logits,
-        precision=config.precision,
+        spec.name, spec.knobs, spec.weights, task, seed=0, logits=logits, precision=precision
     )
+    return _unfrozen(model, config)
+
+
+def _unfrozen(model: keras.Model, config: configs.RunConfig) -> keras.Model:
     if config.head_epochs:
         freezing.unfreeze(model, config.unfreeze_blocks)
     return model
@@ -320,13 +342,16 @@ def _built(spec: Spec, task: Task, logits: int, precision: str) -> keras.Model:
 
 
 def _from_file(path: str, task: Task, logits: int) -> keras.Model:
-    model = load_model(path, task)
-    if logits != task.classes:
-        raise ValueError(
-            f"This method needs a student with {logits} logits, which cannot be made of {path}. "
-            "Name a model, or FILE.py:FUNCTION."
-        )
-    return model
+    model = read_any(path)
+    shape = tuple(taps.input_spec(model).shape[1:])
+    if shape == task.image_shape:
+        return new_head.for_classes(model, logits)
+    if None in shape and shape[-1] == task.image_shape[-1]:
+        inputs = keras.Input(task.image_shape, name="image")
+        return new_head.for_classes(model, logits, inputs, inputs)
+    raise ValueError(
+        f"{path} takes images {shape}, but the task {task.name!r} has images {task.image_shape}."
+    )
 
 
 def roles(
@@ -348,14 +373,14 @@ def roles(
         named = spec if text is None else grid.parse_spec("models", text)
         return _built(named, task, logits, config.precision)
 
-    def build_teacher(logits: int) -> keras.Model:
+    def untrained(logits: int) -> keras.Model:
         return _built(grid.teachers(config)[0], task, logits, config.precision)
 
     return roles_of(
         student,
         teacher,
         build=build,
-        build_teacher=None if is_given(config.teacher) else build_teacher,
+        build_teacher=None if exists(grid.teachers(config)[0], config) else untrained,
         epochs=config.head_epochs + config.epochs,
         teacher_epochs=config.teacher_epochs,
     )

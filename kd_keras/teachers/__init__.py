@@ -6,6 +6,7 @@ from kd_keras.teachers.loading import is_foreign_file as is_foreign_file
 from kd_keras.teachers.loading import is_given as is_given
 from kd_keras.teachers.loading import is_judged as is_judged
 from kd_keras.teachers.loading import load as load
+from kd_keras.teachers.loading import trainable as trainable
 from kd_keras.teachers.sources import AbsentTeacher as AbsentTeacher
 from kd_keras.teachers.sources import CachedTeacher as CachedTeacher
 from kd_keras.teachers.sources import EnsembleTeacher as EnsembleTeacher

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd_keras.data.images import pixels_of
 from kd_keras.data.task import Task
-from kd_keras.models import outside
+from kd_keras.models import new_head, outside
 from kd_keras.models.taps import input_spec, output_shape
 from kd_keras.teachers import foreign, runtimes, stored
 from kd_keras.teachers.runtimes import Opened
@@ -245,17 +245,46 @@ def _order(given: Input, task: Task, count: int, name: str) -> list[int] | None:
 
 def _of_keras(model: keras.Model, task: Task, given: Input, name: str) -> keras.Model:
     """Return a Keras model itself if it fits the task, or with its input and classes adapted."""
-    spec = input_spec(model)
     order = _order(given, task, output_shape(model)[-1] or 0, name)
+    inputs, images = _images(model, task, given)
+    if inputs is images and order is None:
+        return model
+    logits = model(images)
+    logits = logits if order is None else keras.ops.take(logits, order, axis=-1)
+    return keras.Model(inputs, logits, name=f"{model.name}_adapted")
+
+
+def trainable(
+    model: keras.Model, task: Task, *, size: int | None = None, scale: str = "raw"
+) -> keras.Model:
+    """Return a Keras model as a teacher that is yet to be trained on a task.
+
+    Args:
+        model: a model or a backbone; it gets a new head unless it has the task's number of classes.
+        task: gives the images and the classes.
+        size, scale: as in `Input`.
+
+    Raises:
+        ValueError: for a model that takes other channels, or as `models.new_head.for_classes`.
+    """
+    inputs, images = _images(model, task, Input(size=size, scale=scale))
+    if inputs is images and None not in input_spec(model).shape[1:]:
+        return new_head.for_classes(model, task.classes)
+    return new_head.for_classes(model, task.classes, inputs, images)
+
+
+def _images(model: keras.Model, task: Task, given: Input) -> tuple[Any, Any]:
+    """Return a symbolic input of the task's images, and what the model is given of it.
+
+    They are the same tensor if the model takes the task's images as they are.
+    """
+    spec = input_spec(model)
     sides = getattr(spec, "shape", [None] * 4)[1:3]
     own = None if None in list(sides) else (int(sides[0]), int(sides[1]))
     size = own if given.size is None else (given.size, given.size)
-    fits = size in (None, task.image_shape[:2]) and given.scale == "raw" and order is None
-    if fits and tuple(spec.shape[1:]) in (task.image_shape, (None, None, task.image_shape[2])):
-        return model
+    inputs = keras.Input(task.image_shape, name="image")
+    x = _prepared(inputs, size, given)
     channels = spec.shape[-1]
-    inputs = x = keras.Input(task.image_shape, name="image")
-    x = _prepared(x, size, given)
     if channels == 3 and x.shape[-1] == 1:
         x = keras.ops.repeat(x, 3, axis=-1)
     if channels not in (None, x.shape[-1]):
@@ -263,9 +292,7 @@ def _of_keras(model: keras.Model, task: Task, given: Input, name: str) -> keras.
             f"The teacher takes {channels} channels, and the images of the task {task.name!r} have "
             f"{task.image_shape[2]}."
         )
-    logits = model(x)
-    logits = logits if order is None else keras.ops.take(logits, order, axis=-1)
-    return keras.Model(inputs, logits, name=f"{model.name}_adapted")
+    return inputs, x
 
 
 # --- functions ---

@@ -38,6 +38,33 @@ def test_the_gradient_of_a_hint_is_the_difference():
     np.testing.assert_allclose(gradient, student - teacher, rtol=1e-12)
 
 
+def test_the_cosine_sees_directions_alone_place_by_place():
+    student = np.array([[[[3.0, 4.0], [1.0, 0.0]]]])
+    teacher = np.array([[[[0.0, 9.0], [-5.0, 0.0]]]])
+    np.testing.assert_allclose(losses.cosine_distance(student, teacher), [(0.2 + 2.0) / 2])
+    student, teacher = rng.normal(size=(2, 3, 2, 2, 4))
+    slow = [
+        np.mean([1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in pairs])
+        for pairs in (
+            list(zip(s.reshape(-1, 4), t.reshape(-1, 4), strict=True))
+            for s, t in zip(student, teacher, strict=True)
+        )
+    ]
+    for factor in (1.0, 1e-3, 1e6):
+        got = losses.cosine_distance(factor * student, teacher / factor)
+        np.testing.assert_allclose(got, slow, rtol=1e-9)
+
+
+def test_the_gradient_of_the_cosine_turns_the_student_and_does_not_lengthen_it():
+    student, teacher = rng.normal(size=(2, 5, 3))
+    _, gradient = value_and_gradient(lambda s: losses.cosine_distance(s, teacher), student)
+    np.testing.assert_allclose(np.sum(gradient * student, axis=-1), 0, atol=1e-12)
+    ours, theirs = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (student, teacher))
+    cosines = np.sum(ours * theirs, axis=-1, keepdims=True)
+    want = (cosines * ours - theirs) / np.linalg.norm(student, axis=-1, keepdims=True)
+    np.testing.assert_allclose(gradient, want, rtol=1e-9)
+
+
 def test_the_distance_of_a_batch_is_one_root_over_all_entries():
     student, teacher = rng.normal(size=(2, 3, 2, 4))
     shares = losses.batch_distance(student, teacher)
