@@ -226,6 +226,46 @@ def test_onnx(folder, model, task, tmp_path):
         np.testing.assert_allclose(loaded(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+def test_presets_of_kerashub(task, tmp_path):
+    hub = pytest.importorskip("keras_hub")
+    keras.utils.set_random_seed(0)
+    backbone = hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64],
+        stackwise_num_blocks=[1],
+        stackwise_num_strides=[1],
+        block_type="basic_block",
+        image_shape=(None, None, 3),
+    )
+    converter = hub.layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 16)
+    classifier = hub.models.ResNetImageClassifier(
+        backbone=backbone,
+        num_classes=10,
+        preprocessor=hub.models.ResNetImageClassifierPreprocessor(image_converter=converter),
+    )
+    classifier.save_to_preset(str(tmp_path / "classifier"))
+    backbone.save_to_preset(str(tmp_path / "backbone"))
+
+    def image(x):
+        return np.repeat(x, 3, axis=-1)
+
+    images = task.test.images[:3]
+    coloured = data.from_arrays(image(task.train.images[:300]), task.train.labels[:300])
+    teacher = kd.teachers.load(f"hub:{tmp_path}/classifier", coloured)
+    want = classifier(converter(image(images)), training=False)
+    np.testing.assert_allclose(teacher(image(images)), want, rtol=1e-4, atol=1e-4)
+    # a scale of the user's own takes the place of the preset's converter
+    teacher = kd.teachers.load(f"hub:{tmp_path}/classifier", coloured, scale="unit")
+    want = classifier(image(images).astype("float32") / 255, training=False)
+    np.testing.assert_allclose(teacher(image(images)), want, rtol=1e-4, atol=1e-4)
+    features = kd.teachers.load(f"hub:{tmp_path}/backbone", coloured)
+    want = np.mean(backbone(image(images).astype("float32"), training=False), axis=(1, 2))
+    np.testing.assert_allclose(features(image(images)), want, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="KerasHub cannot load the preset"):
+        kd.teachers.load("hub:no_such_preset_of_ours", coloured)
+
+
 @pytest.mark.filterwarnings("ignore")  # TensorFlow's own interpreter names its successor
 def test_litert(model, task, tmp_path):
     import tensorflow as tf

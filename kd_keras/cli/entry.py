@@ -155,7 +155,7 @@ def _for_data(command: str, arguments: list[str], kind: type | None) -> Any:
     if kind is None and not asked:
         return COMMANDS[command](preset="digits-kd", smoke=False)
     log.info("%s: looking at the data", argparse_value(arguments, "--data"))
-    found = chosen.for_data(reading.read_task(_data_config(arguments)))
+    found = chosen.for_data(reading.look_at(_data_config(arguments)))
     smoke = "--smoke" in arguments
     config = small(found.config) if smoke else found.config
     config = _without_foreign(FROM_PRESET[command](config, smoke), arguments)

@@ -44,15 +44,28 @@ def load(name: str | None = None, *, data: Any = None, **options) -> Task:
         >>> len(task.train), len(task.validation), len(task.test), task.classes
         (1149, 288, 360, 10)
     """
+    task = read(name, data=data, **options)
+    for sentence in task.odd:
+        log.warning("%s: %s", task.name, sentence)
+    return task
+
+
+def read(name: str | None = None, *, data: Any = None, **options) -> Task:
+    """Return a task as `load` does; what is odd about it is under `odd` alone, and not logged.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+
+    Example:
+        >>> read("digits", seed=0).odd
+        ()
+    """
     if (name is None) == (data is None):
         raise ValueError(
             "Give either the name of a task or `data`. Received: "
             f"name={name!r}, data={'None' if data is None else type(data).__name__}"
         )
-    task = open_data(data, **options) if name is None else _by_name(name, options)
-    for sentence in task.odd:
-        log.warning("%s: %s", task.name, sentence)
-    return task
+    return open_data(data, **options) if name is None else _by_name(name, options)
 
 
 def _by_name(name: str, options: dict[str, Any]) -> Task:
@@ -80,4 +93,5 @@ __all__ = [
     "load",
     "open_data",
     "options_of",
+    "read",
 ]

@@ -17,6 +17,20 @@ def read_task(config: configs.DataConfig) -> Task:
     Raises:
         ValueError, FileNotFoundError: as `data.load`.
     """
+    return limited(data.load(**_named(config)), config)
+
+
+def look_at(config: configs.DataConfig) -> Task:
+    """Return the task of a config as `read_task` does, to choose settings: nothing is logged.
+
+    Raises:
+        ValueError, FileNotFoundError: as `data.load`.
+    """
+    return limited(data.read(**_named(config)), config)
+
+
+def _named(config: configs.DataConfig) -> dict[str, Any]:
+    """Return the arguments of `data.load` that a config stands for."""
     given = {name: getattr(config, name) for name in OPTIONS if getattr(config, name)}
     own = configs.parse_knobs("task_options", config.task_options)
     if twice := given.keys() & own.keys():
@@ -24,8 +38,7 @@ def read_task(config: configs.DataConfig) -> Task:
     named: dict[str, Any] = {"name": config.task}
     if config.data is not None:
         named = {"data": config.data, "group": config.group}
-    task = data.load(**named, **{"seed": config.split_seed, **given, **own})
-    return limited(task, config)
+    return {**named, "seed": config.split_seed, **given, **own}
 
 
 def limited(task: Task, config: configs.DataConfig) -> Task:

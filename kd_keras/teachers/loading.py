@@ -12,7 +12,7 @@ from kd_keras.data.images import pixels_of
 from kd_keras.data.task import Task
 from kd_keras.models import new_head, outside
 from kd_keras.models.taps import input_spec, output_shape
-from kd_keras.teachers import foreign, runtimes, stored
+from kd_keras.teachers import foreign, hub, runtimes, stored
 from kd_keras.teachers.runtimes import Opened
 from kd_keras.utils.checks import lookup, positive_int, unknown
 from kd_keras.utils.files import fingerprint
@@ -133,7 +133,7 @@ def load(
         teacher = (read or _read)(teacher)
     if isinstance(teacher, keras.Model):
         return _of_keras(teacher, task, given, str(name))
-    opened = _opened(teacher, task, augmented=augmented)
+    opened = _opened(teacher, task, scale, augmented=augmented)
     return _of_function(opened, task, given, str(name))
 
 
@@ -143,11 +143,11 @@ def _read(path: str | Path) -> keras.Model:
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
-def _opened(teacher: Any, task: Task, *, augmented: bool) -> Opened:
+def _opened(teacher: Any, task: Task, scale: str, *, augmented: bool) -> Opened:
     if callable(teacher):
         return Opened(teacher, None, raw=True)
     if teacher.startswith("hub:"):
-        return Opened(_hub(teacher.removeprefix("hub:")), fingerprint(teacher))
+        return hub.preset(teacher.removeprefix("hub:"), converted=scale == "raw")
     if outside.is_function(teacher):
         function, file = outside.function_at(teacher), outside.file_of(teacher)
         digest = None if file is None else fingerprint(teacher, file.read_bytes().hex())
@@ -169,30 +169,6 @@ def _opened(teacher: Any, task: Task, *, augmented: bool) -> Opened:
             )
         return stored.opened(path, task)
     raise ValueError(f"{teacher} is no teacher that can be opened. A teacher is {KINDS}.")
-
-
-def _hub(name: str) -> Callable[[np.ndarray], Any]:
-    """Return a KerasHub preset as a function: a classifier's logits, or a backbone's features."""
-    try:
-        import keras_hub
-    except ImportError as error:
-        raise ValueError(
-            f"The preset {name!r} needs the package keras-hub: "
-            'pip install "kd_keras[hub]", or pip install keras-hub.'
-        ) from error
-    try:
-        model = keras_hub.models.ImageClassifier.from_preset(name, activation=None)
-    except ValueError:  # a preset without a classifier
-        model = keras_hub.models.Backbone.from_preset(name)
-
-    def run(images):
-        features = model(images)
-        if isinstance(features, dict) or features.shape.rank == 2:
-            return features
-        axes = tuple(range(1, len(features.shape) - 1))
-        return {"embedding": keras.ops.mean(features, axis=axes)}
-
-    return run
 
 
 # --- input ---

@@ -56,8 +56,7 @@ def saved_model(path: Path) -> Opened:
         return _named({key: value.numpy() for key, value in found.items()})
 
     run.kept = loaded  # type: ignore[attr-defined] # or its variables would be deleted
-    files = [(str(file.relative_to(path)), file.read_bytes()) for file in _files(path)]
-    return Opened(run, _digest(files), _size(spec.shape), spec.dtype == tf.uint8)
+    return Opened(run, folder_digest(path), _size(spec.shape), spec.dtype == tf.uint8)
 
 
 def onnx(path: Path) -> Opened:
@@ -66,7 +65,7 @@ def onnx(path: Path) -> Opened:
     Raises:
         ValueError: if onnxruntime is not installed, or the file cannot be loaded.
     """
-    runtime = _package("onnxruntime", "onnx", f"The ONNX file {path}")
+    runtime = package("onnxruntime", "onnx", f"The ONNX file {path}")
     try:
         session = runtime.InferenceSession(str(path), providers=runtime.get_available_providers())
     except Exception as error:
@@ -159,11 +158,21 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def folder_digest(path: Path) -> str:
+    """Return a digest of all files in a folder."""
+    return _digest([(str(file.relative_to(path)), file.read_bytes()) for file in _files(path)])
+
+
 def _digest(files: list[tuple[str, bytes]]) -> str:
     return fingerprint([name for name, _ in files], *(np.frombuffer(b, "u1") for _, b in files))
 
 
-def _package(name: str, extra: str, what: str) -> Any:
+def package(name: str, extra: str, what: str) -> Any:
+    """Import a package that an extra installs.
+
+    Raises:
+        ValueError: if it is not installed; the message names the extra.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:
