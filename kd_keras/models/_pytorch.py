@@ -5,22 +5,21 @@ tensors, and `data/0`, `data/1`, ... are the bytes that they lie in, called stor
 was five pickles in a row (a magic number, the protocol, the system, the tensors, the keys of the
 storages), followed by each storage's length and bytes.
 
-A pickle can call any function of Python. The unpickler here knows the few names of a state
-dictionary, and refuses all others before anything is called.
+A pickle can call any function of Python. Here it may use the few names of a state dictionary; all
+others are refused before anything is called.
 """
 
-import collections
 import math
 import os
-import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+
+from kd_keras.models import _pickled
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _ZIP = b"PK\x03\x04"
@@ -36,17 +35,17 @@ STORAGES = {
     "ByteStorage": "|u1",
     "BoolStorage": "|b1",
 }
-# what unpickling damaged bytes raises, by Python's documentation and by trial
+# what damaged bytes raise in NumPy, `zipfile` and `pickletools`, by documentation and by trial
 _DAMAGED = (
-    pickle.UnpicklingError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
     ArithmeticError,
     AttributeError,
     EOFError,
-    ImportError,
     LookupError,
+    MemoryError,
+    OSError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -73,6 +72,8 @@ class _Tensor(NamedTuple):
 
     def array(self, content: bytes) -> np.ndarray:
         """Return a copy; NumPy refuses a place that does not lie within the content."""
+        if min([self.offset, *self.shape, *self.strides]) < 0:
+            raise ValueError("a tensor has a negative offset, side or stride")
         if math.prod(self.shape) > self.storage.length:  # strides of 0 repeat without limit
             raise ValueError(f"a tensor of shape {self.shape} is larger than its storage")
         size = np.dtype(self.storage.dtype).itemsize
@@ -98,9 +99,13 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             name that no state dictionary needs is refused, and named.
     """
     path = Path(path)
+    with path.open("rb") as file:
+        return _read(file, path)
+
+
+def _read(file: IO[bytes], path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
-            return (_zipped if file.read(4) == _ZIP else _in_a_row)(file)
+        return (_zipped if file.read(4) == _ZIP else _in_a_row)(file)
     except _DAMAGED as error:
         raise ValueError(
             f"{path} must be a file of PyTorch with a state dictionary, a flat dictionary of "
@@ -131,18 +136,27 @@ def _zipped(file: IO[bytes]) -> dict[str, np.ndarray]:
 
 def _in_a_row(file: IO[bytes]) -> dict[str, np.ndarray]:
     file.seek(0)
-    if _Unpickler(file).load() != MAGIC or _Unpickler(file).load() != PROTOCOL:
+    if _plain(file) != MAGIC or _plain(file) != PROTOCOL:
         raise ValueError("it does not begin with PyTorch's magic number and protocol")
-    _check_order(_Unpickler(file).load()["little_endian"])
+    _check_order(_plain(file)["little_endian"])
     tensors, storages = _tensors(file)
     contents = {}
-    for key in _Unpickler(file).load():
+    for key in _plain(file):
         storage = storages[key]
         length = int.from_bytes(file.read(8), "little")
         _check_length(storage, length * np.dtype(storage.dtype).itemsize)
         contents[key] = file.read(storage.bytes)
         _check_length(storage, len(contents[key]))
     return _arrays(tensors, contents)
+
+
+def _plain(file: IO[bytes]) -> Any:
+    """Return the numbers, strings and containers of the next pickle, which may name nothing."""
+
+    def refused(_identifier: Any) -> None:
+        raise ValueError("it refers to a storage before its tensors")
+
+    return _pickled.load(file, {}, refused)
 
 
 def _check_order(little: bool) -> None:
@@ -157,56 +171,44 @@ def _check_length(storage: _Storage, found: int) -> None:
 
 def _tensors(pickled: IO[bytes]) -> tuple[dict[str, _Tensor], dict[str, _Storage]]:
     """Return the places of the tensors, and the storages that they lie in, by key."""
-    unpickler = _Unpickler(pickled)
-    tensors = unpickler.load()
+    storages: dict[str, _Storage] = {}
+
+    def stored(identifier: Any) -> _Storage:
+        kind, dtype, key, _device, length, *view = identifier
+        if kind != "storage" or dtype not in STORAGES.values() or any(view):
+            raise ValueError("it refers to something that is no storage")
+        if not (isinstance(key, str) and isinstance(length, int)):
+            raise ValueError("it refers to a storage without a key and a length")
+        found = storages.setdefault(key, _Storage(key, dtype, length))
+        if found != _Storage(key, dtype, length):
+            raise ValueError(f"it describes storage {key} in two ways")
+        return found
+
+    tensors = _pickled.load(pickled, _NAMES, stored)
     if not isinstance(tensors, dict):
         raise ValueError(f"it holds a {type(tensors).__name__}")
     for name, tensor in tensors.items():
-        if not (isinstance(name, str) and isinstance(tensor, _Tensor)):
+        if not isinstance(tensor, _Tensor):
             raise ValueError(f"under {name!r} it holds a {type(tensor).__name__}")
-    return tensors, unpickler.storages
-
-
-def _arrays(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str, np.ndarray]:
-    return {name: tensor.array(contents[tensor.storage.key]) for name, tensor in tensors.items()}
+    return tensors, storages
 
 
 def _placed(storage: Any, offset: int, shape: Any, strides: Any, *_rest: Any) -> _Tensor:
     """Stand for PyTorch's function; the rest concerns gradients."""
     if not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError(f"a tensor must lie in a storage, not in {storage!r}")
+        raise ValueError(f"a tensor must lie in a storage, not in a {type(storage).__name__}")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-# all that a pickle may name; a storage's type is a string, which can do nothing
-_KNOWN: dict[str, str | Callable[..., Any]] = {
-    "collections.OrderedDict": collections.OrderedDict,
+# all that the pickle of the tensors may name; the types of storages stand for NumPy's
+_NAMES: dict[str, Any] = {
+    "collections.OrderedDict": dict,
     "torch._utils._rebuild_tensor_v2": _placed,
     **{f"torch.{storage}": dtype for storage, dtype in STORAGES.items()},
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """An unpickler of numbers, strings, containers and the places of tensors."""
-
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what a pickle names, if a state dictionary needs it."""
-        if f"{module}.{name}" not in _KNOWN:
-            raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which is refused, because a pickle can run code"
-            )
-        return _KNOWN[f"{module}.{name}"]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        """Return the storage that a pickle refers to."""
-        kind, dtype, key, _device, length, *view = pid
-        if kind != "storage" or dtype not in STORAGES.values() or any(view):
-            raise pickle.UnpicklingError(f"it refers to {pid!r}, which is no storage")
-        found = self.storages.setdefault(key, _Storage(key, dtype, length))
-        if found != (key, dtype, length):
-            raise pickle.UnpicklingError(f"it describes storage {key} in two ways")
-        return found
+def _arrays(tensors: dict[str, _Tensor], contents: dict[str, bytes]) -> dict[str, np.ndarray]:
+    return {
+        str(name): tensor.array(contents[tensor.storage.key]) for name, tensor in tensors.items()
+    }

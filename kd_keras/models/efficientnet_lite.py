@@ -91,8 +91,9 @@ def _blocks(width: float, depth: float) -> Iterator[tuple[str, _Group]]:
         for place in range(repeats):
             stride = group.stride if place == 0 else 1
             channels = _rounded(width * group.channels)
-            yield f"block{number}{'abcdefgh'[place]}", group._replace(
-                stride=stride, channels=channels
+            yield (
+                f"block{number}{'abcdefgh'[place]}",
+                group._replace(stride=stride, channels=channels),
             )
 
 

@@ -3,8 +3,6 @@
 import pickle
 import zipfile
 
-import numpy as np
-
 NAMES = {"<f4": "FloatStorage", "<f2": "HalfStorage", "<i8": "LongStorage", "|b1": "BoolStorage"}
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4}}
 
@@ -36,7 +34,7 @@ def tensor(key, array, *, offset=0, shape=None, strides=None, length=None, stora
     """The pickle's instructions for one tensor, contiguous unless told otherwise."""
     shape = array.shape if shape is None else shape
     if strides is None:
-        strides = [size // array.itemsize for size in np.ascontiguousarray(array).strides]
+        strides = [size // array.itemsize for size in array.strides]
     kind = named("torch", storage or NAMES[array.dtype.str])
     numbers = integer(array.size if length is None else length)
     place = tuple_of(text("storage"), kind, text(key), text("cpu"), numbers) + b"Q"

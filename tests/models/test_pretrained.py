@@ -56,7 +56,9 @@ def test_preprocessing_is_that_of_keras_applications(built, application_name):
     model, images = built(application_name), pixels()
     if BACKBONES[application_name].rescaling is None:  # the backbone brings its own
         assert "preprocess" not in [layer.name for layer in model.layers]
-        np.testing.assert_array_equal(PREPROCESSING[application_name].preprocess_input(images), images)
+        np.testing.assert_array_equal(
+            PREPROCESSING[application_name].preprocess_input(images), images
+        )
         return
     want = PREPROCESSING[application_name].preprocess_input(images.copy())
     got = model.get_layer("preprocess")(images)

