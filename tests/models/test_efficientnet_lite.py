@@ -253,7 +253,7 @@ def test_logits_are_those_of_the_published_network(name):
     state = torch.load(lite.imagenet_file(name, BACKBONES[name].url), weights_only=True)
     network = EfficientNet.from_name(name.replace("_", "-")).eval()
     network.load_state_dict(state)
-    images = rng.integers(0, 256, (2, size, size, 3)).astype("float32")
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype("float32")
     images[1] = np.linspace(0, 255, size)[:, None, None]
     model = models.build(name, input_shape=(size, size, 3), classes=1000, weights="imagenet")
     head = state["_fc.weight"].numpy().T, state["_fc.bias"].numpy()
@@ -261,5 +261,5 @@ def test_logits_are_those_of_the_published_network(name):
     with torch.no_grad():
         entering = torch.tensor((images - 127) / 128).permute(0, 3, 1, 2)
         want = network(entering).numpy()
-    # rounding over 50 to 65 layers: 2e-5 of logits up to 7
+    # rounding, over 50 to 65 layers, of logits up to 7
     np.testing.assert_allclose(model(images), want, rtol=0, atol=5e-5)
