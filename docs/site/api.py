@@ -14,6 +14,7 @@ import griffe
 
 ROOT = Path(__file__).parents[2]
 FRONT = "kd_keras"
+LESS = "---\ntitle: {}\nsearch:\n  boost: 0.5\n---\n"  # the search shows the guides first
 PACKAGES = (FRONT, "tuning")
 MORE = "More names"  # the page of the names that the guides import from other modules
 IMPORT = re.compile(r"^from ((?:kd_keras|tuning)[\w.]*) import ([\w, ]+)$", re.MULTILINE)
@@ -61,13 +62,11 @@ def summary(module: str) -> str:
 def _assigned(module: str, name: str) -> ast.expr | None:
     """Return the expression that a module assigns to a name at its top."""
     for node in tree_of(module).body:
-        if isinstance(node, ast.Assign) and name in [
-            target.id for target in node.targets if isinstance(target, ast.Name)
-        ]:
-            return node.value
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            if node.target.id == name:
-                return node.value
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return value
+            case ast.AnnAssign(target=ast.Name(id=found), value=value) if found == name:
+                return value
     return None
 
 
@@ -99,9 +98,7 @@ def definition(module: str, name: str) -> Definition:
         ValueError: if it cannot be found.
     """
     tree = tree_of(module)
-    defined = [
-        node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))
-    ]
+    defined = [node.name for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
     if name in defined or _assigned(module, name) is not None:
         return Definition(module, name)
     for node in ast.walk(tree):
@@ -250,12 +247,12 @@ def _page(module: str, names: list[str]) -> str:
     for name in names:
         files.setdefault(definition(module, name).module, []).append(name)
     parts = [
-        f"---\ntitle: {module}\n---\n",
+        LESS.format(module),
         _block(module, members="false", heading_level=1, show_root_full_path="true"),
     ]
     if module == FRONT:
         files = {module: names}  # the front collects; its names have little in common
-    for file, of_file in files.items():
+    for file, of_file in sorted(files.items()):
         level = 2
         if len(files) > 1:
             title = file.removeprefix(f"{module}.") if file != module else module.split(".")[-1]
@@ -270,7 +267,8 @@ def _entry(module: str, name: str, level: int) -> str:
     where, path = definition(module, name), f"{module}.{name}"
     home = home_of(where)
     if home == path:
-        return _block(path, heading_level=level)
+        # what `Distiller` inherits is what its users call; a method inherits what the library calls
+        return _block(path, heading_level=level, inherited_members=str(module == FRONT).lower())
     title = f"{'#' * level} `{name}` {{ #{path} }}"
     return f"{title}\n\nThe same as [`{home}`][{home}].\n"
 
@@ -284,24 +282,24 @@ def _index() -> str:
     return "\n".join(
         [
             "# API\n",
-            "The public names of every module: those in its `__all__`. `kd` stands for `kd_keras`:\n",
+            "The public names of every module. `kd` stands for `kd_keras`:\n",
             "```python\nimport kd_keras as kd\n```\n",
             "| module | |\n|---|---|",
             *rows,
-            f"\nThe guides import [a few names](more.md) from other modules.\n" if more() else "",
+            "\nThe guides import [a few names](more.md) from other modules.\n" if more() else "",
         ]
     )
 
 
 def _more_page() -> str:
     blocks = [_block(path, heading_level=2, show_root_full_path="true") for path in more()]
-    intro = f"# {MORE}\n\nNames that the guides import from modules that are not public as a whole.\n"
-    return "\n".join([intro, *blocks])
+    intro = "Names that the guides import from modules that are not public as a whole.\n"
+    return "\n".join([LESS.format(MORE), f"# {MORE}\n", intro, *blocks])
 
 
 def anchors() -> dict[str, str]:
     """Return the page of every public name and module, by its full name, which is its anchor."""
-    found = {}
+    found = dict[str, str]()
     for module, names in modules().items():
         found |= {path: page_of(module) for path in (module, *(f"{module}.{n}" for n in names))}
     return found | dict.fromkeys(more(), "api/more.md")

@@ -32,6 +32,8 @@ TARGET = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 KEPT = re.compile(r"<(a|h[1-6]|summary)\b.*?</\1>", re.DOTALL)
 INLINE = re.compile(r"(?<=<code>)((?:kd|kd_keras|tuning)(?:\.\w+)+)(?=[^\w.])")
 DOT = r'(?:</span>)?<span class="o">\.</span>'
+# a description with neither name nor type before it, and the dash that would separate them
+DASH = re.compile(r'(?<=<li class="doc-section-item field-body">)\s*\u2013')
 CHAIN = re.compile(rf'<span class="n">(?:kd|kd_keras)</span>(?:{DOT}<span class="n">\w+</span>)+')
 
 
@@ -87,7 +89,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     if page.meta.get("search") and path.is_file():
         html += highlighted(path)
     else:
-        html = outside(KEPT, html, lambda part: linked(part, page, files))
+        html = outside(KEPT, DASH.sub("", html), lambda part: linked(part, page, files))
     # MkDocs checks links to anchors against these, and does not see those within code
     page.present_anchor_ids = {*re.findall(r'\bid="([^"]+)"', html)}
     return html
@@ -104,16 +106,15 @@ def outside(kept: re.Pattern[str], text: str, change: Callable[[str], str]) -> s
 
 def targets_of(page: str) -> set[str]:
     """Return the paths in the repository that a page links to."""
-    links: list[str] = []
-    text = (ROOT / page).read_text(encoding="utf-8")
-    outside(CODE, text, lambda part: links.extend(m[1] for m in TARGET.finditer(part)) or "")
-    return {target for link in links if (target := target_of(page, link)) is not None}
+    text = CODE.sub("", (ROOT / page).read_text(encoding="utf-8"))
+    found = {target_of(page, match[1]) for match in TARGET.finditer(text)}
+    return {target for target in found if target is not None}
 
 
 def target_of(page: str, link: str) -> str | None:
     """Return the path in the repository that a relative link leads to, None if nothing is there."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), link))
-    return path if (ROOT / path).exists() else None
+    return path if not path.startswith("..") and (ROOT / path).exists() else None
 
 
 def page_of(path: str) -> str:
@@ -144,7 +145,7 @@ def highlighted(path: Path) -> str:
         for number, line in enumerate(text.splitlines(), start=1)
     ]
     joined = "\n".join(lines)
-    return f'<div class="highlight source-file"><pre><code>{joined}\n</code></pre></div>'
+    return f'<div class="highlight source-file no-copy"><pre><code>{joined}\n</code></pre></div>'
 
 
 def linked(part: str, page: Page, files: Files) -> str:
