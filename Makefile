@@ -1,8 +1,8 @@
-# The commands of a fresh clone: `make demo`, `make test` and `make test-fast`. Each sets up `.venv` first.
+# The commands of a fresh clone: `make demo`, `make test`, `make test-fast` and `make docs`. Each sets up `.venv` first.
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test test-fast lint install clean
+.PHONY: demo test test-fast lint docs install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
@@ -18,6 +18,11 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# the variable silences what mkdocs-material prints on every build about MkDocs 2
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "The site is in site/; open site/index.html."
+
 install: .venv/installed
 
 .venv/installed: requirements.txt setup.py pyproject.toml
@@ -32,4 +37,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -23,6 +23,19 @@ def version() -> str:
     return match.group(1)
 
 
+RUFF = "ruff>=0.14,<0.18"
+# the site; part of `dev`, since the tests build it
+DOCS = [
+    RUFF,
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.7,<10",
+    "mkdocstrings>=1,<2",
+    "mkdocstrings-python>=2,<3",
+    "griffelib>=2,<3",
+    "pymdown-extensions>=10.16,<14",
+    "markdown-it-py>=3,<5",
+]
+
 setup(
     name="kd_keras",
     version=version(),
@@ -41,7 +54,8 @@ setup(
         "hub": ["keras-hub>=0.21,<1"],
         "litert": ["ai-edge-litert>=2,<3"],
         "onnx": ["onnxruntime>=1.20,<2"],
-        "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "ruff>=0.14,<0.18"],
+        "docs": DOCS,
+        "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", *DOCS],
     },
     entry_points={"console_scripts": ["kd-keras = kd_keras.cli:door"]},
     classifiers=[

@@ -253,7 +253,7 @@ def test_presets_of_kerashub(task, tmp_path):
     images = task.test.images[:3]
     coloured = data.from_arrays(image(task.train.images[:300]), task.train.labels[:300])
     teacher = kd.teachers.load(f"hub:{tmp_path}/classifier", coloured)
-    want = classifier(converter(image(images)), training=False)
+    want = classifier(converter(image(images).astype("float32")), training=False)
     np.testing.assert_allclose(teacher(image(images)), want, rtol=1e-4, atol=1e-4)
     # a scale of the user's own takes the place of the preset's converter
     teacher = kd.teachers.load(f"hub:{tmp_path}/classifier", coloured, scale="unit")

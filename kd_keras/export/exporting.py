@@ -135,7 +135,7 @@ def saved_model(model: keras.Model, path: str | os.PathLike[str], **options: Any
         options: `sample`, `class_names`, `signature` and `tolerance` of `export`.
 
     Raises:
-        As `export`.
+        TypeError, ValueError, OSError, RuntimeError: as `export`.
     """
     return export(model, path, "saved_model", **options)
 
