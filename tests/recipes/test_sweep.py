@@ -235,8 +235,8 @@ def test_a_study_shows_validation_and_judges_the_chosen_on_test(studied):
         f"Best on validation, of 4 settings: {best['label']}. "
     )
     assert sorted(path.name for path in config.folder.iterdir()) == [
-        *("config.json", "environment.json", "metrics.jsonl", "predictions.csv"),
-        *("predictions.npz", "predictions.parquet", "results.json"),
+        *("alone.keras", "config.json", "environment.json", "metrics.jsonl"),
+        *("predictions.csv", "predictions.npz", "predictions.parquet", "results.json"),
         *("student.keras", "teacher.keras", "thumbnails"),
     ]
 
