@@ -43,8 +43,8 @@ CAUTION = (
     "the spread over seeds."
 )
 DISAGREE = (
-    "Of the images that are shown, {count} of {all} are ones on which teacher and distilled "
-    "student disagree: more than among those on which the numbers are taken."
+    "Teacher and distilled student disagree on {shown} of the {count} images that are shown, and "
+    "on {every} of all {total}, which the numbers are taken over."
 )
 
 
@@ -285,5 +285,10 @@ def _sections(found: Found, folder: Path) -> list[str]:
 def _disagreements(found: Found) -> str:
     if not {"teacher", "distilled"} <= found.models.keys():
         return ""
-    one, other = (found.models[role].predicted[found.shown] for role in ("teacher", "distilled"))
-    return DISAGREE.format(count=int((one != other).sum()), all=len(found.shown))
+    differ = found.models["teacher"].predicted != found.models["distilled"].predicted
+    return DISAGREE.format(
+        shown=differ[found.shown].sum(),
+        count=len(found.shown),
+        every=differ.sum(),
+        total=len(differ),
+    )
