@@ -6,7 +6,7 @@ The string below each field is its help text on the command line.
 import dataclasses
 from pathlib import Path
 
-from kd_keras.utils.checks import positive, positive_int, unknown, within
+from kd_keras.utils.checks import at_least_zero, positive, positive_int, unknown, within
 from kd_keras.utils.specs import as_dict as as_dict
 from kd_keras.utils.specs import parse_knobs as parse_knobs
 
@@ -470,3 +470,41 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         for name in ("image_size", "channels", "classes", "batch_size", "steps", "epochs"):
             positive(name, getattr(self, name))
+
+
+MAPS = ("gradcam", "gradients")  # ways to make a map of what a model looks at
+EXPLAINED = ("predicted", "label")  # the class that a map explains
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Which test images a run's models are looked at on, and how."""
+
+    images: int = 8
+    """Images to show; half of them, if there are as many, are images on which teacher and student
+    disagree."""
+    sample: int = 500
+    """Test images, drawn at random, that all numbers are taken over; those shown are among them."""
+    seed: int = 0
+    """Seed of the drawing."""
+    maps: str | None = None
+    """gradcam, or gradients at the input; if not given, Grad-CAM if all models have such layers."""
+    tap: str | None = None
+    """Tap of Grad-CAM, such as stage1 or the path of a layer; each model's last feature maps if not
+    given."""
+    explained: str = "predicted"
+    """Class that a map explains: predicted (each model's own prediction), or label."""
+    drawings: bool = False
+    """The images are drawings on a dark background, as those of mnist and digits are known to be:
+    count how often a map's maximum lies on the drawing."""
+
+    def __post_init__(self) -> None:
+        positive_int("images", self.images)
+        positive_int("sample", self.sample)
+        at_least_zero("seed", self.seed)
+        for name, known in (("maps", (None, *MAPS)), ("explained", EXPLAINED)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ValueError(unknown(f"`{name}`", value, filter(None, known)))
+        if self.tap is not None and self.maps == "gradients":
+            raise ValueError("`tap` is a place of Grad-CAM: gradients at the input have none.")

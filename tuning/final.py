@@ -26,6 +26,7 @@ from tuning.values import in_words
 log = logging.getLogger("kd_keras.tuning")
 
 WORDS = results.Names("Tuning", "the default setting")
+SAVED = {"tuned": "student.keras", "alone": "alone.keras"}  # the models kept, by role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Final:
     def judged(self, teacher_outcome: Outcome) -> dict[str, Any]:
         """Return the entries of the results: quality on test, and cost.
 
-        Also keep the predictions of all models, and save the tuned student of the first seed: test
-        must not choose the seed, and there is nothing else to choose it by.
+        Also keep the predictions of all models, and save the tuned student and the student alone
+        of the first seed: test must not choose the seed, and there is nothing else to choose it by.
         """
         costs = cost.Costs()  # models of one architecture share a cost
         theirs = Predictor(self._teacher)(self._task.test)
@@ -129,8 +130,8 @@ class Final:
             self.kept.keep(role, seed, logits)
             test = quality.evaluate(logits, self._task.test.labels, teacher_logits=theirs)
             seeds.append(_seed_entry(seed, outcome, test))
-            if role == "tuned" and seed == self._config.seeds[0]:
-                save(model, self._folder.path / "student.keras")
+            if role in SAVED and seed == self._config.seeds[0]:
+                save(model, self._folder.path / SAVED[role])
         return seeds
 
 

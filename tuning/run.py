@@ -52,10 +52,10 @@ def run(
         lead: lets other processes train the trials, see `lead.Lead`; None trains them here.
 
     Returns:
-        The contents of `results.json`; `trials.csv`, `student.keras`, `teacher.keras` and
-        `tensorboard/` lie beside it. A finished run is not repeated, unless `config.overwrite`
-        is set. With more `trials`, it resumes, and ends like a search that had as many from the
-        start.
+        The contents of `results.json`; `trials.csv`, `student.keras`, `alone.keras`,
+        `teacher.keras` and `tensorboard/` lie beside it. A finished run is not repeated, unless
+        `config.overwrite` is set. With more `trials`, it resumes, and ends like a search that had
+        as many from the start.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings, data or space, before

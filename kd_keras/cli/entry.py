@@ -19,6 +19,7 @@ import tyro
 from kd_keras.cli.benchmark import Benchmark
 from kd_keras.cli.cache import Cache
 from kd_keras.cli.data import Data
+from kd_keras.cli.explain import Explain
 from kd_keras.cli.files import Evaluate, Export, List, Report
 from kd_keras.cli.sweeps import Compare, Study
 from kd_keras.cli.training import Distill, Pretrain, Train
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "data": Data,
     "evaluate": Evaluate,
+    "explain": Explain,
     "export": Export,
     "report": Report,
     "cache": Cache,

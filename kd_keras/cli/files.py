@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ import tyro
 
 from kd_keras.cli.output import config_of, print_json
 from kd_keras.config import DataConfig, TrainConfig
+from kd_keras.recipes.finished import data_of, is_run, model_in
 from kd_keras.recipes.presets import PRESETS
 from kd_keras.utils.checks import lookup
 
@@ -46,39 +46,6 @@ class Evaluate(DataConfig):
         data = TrainConfig(**vars(self.data_config))
         results = supervised.judge(model_in(self.model), data, teacher=self.teacher)
         print_json(results) if self.json else print(tables.as_text(results))
-
-
-def is_run(path: Path) -> bool:
-    """Return whether a path is a run folder."""
-    return (path / "config.json").is_file() and (path / "results.json").is_file()
-
-
-def model_in(path: Path) -> Path:
-    """Return the model of a run folder, the student if there is one; other paths unchanged.
-
-    Raises:
-        FileNotFoundError: if the run has kept no model.
-    """
-    if not is_run(path):
-        return path
-    for name in ("student.keras", "model.keras"):
-        if (path / name).is_file():
-            return path / name
-    raise FileNotFoundError(f"The run folder {path} holds neither student.keras nor model.keras.")
-
-
-def data_of(run: Path) -> DataConfig:
-    """Return the settings of data that a run was made with."""
-    kept = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    kept = kept.get("config", kept)
-    known: dict[str, Any] = {}
-    for field in dataclasses.fields(DataConfig):
-        if kept.get(field.name) is not None:
-            value = kept[field.name]
-            known[field.name] = tuple(value) if isinstance(value, list) else value
-    if "data_dir" in known:
-        known["data_dir"] = Path(known["data_dir"])
-    return DataConfig(**{**known, "augmentation": "none"})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""Evaluate models: their quality (`quality`), differences (`paired`) and cost (`cost`)."""
+"""Evaluate models: their quality (`quality`), differences (`paired`), cost (`cost`), and what they
+look at (`explain`)."""
 
 import importlib
 from typing import Any
@@ -6,10 +7,10 @@ from typing import Any
 from kd_keras.evaluation import metrics, paired, quality
 from kd_keras.evaluation.metrics import METRICS, Metric
 
-__all__ = ["METRICS", "Metric", "cost", "metrics", "paired", "quality"]
+__all__ = ["METRICS", "Metric", "cost", "explain", "metrics", "paired", "quality"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "cost":  # the only module here that runs models, and imports TensorFlow
-        return importlib.import_module("kd_keras.evaluation.cost")
+    if name in ("cost", "explain"):  # these run models, and import TensorFlow
+        return importlib.import_module(f"kd_keras.evaluation.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

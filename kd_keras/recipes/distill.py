@@ -92,7 +92,7 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
     costs = cost.Costs()
     entries = {role: _judge(config, task, role, trials, kept, costs) for role in roles}
     best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
-    files = {"distilled": "student", "teacher": "teacher", **{peer: peer for peer in best.peers}}
+    files = {"distilled": "student", **{role: role for role in ("alone", "teacher", *best.peers)}}
     for role, name in files.items():
         if teachers.is_foreign(best.models[role]):
             continue  # it lies where it was given

@@ -30,7 +30,8 @@ EARLIER = "earlier.json"
 OURS = (
     *("config.json", "environment.json", "metrics.jsonl", "results.json", "work"),
     *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails", "wandb"),
-    *("student.keras", "teacher.keras", "model.keras", "peer[0-9].keras", "peer[0-9][0-9].keras"),
+    *("student.keras", "alone.keras", "teacher.keras", "model.keras"),
+    *("peer[0-9].keras", "peer[0-9][0-9].keras"),
     *("trials.csv", "search", "tensorboard", "workers"),
 )
 # in `report/`, which may also hold somebody else's files
@@ -42,6 +43,9 @@ REPORT = (
     "index.html",
     *(f"{n}{plot}.png" for n in ("", "[0-9]-", "[0-9][0-9]-") for plot in PLOTS),
 )
+
+# in `explain/`, likewise
+EXPLAIN = ("index.html", "panel.png", "images.csv", "explain.json")
 
 LINE = {"seed": int, "model": str, "epoch": int}
 RESULTS = {"models": {str: {"seeds": [dict]}}}
@@ -247,11 +251,13 @@ class RunFolder(Journal):
         stay = (self._results.name, "config.json", self.work.name)
         files.discard(path for path in names if path.name not in stay)
         files.discard(path for path in self.work.iterdir() if path.name != LOCK)
-        report = self.path / "report"
-        if report.is_dir():
-            files.discard(p for p in report.iterdir() if files.is_ours(p.name, REPORT))
-            if not any(report.iterdir()):
-                report.rmdir()
+        for name, ours in (("report", REPORT), ("explain", EXPLAIN)):
+            pages = self.path / name
+            if not pages.is_dir():
+                continue
+            files.discard(p for p in pages.iterdir() if files.is_ours(p.name, ours))
+            if not any(pages.iterdir()):
+                pages.rmdir()
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """Write `results.json`, remove the working files and release the lock."""

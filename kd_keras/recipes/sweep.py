@@ -176,9 +176,9 @@ def run(config: Sweep, progress: Progress | None = None) -> Results:
         progress: shows bars; None shows nothing.
 
     Returns:
-        The content of `results.json`; `student.keras`, of the best setting and its best seed, and
-        `teacher.keras` lie beside it. A finished run is not repeated unless `config.overwrite` is
-        set.
+        The content of `results.json`; `student.keras`, of the best setting and its best seed,
+        `alone.keras`, the same student alone, and `teacher.keras` lie beside it.
+        A finished run is not repeated unless `config.overwrite` is set.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad settings or data, before training.
@@ -385,9 +385,17 @@ class _Sweep:
         return quality.evaluate(logits, self.task.test.labels, teacher_logits=self.theirs)
 
     def _save_best(self, label: str) -> None:
-        """Save the chosen setting's student, of the seed that is best on validation."""
+        """Save the chosen setting's student, of the seed that is best on validation.
+
+        The same student alone, of the same seed, is saved beside it.
+        """
         setting = self._settings[label]
         seed = max(self.config.seeds, key=lambda seed: self.outcomes[label, seed].score)
-        model = self._deployed(label, self._new(setting.student, seed))
+        student = self._new(setting.student, seed)
+        student.load_weights(
+            folder_of(self.folder, grid.alone(self.config, setting.student), seed) / WEIGHTS
+        )
+        save(student, self.folder.path / "alone.keras")
+        model = self._deployed(label, student)
         model.load_weights(folder_of(self.folder, label, seed) / WEIGHTS)
         save(model, self.folder.path / "student.keras")

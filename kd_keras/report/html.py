@@ -95,6 +95,24 @@ pre { margin: 0; padding: .2rem .9rem .9rem; overflow-x: auto; font-size: .84rem
 """
 
 
+def check_folder(out: Path) -> None:
+    """Raise `FileExistsError` for a file, or for a folder that holds something else than a page.
+
+    An earlier page of this library may be replaced, and hidden files do not count.
+    """
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"`out` must be a folder to write, but it is a file: {out}")
+    if out.is_dir() and not _holds_page(out):
+        raise FileExistsError(f"`out` is a folder that holds something else: {out}")
+
+
+def _holds_page(folder: Path) -> bool:
+    path = folder / "index.html"
+    if path.is_file():
+        return MADE_BY in path.read_text(encoding="utf-8", errors="replace")
+    return all(entry.name.startswith(".") for entry in folder.iterdir())
+
+
 def document(title: str, sections: Iterable[str], *, wide: bool = False) -> str:
     """Return the whole page.
 

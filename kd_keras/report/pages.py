@@ -62,10 +62,7 @@ def build(runs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]) -
         raise ValueError("`runs` must name at least one run folder.")
     loaded = [load(Path(run)) for run in runs]
     target = Path(out)
-    if target.is_dir() and not _is_report(target):
-        raise FileExistsError(f"`out` is a folder that holds something else: {target}")
-    if target.exists() and not target.is_dir():
-        raise FileExistsError(f"`out` must be a folder to write, but it is a file: {target}")
+    html.check_folder(target)
     with whole_folder(target, ours=REPORT) as folder:
         page = _of_one(loaded[0], folder) if len(loaded) == 1 else _of_many(loaded, folder)
         (folder / "index.html").write_text(page, encoding="utf-8")
@@ -91,14 +88,6 @@ def _of_many(runs: Sequence[Run], folder: Path) -> str:
         sections += [html.heading(own, level=2, anchor=anchor), html.link("All runs", "top")]
         sections += _section(run, folder, f"{number}-")
     return html.document(title, sections, wide=True)
-
-
-def _is_report(folder: Path) -> bool:
-    """Return True if a folder holds a report, or no visible files."""
-    path = folder / "index.html"
-    if path.is_file():
-        return html.MADE_BY in path.read_text(encoding="utf-8", errors="replace")
-    return all(entry.name.startswith(".") for entry in folder.iterdir())
 
 
 def _section(run: Run, folder: Path, prefix: str) -> list[str]:

@@ -38,7 +38,7 @@ def test_distill_without_settings_leaves_run_export_and_report(smoke):
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json"),
         *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
-        *("student.keras", "teacher.keras", "report"),
+        *("student.keras", "alone.keras", "teacher.keras", "report"),
     }
     page = (run / "report/index.html").read_text()
     assert "digits" in page

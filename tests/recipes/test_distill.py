@@ -28,6 +28,7 @@ ROLES = ["teacher", "alone", "distilled"]
 def test_the_run_folder_holds_the_promised_files_and_nothing_else(finished):
     config, found, _ = finished
     assert sorted(path.name for path in config.folder.iterdir()) == [
+        "alone.keras",
         "config.json",
         "environment.json",
         "metrics.jsonl",

@@ -100,7 +100,7 @@ def check_same(root, whole):
     for found in (ours, theirs):
         del found["export"]["bytes"]  # TensorFlow's graph files vary by some bytes of names
     assert without_times(ours) == without_times(theirs)
-    for name in ("student", "teacher"):
+    for name in ("student", "alone", "teacher"):
         models = [
             keras.models.load_model(x / f"run/{name}.keras", compile=False) for x in (root, whole)
         ]
@@ -108,7 +108,7 @@ def check_same(root, whole):
     assert {path.name for path in (root / "run").iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "report"),
         *("predictions.npz", "predictions.csv", "predictions.parquet", "thumbnails"),
-        *("student.keras", "teacher.keras"),
+        *("student.keras", "alone.keras", "teacher.keras"),
     }
 
 

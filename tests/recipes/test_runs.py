@@ -10,7 +10,7 @@ import pytest
 
 from kd_keras.config import DistillConfig, TrainConfig, as_dict
 from kd_keras.recipes import setup
-from kd_keras.recipes.runs import NOT_COMPARED, RunFolder
+from kd_keras.recipes.runs import EXPLAIN, NOT_COMPARED, RunFolder
 from kd_keras.utils.records import DamagedFile
 
 
@@ -214,7 +214,7 @@ def test_an_empty_folder_and_one_killed_at_its_first_file_will_do(out):
 def test_what_is_not_the_runs_survives_its_end_and_its_replacement(out):
     """Hidden or not, file or folder, beside what the library wrote or in the report."""
     mine = (".git/HEAD", ".venv/bin/python", ".gitignore", ".DS_Store", "notes.md", "plots/a.png")
-    late = ("report/.DS_Store", "report/mine.png", "student.keras.bak")
+    late = ("report/.DS_Store", "report/mine.png", "explain/notes.md", "student.keras.bak")
     (out / ".git").mkdir(parents=True)
     for name in (".git/HEAD", ".gitignore"):  # before there was a run
         (out / name).touch()
@@ -227,7 +227,8 @@ def test_what_is_not_the_runs_survives_its_end_and_its_replacement(out):
             for name in (*mine, *late):
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (out / name).write_text(name)
-            for name in ("report/index.html", "report/curves.png", "student.keras"):
+            pages = ("report/index.html", "report/curves.png", *(f"explain/{n}" for n in EXPLAIN))
+            for name in (*pages, "student.keras", "alone.keras"):
                 (out / name).touch()
             (run.work / "model-0").mkdir()
             run.epoch(line())

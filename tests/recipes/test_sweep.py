@@ -235,8 +235,8 @@ def test_a_study_shows_validation_and_judges_the_chosen_on_test(studied):
         f"Best on validation, of 4 settings: {best['label']}. "
     )
     assert sorted(path.name for path in config.folder.iterdir()) == [
-        *("config.json", "environment.json", "metrics.jsonl", "predictions.csv"),
-        *("predictions.npz", "predictions.parquet", "results.json"),
+        *("alone.keras", "config.json", "environment.json", "metrics.jsonl"),
+        *("predictions.csv", "predictions.npz", "predictions.parquet", "results.json"),
         *("student.keras", "teacher.keras", "thumbnails"),
     ]
 
@@ -271,20 +271,21 @@ def test_every_training_of_a_seed_starts_from_the_same_weights(studied):
     assert not same_weights(starts[0], starts[1])
 
 
-def test_the_saved_student_is_the_chosen_one_of_its_best_seed(studied):
+def test_the_saved_student_is_the_chosen_one_of_its_best_seed_beside_the_same_alone(studied):
     config, found, _ = studied
     task = setup.load_task(config)
-    student, teacher = (
-        keras.models.load_model(config.folder / f"{name}.keras", compile=False)
-        for name in ("student", "teacher")
+    student, alone, teacher = (
+        Predictor(keras.models.load_model(config.folder / f"{name}.keras", compile=False))(
+            task.test
+        )
+        for name in ("student", "alone", "teacher")
     )
-    theirs = Predictor(teacher)(task.test)
-    judged = quality.evaluate(
-        Predictor(student)(task.test), task.test.labels, teacher_logits=theirs
-    )
-    seeds = found["models"]["distilled"]["seeds"]
-    best = max(seeds, key=lambda seed: seed["validation"]["accuracy"])
-    assert judged == best["test"]
+    seeds = {role: found["models"][role]["seeds"] for role in ("distilled", "alone")}
+    best = max(seeds["distilled"], key=lambda seed: seed["validation"]["accuracy"])
+    its = next(seed for seed in seeds["alone"] if seed["seed"] == best["seed"])
+    for logits, entry in ((student, best), (alone, its)):
+        judged = quality.evaluate(logits, task.test.labels, teacher_logits=teacher)
+        assert judged == entry["test"]
 
 
 @pytest.mark.slow

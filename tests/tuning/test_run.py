@@ -66,6 +66,7 @@ def test_the_results_hold_every_trial_and_the_best(searched):
     assert {path.name for path in config.folder.iterdir()} == {
         *("config.json", "environment.json", "metrics.jsonl", "results.json", "trials.csv"),
         *("search", "tensorboard", "predictions.npz", "student.keras", "teacher.keras"),
+        "alone.keras",
         *("predictions.csv", "predictions.parquet", "thumbnails"),
     }
     assert all(is_ours(path.name, OURS) for path in config.folder.iterdir())
