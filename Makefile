@@ -1,8 +1,9 @@
-# The commands of a fresh clone: `make demo`, `make test` and `make test-fast`. Each sets up `.venv` first.
+# The commands of a fresh clone: `make demo`, `make test`, `make test-fast` and `make
+# notebooks`. Each sets up `.venv` first.
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test test-fast lint install clean
+.PHONY: demo test test-fast lint notebooks install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
@@ -18,6 +19,9 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+notebooks: .venv/installed-notebooks
+	$(BIN)/python notebooks/execute.py
+
 install: .venv/installed
 
 .venv/installed: requirements.txt setup.py pyproject.toml
@@ -29,6 +33,10 @@ install: .venv/installed
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-notebooks: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
 	touch $@
 
 clean:

@@ -39,6 +39,7 @@ setup(
         "hub": ["keras-hub>=0.21,<1"],
         "litert": ["ai-edge-litert>=2,<3"],
         "onnx": ["onnxruntime>=1.20,<2"],
+        "notebooks": ["ipykernel>=7,<8", "nbclient>=0.10.2,<1", "nbformat>=5.10,<6"],
         "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", "ruff>=0.14,<0.18"],
     },
     entry_points={"console_scripts": ["kd-keras = kd_keras.cli:door"]},
