@@ -1,8 +1,9 @@
-# The commands of a fresh clone: `make demo`, `make test`, `make test-fast` and `make docs`. Each sets up `.venv` first.
+# The commands of a fresh clone: `make demo`, `make test`, `make test-fast`, `make docs` and
+# `make notebooks`. Each sets up `.venv` first.
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test test-fast lint docs install clean
+.PHONY: demo test test-fast lint docs notebooks install clean
 
 demo: .venv/installed
 	$(BIN)/kd-keras distill
@@ -23,6 +24,9 @@ docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "The site is in site/; open site/index.html."
 
+notebooks: .venv/installed-notebooks
+	$(BIN)/python notebooks/execute.py
+
 install: .venv/installed
 
 .venv/installed: requirements.txt setup.py pyproject.toml
@@ -34,6 +38,10 @@ install: .venv/installed
 
 .venv/installed-dev: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.venv/installed-notebooks: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
 	touch $@
 
 clean:

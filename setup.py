@@ -55,6 +55,7 @@ setup(
         "litert": ["ai-edge-litert>=2,<3"],
         "onnx": ["onnxruntime>=1.20,<2"],
         "docs": DOCS,
+        "notebooks": ["ipykernel>=7,<8", "nbclient>=0.10.2,<1", "nbformat>=5.10,<6"],
         "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", *DOCS],
     },
     entry_points={"console_scripts": ["kd-keras = kd_keras.cli:door"]},

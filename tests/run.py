@@ -25,7 +25,7 @@ LONGEST = (
     *("tuning/test_distributed.py", "tuning/test_tune_resume.py", "recipes/test_resume.py"),
     *("recipes/test_distill.py", "recipes/test_sweep.py", "methods/test_trained_contract.py"),
     *("tuning/test_run.py", "test_site.py", "cli/test_cli.py", "recipes/test_fitting.py"),
-    "test_given_teachers.py",
+    *("test_given_teachers.py", "test_notebooks.py"),
 )
 SLOWEST_SHOWN = 25
 

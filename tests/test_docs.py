@@ -1,52 +1,24 @@
 """The pages: every Python block runs, in order, and every link between pages leads somewhere."""
 
-import linecache
-import re
 from pathlib import Path
 
-import keras
 import pytest
+from code_blocks import FENCE, LINK, ROOT, broken_links, run_blocks
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted(
     path
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md"))
     if path.exists()
 )
 QUICK = "README.md"  # the page whose blocks run with the quick tests
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def python_blocks(page: str) -> list[tuple[int, str]]:
     """The Python blocks of a page's text, each with the line its code starts on."""
-    found = BLOCK.finditer(page)
+    found = FENCE.finditer(page)
     return [
         (page.count("\n", 0, m.start(2)) + 1, m.group(2)) for m in found if m.group(1) == "python"
     ]
-
-
-def anchors(page: str) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ +(.+)$", BLOCK.sub("", page), re.MULTILINE)
-    kept = [re.sub(r"[^\w\- ]", "", title.lower()) for title in titles]
-    return {title.replace(" ", "-") for title in kept}
-
-
-def broken_links(path: Path) -> list[str]:
-    """The relative links of a page that name no file, or no heading in it."""
-    broken = []
-    for link in LINK.findall(BLOCK.sub("", path.read_text(encoding="utf-8"))):
-        if re.match(r"[a-z]+:", link):
-            continue  # another site
-        name, _, anchor = link.partition("#")
-        target = path.parent / name if name else path
-        there = target.exists()
-        if there and anchor and target.suffix == ".md":
-            there = anchor in anchors(target.read_text(encoding="utf-8"))
-        if not there:
-            broken.append(link)
-    return broken
 
 
 def name_of(path: Path) -> str:
@@ -65,27 +37,21 @@ def runnable() -> list:
 
 @pytest.mark.parametrize("path", runnable())
 def test_the_python_blocks_of_a_page_run_in_order(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # new processes find a checkout too
-    keras.utils.set_random_seed(0)
-    namespace = {"__name__": "__main__"}
-    for line, code in python_blocks(path.read_text(encoding="utf-8")):
-        # blank lines before the code let a traceback name the page's own lines
-        source, file = "\n" * (line - 1) + code, f"{path}#{line}"
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-        exec(compile(source, file, "exec"), namespace)
+    blocks = python_blocks(path.read_text(encoding="utf-8"))
+    run_blocks([(f"{path}#{line}", line, code) for line, code in blocks], tmp_path, monkeypatch)
 
 
 def test_the_links_of_all_pages_resolve():
-    broken = {name_of(path): links for path in PAGES if (links := broken_links(path))}
+    texts = {path: path.read_text(encoding="utf-8") for path in PAGES}
+    broken = {name_of(path): links for path in PAGES if (links := broken_links(texts[path], path))}
     assert broken == {}
 
 
 def test_a_link_to_a_missing_page_or_heading_is_found(tmp_path):
     (tmp_path / "there.md").write_text("# A title, with `code`\n")
     page = tmp_path / "page.md"
-    page.write_text("[a](there.md) [b](gone.md) [c](there.md#a-title-with-code) [d](there.md#no)\n")
-    assert broken_links(page) == ["gone.md", "there.md#no"]
+    text = "[a](there.md) [b](gone.md) [c](there.md#a-title-with-code) [d](there.md#no)\n"
+    assert broken_links(text, page) == ["gone.md", "there.md#no"]
 
 
 def test_only_python_blocks_are_run_and_their_lines_are_known():

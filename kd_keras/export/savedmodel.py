@@ -1,8 +1,10 @@
 """The format `saved_model`: a TensorFlow SavedModel, which needs neither Keras nor this library."""
 
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ def write(
     module.resources = _resources(model)
     signatures = {signature: function, "serving_default": function}
     try:
-        tf.saved_model.save(module, str(folder), signatures=signatures)
+        with _no_word_of_the_folder():
+            tf.saved_model.save(module, str(folder), signatures=signatures)
     except AssertionError as error:  # from TensorFlow, for an object that is used but not tracked
         raise RuntimeError(
             f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
@@ -57,6 +60,21 @@ def write(
         extra.mkdir()
         names = [str(name) for name in class_names]
         (extra / "class_names.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
+
+
+@contextlib.contextmanager
+def _no_word_of_the_folder() -> Iterator[None]:
+    """Keep TensorFlow from naming the folder, which has a temporary name.
+
+    It does so where Python is interactive, as in a notebook.
+    """
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _resources(model: keras.Model) -> list[Any]:

@@ -415,10 +415,14 @@ def _scheduled(first: Any, last: float | None, epochs: int):
     return first if last is None else schedules.Linear(first, last, epochs)
 
 
-def open_sweep(config: grid.Sweep) -> tuple[grid.Sweep, Task]:
+def open_sweep(config: grid.Sweep, task: Task | None = None) -> tuple[grid.Sweep, Task]:
     """Return a sweep's config, with `all` replaced by the methods it stands for, and its task.
 
     Methods that do not fit are logged with the reason. A method with several names counts once.
+
+    Args:
+        config: the sweep's.
+        task: the data, in place of those that the config names.
 
     Raises:
         ValueError, FileNotFoundError, ConnectionError: as `open_task`.
@@ -430,10 +434,10 @@ def open_sweep(config: grid.Sweep) -> tuple[grid.Sweep, Task]:
         (True, False)
     """
     if not isinstance(config, CompareConfig) or ALL not in config.methods:
-        return config, open_task(config)
+        return config, open_task(config, task)
     others = tuple(text for text in config.methods if text != ALL)
     # errors that do not depend on the method are raised here
-    task = open_task(dataclasses.replace(config, methods=others or ("kd",)))
+    task = open_task(dataclasses.replace(config, methods=others or ("kd",)), task)
     names = {kind: name for name, kind in reversed(METHODS.items())}.values()
     fitting = [name for name in reversed(names) if _fits(name, config, task)]
     chosen = tuple(dict.fromkeys((*fitting, *others)))

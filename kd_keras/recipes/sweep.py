@@ -163,7 +163,7 @@ def _assembled(
     }
 
 
-def run(config: Sweep, progress: Progress | None = None) -> Results:
+def run(config: Sweep, progress: Progress | None = None, task: Task | None = None) -> Results:
     """Train every setting and each student alone, for every seed, with one teacher.
 
     A `StudyConfig` searches for the temperature and the alpha of a method: the best setting is
@@ -174,6 +174,7 @@ def run(config: Sweep, progress: Progress | None = None) -> Results:
     Args:
         config: the sweep to run. The teacher is a `.keras` file, or is trained with the first seed.
         progress: shows bars; None shows nothing.
+        task: the data, in place of those that the config names.
 
     Returns:
         The content of `results.json`; `student.keras`, of the best setting and its best seed,
@@ -195,7 +196,7 @@ def run(config: Sweep, progress: Progress | None = None) -> Results:
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
-    config, task = setup.open_sweep(config)
+    config, task = setup.open_sweep(config, task)
     with RunFolder(config, setup.digests(config, task)) as folder:
         if folder.results is not None:
             return folder.results

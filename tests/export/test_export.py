@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -124,6 +125,22 @@ np.savez("answers.npz", **answer)
     assert set(answers) == {"logits", "probabilities"}
     np.testing.assert_allclose(answers["logits"], want, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(answers["probabilities"], tf.nn.softmax(want), atol=1e-5)
+
+
+def test_in_a_notebook_tensorflow_does_not_name_the_temporary_folder(tmp_path):
+    """There its logger tells of every file that it writes."""
+    logger, told = tf.get_logger(), []
+    own, before = logging.Handler(), tf.get_logger().level
+    own.emit = told.append
+    logger.addHandler(own)
+    logger.setLevel(logging.INFO)
+    try:
+        export.saved_model(build(), tmp_path / "student")
+        assert logger.level == logging.INFO
+    finally:
+        logger.removeHandler(own)
+        logger.setLevel(before)
+    assert [record.getMessage() for record in told] == []
 
 
 def test_predict_answers_many_images_by_the_default_signature(made, model):
