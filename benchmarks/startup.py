@@ -24,7 +24,7 @@ HELP, FIRST = "kd-keras --help", "the first word of a command"
 # every command, with what it cannot do without
 COMMANDS = {
     "distill": [],
-    "study": [],
+    "sweep": [],
     "compare": [],
     "tune": [],
     "train": [],

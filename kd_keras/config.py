@@ -303,8 +303,8 @@ class PretrainConfig(DistillConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepConfig(TransferConfig, TeachingConfig):
-    """One teacher, many students: the settings that `study` and `compare` share."""
+class GridConfig(TransferConfig, TeachingConfig):
+    """One teacher, many students: the settings that `sweep` and `compare` share."""
 
     temperatures: tuple[float, ...] = ()
     """Temperatures of both distributions; the method's own default if none is given."""
@@ -327,7 +327,7 @@ class SweepConfig(TransferConfig, TeachingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StudyConfig(StudentConfig, SweepConfig):
+class SweepConfig(StudentConfig, GridConfig):
     """Find the temperature and the alpha of one method and one student."""
 
     temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -341,7 +341,7 @@ class StudyConfig(StudentConfig, SweepConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareConfig(SweepConfig):
+class CompareConfig(GridConfig):
     """Compare methods and students on one teacher."""
 
     methods: tuple[str, ...] = ON_LOGITS

@@ -13,14 +13,14 @@ import pytest
 from kd_keras.config import (
     CompareConfig,
     DistillConfig,
-    StudyConfig,
+    SweepConfig,
     TrainConfig,
     as_dict,
     parse_knobs,
 )
 
-CONFIGS = (TrainConfig, DistillConfig, StudyConfig, CompareConfig)
-TEACHING = (DistillConfig, StudyConfig, CompareConfig)
+CONFIGS = (TrainConfig, DistillConfig, SweepConfig, CompareConfig)
+TEACHING = (DistillConfig, SweepConfig, CompareConfig)
 POSITIVE = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "steps_per_execution")
 POSITIVE += ("limit", "image_size", "unfreeze_blocks")
 
@@ -57,7 +57,7 @@ def test_optional_numbers_of_teaching_must_be_positive(kind, name):
         kind(**{name: 0})
 
 
-@pytest.mark.parametrize("kind", [StudyConfig, CompareConfig])
+@pytest.mark.parametrize("kind", [SweepConfig, CompareConfig])
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -80,7 +80,7 @@ def test_a_comparison_names_different_methods_and_students(name):
 
 
 def test_a_sweep_is_named_by_task_and_command():
-    assert StudyConfig(task="mnist").folder == Path("runs/mnist-study")
+    assert SweepConfig(task="mnist").folder == Path("runs/mnist-study")
     assert CompareConfig().folder == Path("runs/digits-compare")
     assert CompareConfig(out=Path("a")).folder == Path("a")
 

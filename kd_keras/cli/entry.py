@@ -21,11 +21,11 @@ from kd_keras.cli.cache import Cache
 from kd_keras.cli.data import Data
 from kd_keras.cli.explain import Explain
 from kd_keras.cli.files import Evaluate, Export, List, Report
-from kd_keras.cli.sweeps import Compare, Study
+from kd_keras.cli.sweeps import Compare, Sweep
 from kd_keras.cli.training import Distill, Pretrain, Train
 from kd_keras.cli.tuning import Tune
 from kd_keras.config import DataConfig, DistillConfig
-from kd_keras.recipes.presets import PRESETS, as_compare, as_pretrain, as_study, small
+from kd_keras.recipes.presets import PRESETS, as_compare, as_pretrain, as_sweep, small
 from kd_keras.utils import interrupts
 from kd_keras.utils.checks import lookup
 from tuning.config import from_preset
@@ -36,7 +36,7 @@ log = logging.getLogger("kd_keras")
 COMMANDS: dict[str, type] = {
     "distill": Distill,
     "pretrain": Pretrain,
-    "study": Study,
+    "sweep": Sweep,
     "compare": Compare,
     "tune": Tune,
     "train": Train,
@@ -54,7 +54,7 @@ COMMANDS: dict[str, type] = {
 FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "distill": lambda config, smoke: config,
     "pretrain": as_pretrain,
-    "study": as_study,
+    "sweep": as_sweep,
     "compare": as_compare,
     "tune": from_preset,
 }

@@ -3,11 +3,11 @@
 import dataclasses
 
 from kd_keras.cli.output import config_of, counted, print_json, report_of
-from kd_keras.config import CompareConfig, StudyConfig
+from kd_keras.config import CompareConfig, SweepConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Study(StudyConfig):
+class Sweep(SweepConfig):
     """Find the temperature and the alpha of one method and one student, on one teacher.
 
     The best setting is chosen on validation; it and the student alone are evaluated on test.
@@ -26,11 +26,11 @@ class Study(StudyConfig):
             f"{self.data_name}: {self.teacher} teaches {self.student} by {self.method}, "
             f"{counted(len(self.temperatures) or 1, 'temperature')} by "
             f"{counted(len(self.alphas), 'alpha')}, {counted(len(self.seeds), 'seed')}, in "
-            f"{config_of(StudyConfig, self).folder}"
+            f"{config_of(SweepConfig, self).folder}"
         )
 
     def __call__(self) -> None:
-        _run(config_of(StudyConfig, self), as_json=self.json)
+        _run(config_of(SweepConfig, self), as_json=self.json)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Compare(CompareConfig):
         _run(config_of(CompareConfig, self), as_json=self.json)
 
 
-def _run(config: StudyConfig | CompareConfig, *, as_json: bool) -> None:
+def _run(config: SweepConfig | CompareConfig, *, as_json: bool) -> None:
     from kd_keras.recipes import sweep
     from kd_keras.recipes.progress import Progress
     from kd_keras.report import tables

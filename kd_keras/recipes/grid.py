@@ -5,11 +5,11 @@ import itertools
 from typing import Any
 
 from kd_keras import methods
-from kd_keras.config import CompareConfig, StudentConfig, StudyConfig, TeacherConfig, parse_knobs
+from kd_keras.config import CompareConfig, StudentConfig, SweepConfig, TeacherConfig, parse_knobs
 from kd_keras.methods import Plan
 from kd_keras.utils.specs import parts_of
 
-Sweep = StudyConfig | CompareConfig
+Sweep = SweepConfig | CompareConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,14 @@ def student(config: StudentConfig) -> Spec:
 
 def students(config: Sweep) -> list[Spec]:
     """Return the students of a sweep, in order."""
-    if isinstance(config, StudyConfig):
+    if isinstance(config, SweepConfig):
         return [student(config)]
     return [parse_spec("students", text) for text in config.students]
 
 
 def teaching(config: Sweep) -> list[Spec]:
     """Return the methods of a sweep, in order."""
-    if isinstance(config, StudyConfig):
+    if isinstance(config, SweepConfig):
         return [Spec(config.method, config.method_knobs)]
     return [parse_spec("methods", text) for text in config.methods]
 
@@ -89,9 +89,9 @@ def settings(config: Sweep) -> list[Setting]:
         ValueError: for a spec that cannot be read.
 
     Example:
-        >>> from kd_keras.config import StudyConfig
-        >>> study = StudyConfig(temperatures=(1.0, 4.0), alphas=(0.1,))
-        >>> [setting.label for setting in settings(study)]
+        >>> from kd_keras.config import SweepConfig
+        >>> sweep = SweepConfig(temperatures=(1.0, 4.0), alphas=(0.1,))
+        >>> [setting.label for setting in settings(sweep)]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']
     """
     found = []
@@ -99,9 +99,9 @@ def settings(config: Sweep) -> list[Setting]:
         students(config), teaching(config), config.temperatures or (None,), config.alphas or (None,)
     )
     for student, method, temperature, alpha in product:
-        parts = [] if isinstance(config, StudyConfig) else [str(student), str(method)]
+        parts = [] if isinstance(config, SweepConfig) else [str(student), str(method)]
         parts += [] if temperature is None else [f"T={temperature:g}"]
-        if alpha is not None and (isinstance(config, StudyConfig) or len(config.alphas) > 1):
+        if alpha is not None and (isinstance(config, SweepConfig) or len(config.alphas) > 1):
             parts.append(f"alpha={alpha:g}")
         found.append(Setting(student, method, temperature, alpha, " ".join(parts)))
     return found
@@ -109,7 +109,7 @@ def settings(config: Sweep) -> list[Setting]:
 
 def alone(config: Sweep, student: Spec) -> str:
     """Return the label of a student that learns from labels alone."""
-    return "alone" if isinstance(config, StudyConfig) else f"{student} alone"
+    return "alone" if isinstance(config, SweepConfig) else f"{student} alone"
 
 
 def teachers(config: TeacherConfig) -> list[Spec]:

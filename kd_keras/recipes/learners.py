@@ -41,7 +41,7 @@ class TrainerPool:
     one; later models give the weights from which it starts.
 
     Args:
-        config: a `TrainConfig`, `DistillConfig` or `SweepConfig`.
+        config: a `TrainConfig`, `DistillConfig` or `GridConfig`.
         task: the task to learn.
     """
 

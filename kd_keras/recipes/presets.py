@@ -1,10 +1,10 @@
-"""Presets: functions that return the config of a study, or of a quick trial of it with `smoke`."""
+"""Presets: functions that return a config of `distill`, or with `smoke` that of a quick trial."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from kd_keras.config import CompareConfig, DistillConfig, PretrainConfig, StudyConfig
+from kd_keras.config import CompareConfig, DistillConfig, PretrainConfig, SweepConfig
 
 
 def digits_kd(smoke: bool = False) -> DistillConfig:
@@ -74,10 +74,10 @@ def small(config: DistillConfig) -> DistillConfig:
     )
 
 
-def as_study(config: DistillConfig, smoke: bool = False) -> StudyConfig:
-    """Return the temperature and alpha study with a preset's data, models and budget."""
+def as_sweep(config: DistillConfig, smoke: bool = False) -> SweepConfig:
+    """Return the sweep of temperature and alpha with a preset's data, models and budget."""
     grid = {"temperatures": (1.0, 4.0), "alphas": (0.1,)} if smoke else {}
-    return StudyConfig(**_shared(config, StudyConfig), **grid)  # type: ignore[arg-type]
+    return SweepConfig(**_shared(config, SweepConfig), **grid)  # type: ignore[arg-type]
 
 
 def as_compare(config: DistillConfig, smoke: bool = False) -> CompareConfig:

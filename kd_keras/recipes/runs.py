@@ -36,7 +36,7 @@ OURS = (
 )
 # in `report/`, which may also hold somebody else's files
 PLOTS = (
-    *("curves", "confusion", "reliability", "cost", "study", "comparison"),
+    *("curves", "confusion", "reliability", "cost", "sweep", "study", "comparison"),
     *("search", "surface", "parallel", "thresholds"),
 )
 REPORT = (

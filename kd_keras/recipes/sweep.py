@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from kd_keras import teachers
-from kd_keras.config import StudyConfig
+from kd_keras.config import SweepConfig
 from kd_keras.data.task import Task
 from kd_keras.evaluation import cost, findings, quality
 from kd_keras.methods import Plan, Roles
@@ -79,7 +79,7 @@ def _on_validation(
         for label in [grid.alone(config, student)]
     ]
     return {
-        "command": "study" if isinstance(config, StudyConfig) else "compare",
+        "command": "sweep" if isinstance(config, SweepConfig) else "compare",
         "metric": metric,
         "chosen": max(rows, key=lambda row: row["validation"]["mean"])["label"],
         "settings": rows,
@@ -111,7 +111,7 @@ def _to_evaluate(config: Sweep, found: Mapping[str, Any]) -> dict[str, tuple[str
     baselines = {grid.alone(config, student): student for student in grid.students(config)}
     named = {label: (label, student) for label, student in baselines.items()}
     for setting in grid.settings(config):
-        if not isinstance(config, StudyConfig):
+        if not isinstance(config, SweepConfig):
             named[setting.label] = (setting.label, setting.student)
         elif setting.label == found["chosen"]:
             named["distilled"] = (setting.label, setting.student)
@@ -137,13 +137,13 @@ def _assembled(
             `paired.difference`.
         warning: of the teacher, or empty.
     """
-    metric, study = found["metric"], isinstance(config, StudyConfig)
+    metric, sweep = found["metric"], isinstance(config, SweepConfig)
     notes = {setting.label: grid.plan_of(setting).loss.note for setting in grid.settings(config)}
     of_student = {row["student"]: row["label"] for row in found["alone"]}
     chosen: Verdict
     for row in found["settings"]:
-        name = "distilled" if study else row["label"]
-        if study and row["label"] != found["chosen"]:
+        name = "distilled" if sweep else row["label"]
+        if sweep and row["label"] != found["chosen"]:
             continue
         row["test"] = models[name]["summary"][metric]
         verdict = results.verdict(difference(name, of_student[row["student"]]))
@@ -166,7 +166,7 @@ def _assembled(
 def run(config: Sweep, progress: Progress | None = None, task: Task | None = None) -> Results:
     """Train every setting and each student alone, for every seed, with one teacher.
 
-    A `StudyConfig` searches for the temperature and the alpha of a method: the best setting is
+    A `SweepConfig` searches for the temperature and the alpha of a method: the best setting is
     chosen by the mean over the seeds on validation, and it and the student alone are evaluated on
     test. A `CompareConfig` compares methods and students: every row is evaluated on test. In both,
     epochs are chosen on validation.
@@ -189,9 +189,9 @@ def run(config: Sweep, progress: Progress | None = None, task: Task | None = Non
     Example:
         >>> import tempfile, kd_keras as kd
         >>> from pathlib import Path
-        >>> from kd_keras.config import StudyConfig
-        >>> folder = Path(tempfile.mkdtemp()) / "study"
-        >>> config = StudyConfig(temperatures=(1.0, 4.0), alphas=(0.1,), epochs=1, seeds=(0,),
+        >>> from kd_keras.config import SweepConfig
+        >>> folder = Path(tempfile.mkdtemp()) / "sweep"
+        >>> config = SweepConfig(temperatures=(1.0, 4.0), alphas=(0.1,), epochs=1, seeds=(0,),
         ...                      limit=64, out=folder)
         >>> [row["label"] for row in kd.recipes.sweep.run(config)["sweep"]["settings"]]
         ['T=1 alpha=0.1', 'T=4 alpha=0.1']

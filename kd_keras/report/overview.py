@@ -186,7 +186,7 @@ def _method(results: dict[str, Any], config: dict[str, Any]) -> str:
     found, search = results.get("sweep"), results.get("search")
     if found is not None:
         chosen = next(row for row in found["settings"] if row["label"] == found["chosen"])
-        return chosen["label"] if found["command"] == "study" else chosen["method"]
+        return chosen["method" if found["command"] == "compare" else "label"]
     if search is not None:
         return f"search, trial {search['best']}"
     if "distilled" not in results["models"]:

@@ -30,7 +30,7 @@ from kd_keras.report.tables import (
     operating_lines,
     quality_lines,
     rows,
-    study_lines,
+    sweep_lines,
 )
 from kd_keras.utils.files import is_ours, whole_folder
 
@@ -145,7 +145,7 @@ def _tables(results: dict[str, Any]) -> list[str]:
         ]
     return [
         html.heading("Every setting on validation"),
-        html.table(study_lines(results)),
+        html.table(sweep_lines(results)),
         html.paragraph(baselines(results), "about"),
         html.heading("The chosen setting on the test split"),
         html.table(quality_lines(results)),
@@ -232,10 +232,10 @@ def _sweep_figures(results: dict[str, Any]) -> list[tuple[str, str, str, Figure]
     found = results.get("sweep")
     if found is None:
         return []
-    if found["command"] == "study":
+    if not _is_comparison(results):
         caption = "Validation split. Points: mean over the seeds; bars and bands: standard \
 deviation. Dashed: the student trained alone, and the teacher."
-        return [("study", "Temperature and alpha", caption, sweeps.study(found))]
+        return [("sweep", "Temperature and alpha", caption, sweeps.temperatures(found))]
     caption = "Test split. Small dots: seeds; large ones: their mean; bars: standard deviation. \
 Dashed: the teacher."
     return [("comparison", "Methods and students", caption, sweeps.comparison(results))]
@@ -280,9 +280,9 @@ one image, on the machine of the run."
 
 
 def _history(run: Run) -> History:
-    """Return the epochs of the models in the results; of a study's settings, the chosen one's."""
+    """Return the epochs of the models in the results; of a sweep's settings, the chosen one's."""
     found = run["results"].get("sweep")
-    if found is None or found["command"] != "study":
+    if found is None or _is_comparison(run["results"]):
         return run["history"]
     shown = {"teacher": "teacher", "alone": "alone", found["chosen"]: "distilled"}
     return [
@@ -303,8 +303,8 @@ def _title(run: Run) -> str:
     what = "Knowledge distillation" if "distilled" in run["results"]["models"] else "Training"
     found = run["results"].get("sweep")
     if found is not None:
-        study = found["command"] == "study"
-        what = "Temperature and alpha" if study else "Methods and students"
+        compared = _is_comparison(run["results"])
+        what = "Methods and students" if compared else "Temperature and alpha"
     if "search" in run["results"]:
         what = "Search for hyper-parameters"
     return f"{what} on {task['name']}" if task else run["name"]

@@ -15,7 +15,7 @@ LINES = ("#08306b", "#2171b5", "#6baed6", "#41ab5d", "#a1d99b", "#cc79a7")
 MARKS = "osD^vP"
 
 
-def study(found: dict[str, Any]) -> Figure:
+def temperatures(found: dict[str, Any]) -> Figure:
     """Plot the validation metric over temperature, one line per alpha.
 
     With a single temperature, the metric is plotted over alpha.
@@ -24,8 +24,8 @@ def study(found: dict[str, Any]) -> Figure:
     deviation over the seeds.
     """
     rows = found["settings"]
-    temperatures = list(dict.fromkeys(row["temperature"] for row in rows))
-    over, by = ("temperature", "alpha") if len(temperatures) > 1 else ("alpha", "temperature")
+    several = len({row["temperature"] for row in rows}) > 1
+    over, by = ("temperature", "alpha") if several else ("alpha", "temperature")
     figure, (ax,) = new_figure(1, width=6.4, height=4.2)
     lines = list(dict.fromkeys(row[by] for row in rows))
     for place, value in enumerate(lines):

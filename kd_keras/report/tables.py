@@ -144,8 +144,8 @@ def _columns(
     return table
 
 
-def study_lines(results: Results) -> list[list[str]]:
-    """Return a study's validation scores: temperatures by alphas, * marks the chosen setting."""
+def sweep_lines(results: Results) -> list[list[str]]:
+    """Return a sweep's validation scores: temperatures by alphas, * marks the chosen setting."""
     found = results["sweep"]
     scores = {}
     for row in found["settings"]:
@@ -160,7 +160,7 @@ def study_lines(results: Results) -> list[list[str]]:
 
 
 def baselines(results: Results) -> str:
-    """Return the validation scores that a study's settings are compared with."""
+    """Return the validation scores that a sweep's settings are compared with."""
     found = results["sweep"]
     metric = metrics.title(found["metric"])
     alone, teacher = (
@@ -214,7 +214,7 @@ def compared(results: Results) -> str:
 def as_text(results: Results) -> str:
     """Return the table, aligned for a terminal, with the findings below it, the conclusion last.
 
-    A study also has a table of its settings on validation, a comparison one line per method.
+    A sweep also has a table of its settings on validation, a comparison one line per method.
 
     Example:
         >>> print(as_text({"models": {"model": {"seeds": [{"test": {"accuracy": 0.5}}]}}}))
@@ -229,7 +229,7 @@ def as_text(results: Results) -> str:
     elif found["command"] == "compare":
         parts = [aligned(comparison_lines(results)), compared(results)]
     else:
-        parts = [aligned(study_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
+        parts = [aligned(sweep_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
     return with_findings(parts, results)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from kd_keras import cli, export
 from kd_keras.cli import entry
 from kd_keras.cli.output import config_of
-from kd_keras.config import CompareConfig, DistillConfig, StudyConfig
+from kd_keras.config import CompareConfig, DistillConfig, SweepConfig
 from kd_keras.recipes import PRESETS
 from kd_keras.recipes.runs import RunFolder
 from kd_keras.utils import interrupts
@@ -286,9 +286,9 @@ def test_another_model_or_method_does_not_take_what_the_preset_says_of_its_own()
 def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
     source = PRESETS[preset](smoke)
     words = ["--preset", preset, *(["--smoke"] if smoke else [])]
-    study = config_of(StudyConfig, entry._parse(["study", *words]))
+    study = config_of(SweepConfig, entry._parse(["sweep", *words]))
     compare = config_of(CompareConfig, entry._parse(["compare", *words]))
-    shared = {field.name for field in dataclasses.fields(StudyConfig)} & set(vars(source))
+    shared = {field.name for field in dataclasses.fields(SweepConfig)} & set(vars(source))
     for name in shared - {"out", "overwrite"}:
         assert getattr(study, name) == getattr(source, name), name
         assert getattr(compare, name, getattr(source, name)) == getattr(source, name), name
@@ -330,8 +330,8 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
             "transfer set has no labels. Without labels the student can learn only",
         ),
         (["distill", "--munge", "2", "--method", "dkd", "--alpha", "0"], "DKD needs labels"),
-        (["study", "--munge", "2"], "`alpha` must be 0"),
-        (["study", "--alphas"], "`alphas` must be one or more different values"),
+        (["sweep", "--munge", "2"], "`alpha` must be 0"),
+        (["sweep", "--alphas"], "`alphas` must be one or more different values"),
         (["distill", "--munge", "2", "--transfer-dir", "."], "give only one of them"),
         (["distill", "--transfer-dir", "absent", "--alpha", "0"], "no folder 'absent'"),
         (["distill", "--seeds"], "`seeds` must be one or more different numbers"),
@@ -340,11 +340,11 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["distill", "--cache-limit-gb", "0"], "must be a positive number"),
         (["distill", "--cache-limit-gb", "1e-6"], "more than `limit`=1000 allows"),
         (["distill", "--views", "2"], "name an `augmentation`"),
-        (["study", "--preset", "mnist"], "Did you mean 'mnist-kd'?"),
-        (["study", "--method", "kdd"], "Did you mean 'kd'?"),
-        (["study", "--alphas", "0", "2"], "`alphas` must lie in [0, 1]"),
-        (["study", "--temperatures", "1", "1"], "`temperatures` must be one or more different"),
-        (["study", "--temperature", "1"], "--temperatures"),
+        (["sweep", "--preset", "mnist"], "Did you mean 'mnist-kd'?"),
+        (["sweep", "--method", "kdd"], "Did you mean 'kd'?"),
+        (["sweep", "--alphas", "0", "2"], "`alphas` must lie in [0, 1]"),
+        (["sweep", "--temperatures", "1", "1"], "`temperatures` must be one or more different"),
+        (["sweep", "--temperature", "1"], "--temperatures"),
         (["compare", "--methods", "kd", "kdd"], "Did you mean 'kd'?"),
         (["compare", "--students", "mlp:hiden=3"], "Did you mean 'hidden'?"),
         (["compare", "--students"], "`students` must be one or more different values"),

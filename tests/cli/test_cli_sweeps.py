@@ -1,4 +1,4 @@
-"""`kd-keras study` and `compare`: what is printed, and what lies there then."""
+"""`kd-keras sweep` and `compare`: what is printed, and what lies there then."""
 
 import json
 import re

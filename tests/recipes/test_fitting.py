@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tiny_runs import InterruptAfter, Interrupted, lines, same_weights, tiny, trial, without_times
 
-from kd_keras.config import BudgetConfig, StudyConfig, TrainConfig
+from kd_keras.config import BudgetConfig, SweepConfig, TrainConfig
 from kd_keras.data import pipeline
 from kd_keras.evaluation import quality
 from kd_keras.recipes import optimizers, setup, training
@@ -176,7 +176,7 @@ def test_all_optimizers_are_found():
     assert not {"optimizer", "multioptimizer", "lossscaleoptimizer"} & set(optimizers.known())
 
 
-@pytest.mark.parametrize("command", [TrainConfig, StudyConfig])
+@pytest.mark.parametrize("command", [TrainConfig, SweepConfig])
 def test_an_unknown_optimizer_gets_the_nearest_name(command):
     with pytest.raises(ValueError, match=r"Unknown optimizer 'adamww'\. Did you mean 'adamw'\?"):
         setup.check(command(optimizer="adamww"))

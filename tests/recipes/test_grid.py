@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd_keras.config import CompareConfig, StudyConfig
+from kd_keras.config import CompareConfig, SweepConfig
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.grid import Spec, parse_spec
 
@@ -27,14 +27,14 @@ def test_a_spec_of_something_else_is_refused(text):
 
 
 def test_a_study_is_the_product_of_temperatures_and_alphas():
-    study = StudyConfig(temperatures=(1.0, 4.0), alphas=(0.0, 0.5), student_knobs=("hidden=8,",))
+    study = SweepConfig(temperatures=(1.0, 4.0), alphas=(0.0, 0.5), student_knobs=("hidden=8,",))
     rows = grid.settings(study)
     assert [row.label for row in rows] == [
         *("T=1 alpha=0", "T=1 alpha=0.5", "T=4 alpha=0", "T=4 alpha=0.5"),
     ]
     assert {str(row.student) for row in rows} == {"mlp:hidden=8,"}
     assert [grid.plan_of(row).loss.temperature for row in rows] == [1.0, 1.0, 4.0, 4.0]
-    (one,) = grid.settings(StudyConfig(temperatures=(), alphas=(0.5,)))
+    (one,) = grid.settings(SweepConfig(temperatures=(), alphas=(0.5,)))
     assert (one.label, grid.plan_of(one).loss.temperature) == ("alpha=0.5", 4.0)
 
 
@@ -59,10 +59,10 @@ def test_a_comparison_is_the_product_of_students_and_methods():
         (CompareConfig(methods=("kdd",)), "Unknown method 'kdd'. Did you mean 'kd'"),
         (CompareConfig(methods=("kd:temprature=2",)), "Did you mean 'temperature'"),
         (CompareConfig(teacher="cnm"), "Did you mean 'cnn'"),
-        (StudyConfig(method="kdd"), "Unknown method"),
-        (StudyConfig(student="mpl"), "Unknown model"),
-        (StudyConfig(cache_storage="float8"), "`storage` must be"),
-        (StudyConfig(views=3), "Without an augmentation all views"),
+        (SweepConfig(method="kdd"), "Unknown method"),
+        (SweepConfig(student="mpl"), "Unknown model"),
+        (SweepConfig(cache_storage="float8"), "`storage` must be"),
+        (SweepConfig(views=3), "Without an augmentation all views"),
     ],
 )
 def test_words_that_do_not_exist_are_refused(config, said):

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from kd_keras import data
-from kd_keras.config import CompareConfig, StudyConfig
+from kd_keras.config import CompareConfig, SweepConfig
 from kd_keras.methods import METHODS
 from kd_keras.recipes import setup
 
@@ -42,13 +42,13 @@ def test_a_fault_of_the_models_is_not_taken_for_one_of_the_methods():
 
 
 def test_a_study_and_named_methods_are_left_as_they_are():
-    for config in (StudyConfig(limit=40), compare(methods=("kd", "dkd"))):
+    for config in (SweepConfig(limit=40), compare(methods=("kd", "dkd"))):
         assert setup.open_sweep(config)[0] is config
 
 
 def test_a_sweep_takes_a_task_in_place_of_the_one_that_it_names():
     digits = data.load("digits")
     few = dataclasses.replace(digits, train=digits.train.limited(60))
-    for config in (StudyConfig(), compare(methods=("kd",), limit=None)):
+    for config in (SweepConfig(), compare(methods=("kd",), limit=None)):
         _, task = setup.open_sweep(config, few)
         assert (len(task.train), len(task.test)) == (60, len(digits.test))

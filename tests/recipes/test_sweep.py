@@ -10,7 +10,7 @@ import tensorflow as tf
 from tiny_runs import Watcher, lines, same_weights, without_times
 
 from kd_keras import cache, methods
-from kd_keras.config import CompareConfig, StudyConfig
+from kd_keras.config import CompareConfig, SweepConfig
 from kd_keras.evaluation import quality
 from kd_keras.methods import KD
 from kd_keras.recipes import distill, grid, learners, predictions, setup, sweep
@@ -39,7 +39,7 @@ def tiny_sweep(kind, folder, **changes):
 
 def study(folder, **changes):
     settings = {"student_knobs": ("hidden=8,",), "temperatures": (1.0, 4.0), "alphas": (0.1, 0.5)}
-    return tiny_sweep(StudyConfig, folder, **{**settings, **changes})
+    return tiny_sweep(SweepConfig, folder, **{**settings, **changes})
 
 
 def compare(folder, **changes):

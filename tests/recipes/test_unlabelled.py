@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_runs import lines, tiny, trial
 
-from kd_keras.config import StudyConfig
+from kd_keras.config import SweepConfig
 from kd_keras.data.munge import munge
 from kd_keras.recipes import distill, setup, sweep, transfer
 from kd_keras.recipes.progress import Progress
@@ -79,9 +79,9 @@ def test_a_folder_without_labels_is_learned_from(tmp_path, unlabelled):
 @pytest.mark.slow
 def test_a_study_without_labels(tmp_path):
     config = tiny(tmp_path, munge=1, limit=40, epochs=1)
-    names = {field.name for field in dataclasses.fields(StudyConfig)}
+    names = {field.name for field in dataclasses.fields(SweepConfig)}
     shared = {name: value for name, value in vars(config).items() if name in names}
-    study = StudyConfig(**shared, temperatures=(4.0,), alphas=(0.0,))
+    study = SweepConfig(**shared, temperatures=(4.0,), alphas=(0.0,))
     found = sweep.run(study)
     assert found["task"]["transfer"] == 40
     with pytest.raises(ValueError, match="The transfer set has no labels"):

@@ -274,7 +274,7 @@ def write_study(folder):
         for a in (0.0, 0.5)
     ]  # fmt: skip
     results["sweep"] = {
-        "command": "study",
+        "command": "sweep",
         "metric": "auc",
         "chosen": "T=4 alpha=0.0",
         "settings": rows,
@@ -312,11 +312,11 @@ def write_comparison(folder):
 
 
 def test_a_study_shows_its_grid_its_curves_and_the_chosen_models(tmp_path):
-    run = write_study(tmp_path / "study")
+    run = write_study(tmp_path / "sweep")
     html = spaced(report.build([run], run / "report"))
     assert "<h1>Temperature and alpha on mhist</h1>" in html
     assert {path.name for path in (run / "report").iterdir()} == {
-        *("index.html", "study.png", "curves.png", "confusion.png", "reliability.png", "cost.png"),
+        *("index.html", "sweep.png", "curves.png", "confusion.png", "reliability.png", "cost.png"),
     }
     assert "0.9400 ± 0.0040 *" in html
     assert "student alone 0.9100 ± 0.0040, teacher 0.9600. * is best." in html
@@ -328,7 +328,7 @@ def test_a_study_shows_its_grid_its_curves_and_the_chosen_models(tmp_path):
 
 
 def test_a_study_over_alpha_alone_is_drawn(tmp_path):
-    run = write_study(tmp_path / "study")
+    run = write_study(tmp_path / "sweep")
     results = json.loads((run / "results.json").read_text())
     results["sweep"]["settings"] = [
         {**row, "temperature": None}
@@ -337,7 +337,7 @@ def test_a_study_over_alpha_alone_is_drawn(tmp_path):
     ]
     (run / "results.json").write_text(json.dumps(results))
     report.build([run], run / "report")
-    with Image.open(run / "report/study.png") as image:
+    with Image.open(run / "report/sweep.png") as image:
         assert np.asarray(image.convert("L")).std() > 5
     assert "default" in tables.as_text(results)
 
