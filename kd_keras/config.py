@@ -355,6 +355,34 @@ class CompareConfig(GridConfig):
             _different(name, getattr(self, name))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A whole study, or some parts of it."""
+
+    study: str
+    """The study: mnist."""
+    part: tuple[str, ...] = ()
+    """Parts to run; all if not given."""
+    data_dir: Path | None = None
+    """Folder of the data, where the study's own cannot be loaded without one."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds, one training each of every student."""
+    smoke: bool = False
+    """Run a quick test of every part: a few examples, one epoch, one seed."""
+    out: Path | None = None
+    """Folder of the study; studies/<study> if not given."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the study."""
+        name = f"{self.study}-smoke" if self.smoke else self.study
+        return self.out or Path("studies") / name
+
+    def run_folder(self, name: str) -> Path:
+        """Return the folder of one of its runs."""
+        return self.folder / "runs" / name
+
+
 def check_budget(config: RunConfig) -> None:
     """Raise `ValueError` for numbers that no training can use."""
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):

@@ -23,6 +23,7 @@ LAYERS = (
     {"recipes"},
     {"report"},
     {"tuning", "script"},
+    {"studies"},
     {"cli"},
     {"__main__", "tuning.search", "tuning.distributed"},
 )

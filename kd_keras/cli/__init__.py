@@ -15,7 +15,7 @@ from kd_keras.utils import interrupts
 __all__ = ["COMMANDS", "door", "main"]
 
 # commands that resume after an interruption
-GO_ON = ("distill", "pretrain", "sweep", "compare", "tune", "train", "cache")
+GO_ON = ("distill", "pretrain", "sweep", "compare", "study", "tune", "train", "cache")
 
 
 def __getattr__(name: str) -> Any:

@@ -21,6 +21,7 @@ from kd_keras.cli.cache import Cache
 from kd_keras.cli.data import Data
 from kd_keras.cli.explain import Explain
 from kd_keras.cli.files import Evaluate, Export, List, Report
+from kd_keras.cli.study import StudyCommand
 from kd_keras.cli.sweeps import Compare, Sweep
 from kd_keras.cli.training import Distill, Pretrain, Train
 from kd_keras.cli.tuning import Tune
@@ -38,6 +39,7 @@ COMMANDS: dict[str, type] = {
     "pretrain": Pretrain,
     "sweep": Sweep,
     "compare": Compare,
+    "study": StudyCommand,
     "tune": Tune,
     "train": Train,
     "data": Data,
@@ -58,6 +60,9 @@ FROM_PRESET: dict[str, Callable[[DistillConfig, bool], Any]] = {
     "compare": as_compare,
     "tune": from_preset,
 }
+
+# options of `sweep`, which was called `study`
+SWEEPING = ("--preset", "--temperatures", "--alphas", "--teacher", "--student", "--task", "--data")
 
 # Keras does without these if they are not installed: it has wrappers for scikit-learn, plots of its
 # own and tables of pandas, which no command uses. They take a third of the time of its import.
@@ -110,6 +115,11 @@ def _parse(arguments: list[str]) -> Any:
     """Parse a command; its defaults are those of the preset that the arguments name."""
     if arguments and not arguments[0].startswith("-"):
         lookup("command", COMMANDS, arguments[0])
+    if arguments[:1] == ["study"] and arguments[1:2] and arguments[1] in SWEEPING:
+        raise ValueError(
+            "`kd-keras study NAME` runs a whole study. The search for temperature and alpha, which "
+            "was of that name, is `kd-keras sweep`."
+        )
     commands: Any = None
     for name, command in COMMANDS.items():
         default = _preset(name, arguments) if name in FROM_PRESET else tyro.MISSING_NONPROP

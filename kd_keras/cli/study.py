@@ -1,0 +1,41 @@
+"""The command `study`."""
+
+import dataclasses
+import logging
+from typing import Annotated
+
+import tyro
+
+from kd_keras.cli.output import counted
+from kd_keras.config import StudyConfig
+
+log = logging.getLogger("kd_keras")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyCommand(StudyConfig):
+    """Run a whole study, mnist, and write a page of its tables and plots.
+
+    Finished runs are not repeated: after an interruption the same command resumes.
+    """
+
+    study: Annotated[str, tyro.conf.Positional]
+    """The study: mnist."""
+
+    @property
+    def opening(self) -> str:
+        parts = f", {counted(len(self.part), 'part')}" if self.part else ""
+        return f"study {self.study}{parts}, in {self._config.folder}"
+
+    @property
+    def _config(self) -> StudyConfig:
+        fields = dataclasses.fields(StudyConfig)
+        return StudyConfig(**{field.name: getattr(self, field.name) for field in fields})
+
+    def __call__(self) -> None:
+        from kd_keras.recipes.progress import Progress
+        from kd_keras.studies import STUDIES, run
+        from kd_keras.utils.checks import lookup
+
+        page = run(lookup("study", STUDIES, self.study), self._config, Progress())
+        print(f"study in {self._config.folder}, page in {page}")

@@ -1,0 +1,110 @@
+"""How long a run will take: its trainings, and the pace of each model on this machine."""
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from kd_keras import models
+from kd_keras.config import (
+    CompareConfig,
+    DistillConfig,
+    RunConfig,
+    SweepConfig,
+    TeacherConfig,
+    TrainConfig,
+    parse_knobs,
+)
+from kd_keras.data.task import Task
+from kd_keras.recipes import grid, optimizers
+from kd_keras.recipes.grid import Spec
+from kd_keras.training.supervised import Supervised
+from tuning.config import TRIALS, TuneConfig
+
+TIMED = 8  # batches per timed epoch
+
+
+class Training(NamedTuple):
+    """Trainings of one model.
+
+    Attributes:
+        model: the spec of the model.
+        epochs: the epochs of each.
+        times: how many of them.
+    """
+
+    model: Spec
+    epochs: int
+    times: int
+
+
+def trainings(config: RunConfig) -> list[Training]:
+    """Return the trainings of a run. Those that a plan adds, such as assistants, are not counted.
+
+    Example:
+        >>> from kd_keras.config import SweepConfig
+        >>> config = SweepConfig(temperatures=(1.0, 4.0), alphas=(0.1,), seeds=(0, 1), epochs=3)
+        >>> [(str(one.model), one.epochs, one.times) for one in trainings(config)]
+        [('cnn', 3, 1), ('mlp', 3, 6)]
+    """
+    own = config.head_epochs + config.epochs
+    seeds = len(config.seeds)
+    if isinstance(config, TrainConfig):
+        return [Training(Spec(config.model, config.model_knobs, config.weights), own, seeds)]
+    found = []
+    if isinstance(config, TeacherConfig):
+        times = seeds if type(config) is DistillConfig else 1
+        epochs = config.head_epochs + (config.teacher_epochs or config.epochs)
+        trained = [spec for spec in grid.teachers(config) if spec.name in models.MODELS]
+        found += [Training(spec, epochs, times) for spec in trained]
+    if isinstance(config, TuneConfig):
+        tried = (config.trials or TRIALS) * config.executions_per_trial
+        return [*found, Training(grid.student(config), own, tried + 3 * seeds)]
+    if isinstance(config, DistillConfig):
+        return [*found, Training(grid.student(config), own, 2 * seeds)]
+    if isinstance(config, SweepConfig | CompareConfig):
+        rows = [setting.student for setting in grid.settings(config)]
+        for student in grid.students(config):
+            found.append(Training(student, own, seeds * (1 + rows.count(student))))
+        return found
+    raise TypeError(f"The trainings of a {type(config).__name__} are not known.")
+
+
+def seconds_per_image(spec: Spec, config: RunConfig, task: Task) -> float:
+    """Measure the pace of a model's training on random images, after its step is traced."""
+    count = TIMED * config.batch_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *task.image_shape), "uint8")
+    labels = rng.integers(0, task.classes, count)
+    keras.utils.set_random_seed(0)
+    model = models.build(
+        spec.name,
+        input_shape=task.image_shape,
+        classes=task.classes,
+        **parse_knobs("knobs", spec.knobs),
+    )
+    trainer = Supervised(student=model)
+    optimizer = optimizers.new(config, config.learning_rate, model.trainable_variables)
+    trainer.compile(optimizer=optimizer)
+    trainer.fit(images, labels, batch_size=config.batch_size, verbose=0)
+    start = time.perf_counter()
+    trainer.fit(images, labels, batch_size=config.batch_size, verbose=0)
+    return (time.perf_counter() - start) / count
+
+
+def text(seconds: float) -> str:
+    """Return a duration, rounded as an estimate is.
+
+    Example:
+        >>> text(40), text(600), text(9000)
+        ('1 min', '10 min', '2 h 30 min')
+    """
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def models_of(configs: Iterable[RunConfig]) -> dict[Spec, RunConfig]:
+    """Return every model that some runs train, with a config that trains it."""
+    return {one.model: config for config in configs for one in trainings(config)}
