@@ -1,5 +1,6 @@
 """Model files, without an optimizer, written whole or not at all."""
 
+import hashlib
 import math
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from kd_keras.models import heads, taps
 from kd_keras.training.trainer import Trainer
 from kd_keras.utils.files import check_room, whole_file
 
+METADATA = "metadata.json"  # in a .keras file: the version of Keras, and the date of saving
 OVERHEAD = 4096  # upper bound of the bytes that HDF5 adds to the numbers of a variable
 
 
@@ -27,6 +29,21 @@ def save(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file of the model alone."""
     with whole_file(path) as temporary:
         plain_copy(model).save(temporary)
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file; of a `.keras` file, of its content without the date of saving.
+
+    A model that is saved again, such as by a notebook that runs again, is the same model.
+    """
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        found = hashlib.sha256()
+        with zipfile.ZipFile(path) as parts:
+            for name in sorted({*parts.namelist()} - {METADATA}):
+                found.update(name.encode() + b"\0" + hashlib.sha256(parts.read(name)).digest())
+        return found.hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def save_weights(model: keras.Model, path: Path) -> None:
