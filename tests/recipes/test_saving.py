@@ -1,6 +1,7 @@
 """Model files: what is read, and what is said of a file that is none."""
 
 import json
+import re
 import zipfile
 
 import keras
@@ -95,6 +96,9 @@ def test_a_model_saved_again_later_has_the_digest_that_it_had(mlp, tmp_path):
             if name == saving.METADATA:
                 dated = {**json.loads(part), "date_saved": "2030-01-01@00:00:00"}
                 part = json.dumps(dated).encode()
+            if name == saving.ARCHITECTURE:  # in another process, addresses are others
+                assert b'"shared_object_id": ' in part
+                part = re.sub(rb'("shared_object_id": )(\d+)', rb"\g<1>1\g<2>", part)
             after.writestr(name, part)
     assert first.read_bytes() != later.read_bytes()
     assert saving.file_digest(first) == saving.file_digest(later)
