@@ -22,10 +22,11 @@ from typing import NamedTuple, NoReturn
 TESTS = Path(__file__).parent
 # They are started first: the last file to end should be a short one.
 LONGEST = (
+    "test_notebooks.py",
     *("tuning/test_distributed.py", "tuning/test_tune_resume.py", "recipes/test_resume.py"),
     *("recipes/test_distill.py", "recipes/test_sweep.py", "methods/test_trained_contract.py"),
     *("tuning/test_run.py", "test_site.py", "cli/test_cli.py", "recipes/test_fitting.py"),
-    *("test_given_teachers.py", "test_notebooks.py"),
+    "test_given_teachers.py",
 )
 SLOWEST_SHOWN = 25
 

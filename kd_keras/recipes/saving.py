@@ -1,8 +1,11 @@
 """Model files, without an optimizer, written whole or not at all."""
 
+import hashlib
+import json
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -13,6 +16,9 @@ from kd_keras.models import heads, taps
 from kd_keras.training.trainer import Trainer
 from kd_keras.utils.files import check_room, whole_file
 
+# in a .keras file: the version of Keras and the date of saving; the architecture, in which Keras
+# names objects that several layers share by their address in memory
+METADATA, ARCHITECTURE, SHARED = "metadata.json", "config.json", "shared_object_id"
 OVERHEAD = 4096  # upper bound of the bytes that HDF5 adds to the numbers of a variable
 
 
@@ -27,6 +33,36 @@ def save(model: keras.Model, path: Path) -> None:
     """Write a `.keras` file of the model alone."""
     with whole_file(path) as temporary:
         plain_copy(model).save(temporary)
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file; of a `.keras` file, of the model in it.
+
+    A model that is trained and saved again, such as by a notebook that runs again, has other bytes,
+    since they hold the date and addresses in memory, and is the same model.
+    """
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        found = hashlib.sha256()
+        with zipfile.ZipFile(path) as parts:
+            for name in sorted({*parts.namelist()} - {METADATA}):
+                part = parts.read(name)
+                part = _without_addresses(part) if name == ARCHITECTURE else part
+                found.update(name.encode() + b"\0" + hashlib.sha256(part).digest())
+        return found.hexdigest()[:16]
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _without_addresses(architecture: bytes) -> bytes:
+    """Return an architecture with its shared objects numbered in the order of their appearance."""
+    numbers: dict[int, int] = {}
+
+    def numbered(part: dict[str, Any]) -> dict[str, Any]:
+        if SHARED in part:
+            part[SHARED] = numbers.setdefault(part[SHARED], len(numbers))
+        return part
+
+    return json.dumps(json.loads(architecture, object_hook=numbered), sort_keys=True).encode()
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

@@ -1,7 +1,6 @@
 """Turn a config into tasks, models and methods, checked before anything heavy starts."""
 
 import dataclasses
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from kd_keras.recipes import grid, optimizers, teacher_predictions, tracking, tr
 from kd_keras.recipes.grid import Spec
 from kd_keras.recipes.reading import each_split, limited
 from kd_keras.recipes.reading import read_task as read_task
-from kd_keras.recipes.saving import check_file, read_any
+from kd_keras.recipes.saving import check_file, file_digest, read_any
 from kd_keras.recipes.saving import load_model as load_model
 from kd_keras.recipes.saving import read_model as read_model
 from kd_keras.teachers import TeacherSource, as_source
@@ -300,8 +299,7 @@ def digests(config: configs.RunConfig, task: Task) -> dict[str, str]:
     for name, given in files.items():
         path = outside.file_of(given or "") or Path(given or "")
         if path.is_file():
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+            found[name] = file_digest(path)
     return found
 
 
