@@ -19,6 +19,7 @@ _MODULES = (
     "recipes",
     "report",
     "schedules",
+    "studies",
     "teachers",
 )
 _NAMES = {

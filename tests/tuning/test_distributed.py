@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from clocks import untimed
+from forks import Forks
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -19,6 +20,34 @@ SETTINGS = [
     *("--teacher-knobs", "width=0.25", "--student-knobs", "hidden=8,", "--teacher-epochs", "1"),
     *("--steps-per-execution", "4", "--json"),
 ]
+
+
+IMPORTS = """
+from kd_keras import cli
+from kd_keras.recipes import distill
+from tuning import run, worker
+"""
+# Arguments: the module, the environment as JSON; then the command's.
+COMMAND = """
+import json, os, runpy, sys
+
+os.environ.update(json.loads(arguments[1]))
+sys.argv[1:] = arguments[2:]
+runpy.run_module(arguments[0], run_name="__main__")
+"""
+# on a machine with two devices, which have to be made before TensorFlow starts
+TWO_DEVICES = """
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory):
+    with Forks(IMPORTS, tmp_path_factory.mktemp("forks"), ENVIRONMENT) as running:
+        yield running
 
 
 class Chief:
@@ -102,12 +131,10 @@ def chief(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, tmp_path):
+def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, forks, tmp_path):
     words = ("--trials", "5")
-    alone = subprocess.run(
-        [sys.executable, "-m", "tuning.search", *SETTINGS, *words, "--out", str(tmp_path / "one")],
-        env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
+    folder = str(tmp_path / "one")
+    alone = forks.run(COMMAND, "tuning.search", "{}", *SETTINGS, *words, "--out", folder)
     assert alone.returncode == 0, alone.stderr
     one = chief(*words, "--workers", "2")
     name, trial = one.until(lambda: next(iter(one.under_way().items()), None))
@@ -159,19 +186,8 @@ def test_a_chief_is_killed_and_the_same_command_goes_on(chief):
         assert epochs == [*range(1, row["epochs"] + 1)]
 
 
-# the command, on a machine with two devices, which have to be made before TensorFlow starts
-TWO_DEVICES = """
-import tensorflow as tf
-
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import runpy
-runpy.run_module("tuning.distributed", run_name="__main__")
-"""
-
-
 @pytest.mark.slow
-def test_a_worker_joins_by_three_variables_and_trains_on_two_devices(chief, tmp_path):
+def test_a_worker_joins_by_three_variables_and_trains_on_two_devices(chief, forks, tmp_path):
     """And one of other settings, or in another folder, is refused."""
     words = ("--trials", "2", "--epochs", "3")
     one = chief(*words, "--workers", "0")
@@ -179,11 +195,9 @@ def test_a_worker_joins_by_three_variables_and_trains_on_two_devices(chief, tmp_
     assert len(said) == 3
 
     def join(folder, *others):
-        return subprocess.run(
-            [sys.executable, "-c", TWO_DEVICES, *SETTINGS, *words, "--out", str(folder), *others],
-            env={**ENVIRONMENT, **dict(said), "KERASTUNER_TUNER_ID": "node-7"},
-            capture_output=True, text=True, timeout=240,
-        )  # fmt: skip
+        named = json.dumps({**dict(said), "KERASTUNER_TUNER_ID": "node-7"})
+        options = [*SETTINGS, *words, "--out", str(folder), *others]
+        return forks.run(TWO_DEVICES + COMMAND, "tuning.distributed", named, *options)
 
     other = join(one.folder, "--alpha", "0.3")
     assert other.returncode == 2
