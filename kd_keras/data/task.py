@@ -132,7 +132,7 @@ class Repeat:
         many = f"{self.count:,} {self.split} image{'s are' if self.count > 1 else ' is'}"
         pair = f"{self.first} is {self.same_as}."
         if self.split == self.other:
-            return f"{many} in {self.split} again under another class: {pair}"
+            return f"{many} in {self.split} under more than one class: {pair}"
         classes = f", {self.other_class:,} under another class" if self.other_class else ""
         return f"{many} in {self.other} too{classes}: {pair}"
 

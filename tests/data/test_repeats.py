@@ -36,4 +36,4 @@ def test_sentences_tell_one_from_many():
     assert one == "1 test image is in train too: a is b."
     assert many == "2,000 test images are in train too, 1,999 under another class: a is b."
     same = Repeat("train", "train", 2, 2, "a", "b").sentence
-    assert same == "2 train images are in train again under another class: a is b."
+    assert same == "2 train images are in train under more than one class: a is b."
