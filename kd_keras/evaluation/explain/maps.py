@@ -17,7 +17,8 @@ import tensorflow as tf
 from kd_keras.models import graphs, heads, taps
 from kd_keras.utils.checks import lookup, positive_int
 
-GRADCAM, INPUT_GRADIENTS = "gradcam", "gradients"
+GRADCAM = "gradcam"
+INPUT_GRADIENTS = "gradients"
 TITLES = {GRADCAM: "Grad-CAM", INPUT_GRADIENTS: "input gradients"}
 BATCH = 64  # images at a time
 PREDICTED = -1  # stands for the class of the largest logit
