@@ -19,7 +19,7 @@ class StudyCommand(StudyConfig):
     Finished runs are not repeated: after an interruption the same command resumes.
     """
 
-    study: Annotated[str, tyro.conf.Positional]
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
     """The study: mnist."""
 
     @property

@@ -231,6 +231,8 @@ def test_help_shows_every_field_with_its_explanation(main, command):
         "report": {"runs": "RUN ..."},
         "list": {"kind": "KIND"},
         "data": {"given": "DATA"},
+        "study": {"study": "STUDY"},
+        "explain": {"run": "RUN"},
     }
     own = positional.get(command, {})
     fields = [field.name for field in dataclasses.fields(cli.COMMANDS[command])]
@@ -578,6 +580,8 @@ WORDS = {
     "export": ["model.keras", "folder"],
     "report": ["runs/digits-kd"],
     "cache": ["list"],
+    "study": ["mnist"],
+    "explain": ["runs/digits-kd"],
 }
 
 
