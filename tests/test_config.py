@@ -80,7 +80,7 @@ def test_a_comparison_names_different_methods_and_students(name):
 
 
 def test_a_sweep_is_named_by_task_and_command():
-    assert SweepConfig(task="mnist").folder == Path("runs/mnist-study")
+    assert SweepConfig(task="mnist").folder == Path("runs/mnist-sweep")
     assert CompareConfig().folder == Path("runs/digits-compare")
     assert CompareConfig(out=Path("a")).folder == Path("a")
 

@@ -92,7 +92,7 @@ def test_a_run_with_a_directory_keeps_the_answers_for_the_next(main, teacher, tm
 
 @pytest.mark.slow
 def test_a_directory_and_a_limit_do_not_change_what_is_computed(main, teacher, tmp_path):
-    run = ("study", "--teacher", teacher, *DATA, "--epochs", "1", "--seeds", "0", "--json")
+    run = ("sweep", "--teacher", teacher, *DATA, "--epochs", "1", "--seeds", "0", "--json")
     run += ("--temperatures", "1", "--alphas", "0.1")
     code, out, _ = main(*run)
     assert code == 0
