@@ -135,3 +135,17 @@ def test_nothing_is_unpickled_and_the_safe_mode_stays_on():
             assert word not in text, f"{path}: {word}"
         loaded = {name.split(".")[0] for name in imports(path)}
         assert not loaded & {"pickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle"}, path
+
+
+def test_no_two_classes_are_registered_under_one_name():
+    """Keras would load the later one, without a word, in place of the earlier."""
+    found: dict[str, list[str]] = {}
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and any(
+                "register_keras_serializable" in ast.unparse(decorator)
+                for decorator in node.decorator_list
+            ):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(found) > 40
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}

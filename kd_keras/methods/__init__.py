@@ -15,7 +15,7 @@ from kd_keras.methods.compose import LogitStandardisation, Sum
 from kd_keras.methods.contrastive import CRD
 from kd_keras.methods.decision import DeiT
 from kd_keras.methods.exits import BYOT
-from kd_keras.methods.feature import VID, AttentionTransfer, Cosine, Hint, HintStage
+from kd_keras.methods.feature import VID, AttentionTransfer, CosineHint, Hint, HintStage
 from kd_keras.methods.keras_loss import KerasLoss
 from kd_keras.methods.levels import MLKD
 from kd_keras.methods.normalised import SRD
@@ -63,7 +63,7 @@ METHODS: dict[str, type[Method] | type[Plan]] = {
     "deit": DeiT,  # Touvron et al. 2021, hard labels and a distillation token
     "logit_standardisation": LogitStandardisation,  # Sun et al. 2024
     "hint": Hint,  # FitNets in a single stage
-    "cosine": Cosine,  # Sanh et al. 2019, Ranzinger et al. 2024; through a projection
+    "cosine": CosineHint,  # Sanh et al. 2019, Ranzinger et al. 2024; through a projection
     "fitnets": FitNets,  # Romero et al. 2015
     "at": AttentionTransfer,  # Zagoruyko and Komodakis 2017
     "sp": SimilarityPreserving,  # Tung and Mori 2019
@@ -144,7 +144,7 @@ __all__ = [
     "CRD",
     "Choice",
     "Compression",
-    "Cosine",
+    "CosineHint",
     "DIST",
     "DKD",
     "DML",

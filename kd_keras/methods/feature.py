@@ -151,7 +151,7 @@ class HintStage(Hint):
 
 
 @keras.saving.register_keras_serializable("kd_keras")
-class Cosine(Hint):
+class CosineHint(Hint):
     """One minus the cosine between the teacher's features and a projection of the student's.
 
     Features that foundation models yield differ in length by orders of magnitude; here only their
@@ -170,7 +170,7 @@ class Cosine(Hint):
 
     Example:
         >>> import kd_keras as kd
-        >>> method = kd.methods.Cosine()
+        >>> method = kd.methods.CosineHint()
         >>> method.build({"embedding": (None, 5)}, {"embedding": (None, 768)})
         >>> [tuple(v.shape) for v in method.trainable_variables]
         [(5, 768), (768,)]

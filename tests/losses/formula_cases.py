@@ -79,7 +79,7 @@ CASES |= {
 CASES |= {
     "hint_distance": Case(losses.hint_distance, (2, 2, 3)),
     "mean_squared_difference": Case(losses.mean_squared_difference, (2, 2, 3)),
-    "cosine_distance": Case(losses.cosine_distance, (2, 2, 3)),
+    "cosine_distance": Case(losses.cosine_distance, (2, 2, 3), collapsed=False),
     "active_difference": Case(losses.active_difference, (2, 2, 3)),
     "batch_distance": Case(losses.batch_distance, (2, 2, 3), whole_batch=True),
     "attention_difference": Case(losses.attention_difference, (2, 2, 3)),
