@@ -22,11 +22,13 @@ from typing import NamedTuple, NoReturn
 TESTS = Path(__file__).parent
 # They are started first: the last file to end should be a short one.
 LONGEST = (
-    "test_notebooks.py",
-    *("tuning/test_distributed.py", "tuning/test_tune_resume.py", "recipes/test_resume.py"),
-    *("recipes/test_distill.py", "recipes/test_sweep.py", "methods/test_trained_contract.py"),
-    *("tuning/test_run.py", "test_site.py", "cli/test_cli.py", "recipes/test_fitting.py"),
-    "test_given_teachers.py",
+    *("tuning/test_distributed.py", "test_docs.py", "tuning/test_tune_resume.py"),
+    *("methods/test_trained_contract.py", "recipes/test_distill.py", "recipes/test_sweep.py"),
+    *("tuning/test_run.py", "methods/test_stored_predictions.py", "test_notebooks.py"),
+    *("cli/test_cli.py", "recipes/test_resume.py", "models/test_pretrained.py", "test_site.py"),
+    *("methods/test_methods_contract.py", "training/test_execution_training.py"),
+    *("models/test_tails.py", "recipes/test_plan_runs.py", "recipes/test_mhist_smoke.py"),
+    *("test_docstrings.py", "export/test_export.py", "test_given_teachers.py"),
 )
 SLOWEST_SHOWN = 25
 

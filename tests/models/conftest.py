@@ -32,7 +32,7 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("model_name", by_name(names), scope="module")
     if "backbone_name" in metafunc.fixturenames:
         # what holds for one EfficientNet-Lite holds for all; test_efficientnet_lite.py has the rest
-        names = [name for name in BACKBONES if name == "resnet101v2" or name not in DEEPER]
+        names = [name for name in BACKBONES if name not in DEEPER]
         metafunc.parametrize("backbone_name", by_name(names), scope="module")
     given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
     if "application_name" in metafunc.fixturenames and "application_name" not in given:

@@ -44,7 +44,15 @@ def test_is_flat_and_carries_its_name(built, model_name):
 
 
 def test_every_row_of_taps_names_layers(built, backbone_name):
-    model = built(backbone_name)
+    _check_row_of_taps(built(backbone_name), backbone_name)
+
+
+@pytest.mark.slow
+def test_the_row_of_a_deeper_network_names_layers_too(built):
+    _check_row_of_taps(built("resnet101v2"), "resnet101v2")
+
+
+def _check_row_of_taps(model, backbone_name):
     for layer in TAPS[backbone_name].values():
         assert model.get_layer(layer) in model.layers
 

@@ -108,7 +108,6 @@ def whole(tmp_path_factory, forks):
 KILLS = [
     ("after _save_trial", 1),  # KerasTuner knows of a trial that its oracle does not
     ("before keep", 3),  # a trial is trained, and not written down
-    ("after keep", 2),  # and written down, while its oracle has not heard of it
     ("before judged", 1),
 ]
 
