@@ -30,7 +30,7 @@ LONGEST = (
     *("models/test_tails.py", "recipes/test_plan_runs.py", "recipes/test_mhist_smoke.py"),
     *("test_docstrings.py", "export/test_export.py", "test_given_teachers.py"),
 )
-SLOWEST_SHOWN = 25
+SLOWEST_SHOWN = 60
 
 # in place of this folder, whose `tuning` would hide the package of that name
 sys.path[0] = str(TESTS.parent)

@@ -82,8 +82,8 @@ def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
 @pytest.mark.slow
 def test_a_restarted_training_repeats_the_first(name):
     """As a sweep restarts one trainer: nothing of the method's state stays behind."""
-    images = np.random.default_rng(0).integers(0, 256, (32, 8, 8, 1)).astype("uint8")
-    labels = np.arange(32) % 10
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
+    labels = np.arange(16) % 10
     keras.utils.set_random_seed(0)
     teacher, student, like = (
         models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", *["lenet5"] * 2)
