@@ -30,9 +30,9 @@ def mlp(
     The hidden layers are named `stage1`, `stage2`, ...; the last of them is `embedding`.
     The default is a smaller sibling of the network in section 3 of Hinton, Vinyals and Dean,
     "Distilling the Knowledge in a Neural Network" (2015): `hidden=(800, 800)` is the small net
-    there; the large one has `hidden=(1200, 1200)`, and was trained with dropout and a limit on the
-    norms of its weights, as in Hinton et al., "Improving neural networks by preventing
-    co-adaptation of feature detectors" (2012): `dropout=0.5, input_dropout=0.2, max_norm=4.0`.
+    there. The large one, `hidden=(1200, 1200)`, was trained with dropout and a limit on the norms
+    of its weights, after Hinton et al., "Improving neural networks by preventing co-adaptation of
+    feature detectors" (2012), who drop half of the hidden units and a fifth of the pixels.
 
     Args:
         input_shape: `(height, width, channels)`.

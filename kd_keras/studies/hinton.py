@@ -5,8 +5,9 @@ sees images that are shifted by up to two pixels. The student has 800 units per 
 this. It learns from the teacher on all digits, on all but the threes, and on sevens and eights
 alone. The errors stand beside those of the paper.
 
-What the paper does not say is ours: the rates of dropout and the limit of the norms are those of
-Hinton et al. (2012), the optimizer, its learning rate and the number of epochs are in `BUDGET`.
+What the paper does not say is ours. The rates of dropout are those of Hinton et al., *Improving
+neural networks by preventing co-adaptation of feature detectors* (2012), to which it refers; the
+limit of the norms, the optimizer, its learning rate and the number of epochs are chosen here.
 
 Source: Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network* (2015), section 3.
 """
@@ -142,9 +143,15 @@ def _teachers(study: StudyConfig) -> Mapping[str, RunConfig]:
 
 def _taught(study: StudyConfig, seeds: tuple[int, ...], **settings: Any) -> CompareConfig:
     """Return a comparison of students of the teacher that has not seen validation."""
-    students = {"students": (STUDENT,), "temperatures": (TEMPERATURE,), **settings}
-    teacher = _teacher_of(study, "hinton-teacher")
-    return own(study, CompareConfig(**BUDGET, methods=("kd",), teacher=teacher, **students), seeds)
+    taught: dict[str, Any] = {
+        **BUDGET,
+        "teacher": _teacher_of(study, "hinton-teacher"),
+        "methods": ("kd",),
+        "students": (STUDENT,),
+        "temperatures": (TEMPERATURE,),
+        **settings,
+    }
+    return own(study, CompareConfig(**taught), seeds)
 
 
 def _chosen_then_whole(study: StudyConfig) -> Mapping[str, RunConfig]:
