@@ -127,7 +127,15 @@ class RunConfig(BudgetConfig, DataConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainConfig(RunConfig):
+class ValidationConfig:
+    """What becomes of the validation split."""
+
+    without_validation: bool = False
+    """Learn on the validation images too, and keep the last epoch, once the settings are chosen."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(ValidationConfig, RunConfig):
     """Train one model on labels alone."""
 
     model: str = "cnn"
@@ -204,6 +212,8 @@ class TransferConfig:
 
     transfer_dir: Path | None = None
     """Folder of images without labels, on which the distilled student learns."""
+    transfer_without: tuple[str, ...] = ()
+    """Learn on the training images of all classes but these, given by name, without labels."""
     munge: int | None = None
     """Learn on this many synthetic images per training image (MUNGE)."""
     munge_swap: float = 0.5
@@ -254,7 +264,7 @@ class SettingConfig(StudentConfig, TeachingConfig):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillConfig(TransferConfig, SettingConfig):
+class DistillConfig(TransferConfig, ValidationConfig, SettingConfig):
     """Train a teacher, the student alone and the distilled student; compare, export, report."""
 
     temperature_end: float | None = None
@@ -401,11 +411,7 @@ def check_budget(config: RunConfig) -> None:
     if isinstance(config, TransferConfig):
         within("munge_swap", config.munge_swap, 0.0, 1.0)
         positive("munge_sharpness", config.munge_sharpness)
-        if config.transfer_dir is not None and config.munge is not None:
-            raise ValueError(
-                "`munge` makes a transfer set from the training images, and `transfer_dir` names "
-                "another one: give only one of them."
-            )
+        _one_transfer_set(config)
     _check_schedule(config)
     _check_fitting(config)
     if config.head_epochs < 0:
@@ -414,6 +420,21 @@ def check_budget(config: RunConfig) -> None:
         raise ValueError(
             "`seeds` must be one or more different numbers, none negative. "
             f"Received: {config.seeds}"
+        )
+
+
+def _one_transfer_set(config: TransferConfig) -> None:
+    """Raise `ValueError` for several transfer sets, of which a student can have only one."""
+    if config.transfer_dir is not None and config.munge is not None:
+        raise ValueError(
+            "`munge` makes a transfer set from the training images, and `transfer_dir` names "
+            "another one: give only one of them."
+        )
+    if config.transfer_without and (config.transfer_dir, config.munge) != (None, None):
+        raise ValueError(
+            "`transfer_without` takes a part of the training images as the transfer set, and "
+            "`munge` and `transfer_dir` are other ones: give only one of them. Received: "
+            f"transfer_without={config.transfer_without}"
         )
 
 

@@ -1,13 +1,13 @@
-"""Evaluate models: their quality (`quality`), differences (`paired`), cost (`cost`), and what they
-look at (`explain`)."""
+"""Evaluate models: their quality (`quality`), differences (`paired`), cost (`cost`), what they look
+at (`explain`); and correct the logits of some classes (`offsets`)."""
 
 import importlib
 from typing import Any
 
-from kd_keras.evaluation import metrics, paired, quality
+from kd_keras.evaluation import metrics, offsets, paired, quality
 from kd_keras.evaluation.metrics import METRICS, Metric
 
-__all__ = ["METRICS", "Metric", "cost", "explain", "metrics", "paired", "quality"]
+__all__ = ["METRICS", "Metric", "cost", "explain", "metrics", "offsets", "paired", "quality"]
 
 
 def __getattr__(name: str) -> Any:

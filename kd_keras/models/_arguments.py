@@ -37,11 +37,11 @@ def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
     return tuple(int(size) for size in sizes)
 
 
-def dropout_rate(value: float) -> float:
+def dropout_rate(name: str, value: float) -> float:
     """Return a dropout rate in [0, 1); a rate of 1 would leave nothing."""
-    rate = checks.within("dropout", value, 0.0, 1.0)
+    rate = checks.within(name, value, 0.0, 1.0)
     if rate == 1.0:
-        raise ValueError(f"`dropout` must lie in [0, 1). Received: dropout={value!r}")
+        raise ValueError(f"`{name}` must lie in [0, 1). Received: {name}={value!r}")
     return rate
 
 

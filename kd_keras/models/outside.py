@@ -178,7 +178,7 @@ def _application(
 ) -> keras.Model:
     """Build a backbone of `keras.applications` with a new head, from raw pixels to logits."""
     height, width, channels = shape = arguments.image_shape(input_shape)
-    rate = arguments.dropout_rate(dropout)
+    rate = arguments.dropout_rate("dropout", dropout)
     if channels not in (1, 3):
         raise ValueError(f"{name} takes 1 or 3 channels. Received: input_shape={shape}")
     inputs = x = keras.Input((height, width, channels), name="image")

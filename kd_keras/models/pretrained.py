@@ -219,7 +219,7 @@ def _classifier(
     """Build preprocessing, backbone and head in one graph."""
     entry = BACKBONES[backbone_name]
     shape = _image_shape(backbone_name, input_shape)
-    classes, rate = arguments.class_count(classes), arguments.dropout_rate(dropout)
+    classes, rate = arguments.class_count(classes), arguments.dropout_rate("dropout", dropout)
     scaled = {"alpha": checks.positive("width", width)} if entry.widths else {}
     file = _weights_file(backbone_name, weights, shape, width)
 

@@ -37,7 +37,7 @@ def run(
 
     For each seed, all students start from the same weights, see the same batches and have the same
     budget. Epochs and the exported student are chosen on validation; the test split is used once,
-    at the end.
+    at the end. Without validation the last epoch is kept, and the first seed is exported.
 
     Args:
         config: the comparison to run.
@@ -91,7 +91,7 @@ def _run(config: DistillConfig, task: Task, folder: RunFolder, progress: Progres
     kept = Predictions(task)
     costs = cost.Costs()
     entries = {role: _judge(config, task, role, trials, kept, costs) for role in roles}
-    best = max(trials, key=lambda trial: trial.outcomes["distilled"].score)
+    best = max(trials, key=lambda trial: trial.outcomes["distilled"].rank)
     files = {"distilled": "student", **{role: role for role in ("alone", "teacher", *best.peers)}}
     for role, name in files.items():
         if teachers.is_foreign(best.models[role]):
@@ -267,7 +267,8 @@ class _Trial:
         task, total = task or self.task, length(self.config, epochs)
         title = f"seed {self.seed}: {learner.role}"
         with self.progress.bar(title, total, len(task.train)) as bar:
-            return train(learner, task, self.config, self.folder, epochs=epochs, progress=[bar])
+            how: dict[str, Any] = {"epochs": epochs, "judged": not self.config.without_validation}
+            return train(learner, task, self.config, self.folder, progress=[bar], **how)
 
     def _keep(
         self, role: str, model: keras.Model, outcome: Outcome, *, shared: bool = False

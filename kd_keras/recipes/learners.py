@@ -286,9 +286,10 @@ def teacher(
         models_.append(model)
         outcomes.append(outcome)
     both = shared.model("teacher", lambda: models.ensemble(models_, config.teacher_mean))
+    score = _score(both, task) if len(task.validation) else math.nan
     longest = max(outcomes, key=lambda outcome: outcome.epochs)
     seconds = sum(outcome.seconds for outcome in outcomes)
-    return both, dataclasses.replace(longest, score=_score(both, task), seconds=seconds)
+    return both, dataclasses.replace(longest, score=score, seconds=seconds)
 
 
 def _one_teacher(
@@ -296,7 +297,8 @@ def _one_teacher(
 ) -> tuple[keras.Model, Outcome]:
     if setup.exists(spec, config):
         model = shared.model(role, lambda: setup.load_teacher(spec.name, config, task))
-        score = _score(model, task) if teachers.is_judged(model) else math.nan
+        known = teachers.is_judged(model) and len(task.validation) > 0
+        score = _score(model, task) if known else math.nan
         return model, Outcome(0, 0, score, 0.0)
     start = seed + APART * number
     model = setup.build_teacher(spec, config, task, start)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any, NotRequired, TypedDict
@@ -100,13 +101,14 @@ def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
 
 
 def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) -> SeedEntry:
-    """Return the results' entry of one training."""
+    """Return the results' entry of one training; without a score it has no `validation`."""
+    judged = {} if math.isnan(outcome.score) else {"validation": {task.metric: outcome.score}}
     return {
         "seed": seed,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "train_seconds": outcome.seconds,
-        "validation": {task.metric: outcome.score},
+        **judged,
         "test": test,
     }
 

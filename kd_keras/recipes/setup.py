@@ -203,8 +203,20 @@ def check_models(config: Training, task: Task) -> None:
         student = _check_built(config, task, spec, plan.logits(task.classes))
         planned = plan.stages(roles(config, spec, student, teacher, task))
         transfer.check_unlabelled(config, planned, alpha)
+        _check_chooses_nothing(config, plan, planned)
         plans.append((plan.name, [stage.chosen() for stage in planned]))
     check_stages(plans, teacher, config, task)
+
+
+def _check_chooses_nothing(
+    config: configs.TeachingConfig, plan: methods.Plan, stages: Sequence[Stage]
+) -> None:
+    """Refuse methods that need validation beyond the choice of an epoch, if there is none."""
+    if learns_all(config) and (len(stages) > 1 or stages[0].peers):
+        raise ValueError(
+            f"`without_validation` is for methods of one training: {plan.name} trains several "
+            "models, and chooses on validation. Leave it out, or take another method, such as kd."
+        )
 
 
 def taught(config: configs.TeachingConfig) -> list[tuple[Spec, methods.Plan, Any]]:
@@ -238,14 +250,22 @@ def load_task(config: configs.DataConfig, *, whole: bool = False) -> Task:
 
     Args:
         config: names the task, and the augmentation of its images.
-        whole: move the examples of the validation split to the training split.
+        whole: move the examples of the validation split to the training split, also if the config
+            does not ask for it.
 
     Raises:
         ValueError, FileNotFoundError: as `data.load`; for images that an augmentation is not made
             for.
     """
     task = read_task(config)
-    return decoded(without_validation(task) if whole else task, config)
+    if not (whole or learns_all(config)):
+        return decoded(task, config)
+    return decoded(without_validation(task), config)
+
+
+def learns_all(config: configs.DataConfig) -> bool:
+    """Return whether a run learns on the validation images too, so that no epoch is chosen."""
+    return isinstance(config, configs.ValidationConfig) and config.without_validation
 
 
 def decoded(task: Task, config: configs.DataConfig) -> Task:
@@ -279,7 +299,11 @@ def open_task(config: Training, task: Task | None = None) -> Task:
         ValueError, FileNotFoundError, ConnectionError: as `check`, `load_task`, `check_models`.
     """
     check(config)
-    task = load_task(config) if task is None else decoded(limited(task, config), config)
+    if task is None:
+        task = load_task(config)
+    else:
+        given = limited(task, config)
+        task = decoded(without_validation(given) if learns_all(config) else given, config)
     transfer.check(config, task)
     check_models(config, task)
     return task

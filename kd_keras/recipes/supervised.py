@@ -19,6 +19,8 @@ from kd_keras.recipes.training import train
 def run(config: TrainConfig, progress: Progress | None = None) -> Results:
     """Train the model for every seed, save the best on validation, evaluate all on test.
 
+    Without validation the last epoch is kept, and the model of the first seed is saved.
+
     Args:
         config: the model, the task and the seeds.
         progress: shows bars; None shows nothing.
@@ -49,7 +51,9 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         total = config.head_epochs + config.epochs
         with progress.bar(f"seed {seed}: {config.model}", total, len(task.train)) as bar:
             learner = TrainerPool(config, task).alone("model", seed, model)
-            trained.append((seed, model, train(learner, task, config, folder, progress=[bar])))
+            chooses = not config.without_validation
+            outcome = train(learner, task, config, folder, progress=[bar], judged=chooses)
+            trained.append((seed, model, outcome))
     seeds, kept = [], Predictions(task)
     for seed, model, outcome in trained:
         predict = Predictor(model)
@@ -57,7 +61,7 @@ def _run(config: TrainConfig, task: Task, folder: RunFolder, progress: Progress)
         kept.keep("model", seed, logits, functools.partial(predict, task.validation))
         test = quality.evaluate(logits, task.test.labels)
         seeds.append(results.seed_entry(seed, outcome, task, test))
-    _, best, _ = max(trained, key=lambda item: item[2].score)
+    _, best, _ = max(trained, key=lambda item: item[2].rank)
     save(best, folder.path / "model.keras")
     entry = results.model_entry(config.model, cost.describe(best), seeds)
     facts = results.task_facts(task)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,6 +51,11 @@ class Outcome:
     best_epoch: int
     score: float
     seconds: float
+
+    @property
+    def rank(self) -> float:
+        """The score, by which the best training is chosen; without one all are equally good."""
+        return -math.inf if math.isnan(self.score) else self.score
 
     def text(self, metric: str) -> str:
         """Return the outcome as text for the log."""

@@ -12,10 +12,11 @@ from kd_keras.cache.pictures import decoded_once
 from kd_keras.config import CacheConfig, PretrainConfig, RunConfig, TransferConfig
 from kd_keras.data import folder
 from kd_keras.data.munge import munge
-from kd_keras.data.task import Task, unlabelled
+from kd_keras.data.task import Split, Task, unlabelled
 from kd_keras.methods import Stage
 from kd_keras.runtime.machine import available_memory
 from kd_keras.training.mixed import check_unlabelled as check_stage
+from kd_keras.utils.checks import unknown
 from kd_keras.utils.files import fingerprint, whole_file
 from kd_keras.utils.records import (
     DamagedFile,
@@ -59,6 +60,9 @@ def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
     elif config.munge is not None:
         made = _made(config, config.munge, config.split_seed, task, work / MADE)
         split, content = unlabelled(task.image_shape, images=made), fingerprint(made)
+    elif config.transfer_without:
+        split = _without(config.transfer_without, task)
+        content = fingerprint("without classes", sorted(config.transfer_without))
     else:
         return task
     return dataclasses.replace(
@@ -74,8 +78,16 @@ def digests(config: RunConfig, task: Task) -> dict[str, str]:
 
 
 def check(config: RunConfig, task: Task) -> None:
-    """Raise `ValueError` for synthetic images that cannot be made, or that memory does not hold."""
-    if not isinstance(config, TransferConfig) or config.munge is None:
+    """Raise `ValueError` for a transfer set that cannot be made.
+
+    Synthetic images may not be possible, or take more than the memory; classes to leave out may be
+    unknown, or all that there are.
+    """
+    if not isinstance(config, TransferConfig):
+        return
+    if config.transfer_without:
+        _check_classes(config.transfer_without, task)
+    if config.munge is None:
         return
     if task.train.images is None or len(task.train) < 2:
         raise ValueError(
@@ -92,10 +104,7 @@ def check(config: RunConfig, task: Task) -> None:
 
 def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> None:
     """Raise `ValueError` for stages that need labels, if the transfer set has none."""
-    if not isinstance(config, TransferConfig) or (config.transfer_dir, config.munge) == (
-        None,
-        None,
-    ):
+    if not isinstance(config, TransferConfig) or not _has_own_images(config):
         return
     for stage in plan:
         if stage.method is None and isinstance(config, PretrainConfig):
@@ -109,6 +118,36 @@ def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> No
             check_stage(stage.method, alpha if stage.alpha is None else stage.alpha)
         except ValueError as error:
             raise ValueError(f"The transfer set has no labels. {error}") from error
+
+
+def _has_own_images(config: TransferConfig) -> bool:
+    """Return whether the distilled student learns on other images than the training images."""
+    named = config.transfer_dir is not None or config.munge is not None
+    return named or bool(config.transfer_without)
+
+
+def _check_classes(names: Sequence[str], task: Task) -> None:
+    """Raise `ValueError` for classes that cannot be left out of the transfer set."""
+    for name in names:
+        if name not in task.class_names:
+            raise ValueError(unknown("class in `transfer_without`:", name, task.class_names))
+    if not _kept_rows(names, task).size:
+        raise ValueError(
+            "`transfer_without` leaves no training image for the distilled student: name fewer "
+            f"classes. Received: transfer_without={tuple(names)}"
+        )
+
+
+def _kept_rows(names: Sequence[str], task: Task) -> np.ndarray:
+    """Return the rows of the training images that are of none of the named classes."""
+    left_out = [task.class_names.index(name) for name in names]
+    return np.flatnonzero(~np.isin(task.train.labels, left_out))
+
+
+def _without(names: Sequence[str], task: Task) -> Split:
+    """Return the training images of the other classes, without their labels."""
+    kept = task.train.rows(_kept_rows(names, task))
+    return unlabelled(task.image_shape, images=kept.images, files=kept.files)
 
 
 def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path) -> np.ndarray:

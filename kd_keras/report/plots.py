@@ -105,8 +105,10 @@ def curves(history: History, metric: str) -> Figure:
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if left.lines:
-        left.legend(frameon=False)
         keep_range(left)
+    shown = left if left.lines else right  # without validation there are losses alone
+    if shown.lines:
+        shown.legend(frameon=False)
     return figure
 
 
@@ -117,6 +119,8 @@ def _curve(ax: Axes, model: str, history: History, value: Any) -> None:
         for seed in dict.fromkeys(line.get("seed") for line in history)
     ]
     seeds = [{epoch: y for epoch, y in seed.items() if y is not None} for seed in seeds]
+    if not any(seeds):
+        return
     if len(seeds) > 1:
         for seed in seeds:
             ax.plot(list(seed), list(seed.values()), color=colour_of(model), lw=0.8, alpha=0.35)

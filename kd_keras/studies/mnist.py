@@ -8,6 +8,8 @@ from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes.results import Spread
 from kd_keras.report import drawings
 from kd_keras.studies import reading
+from kd_keras.studies.hinton import HINTON
+from kd_keras.studies.mnist_teachers import EARLY, SUBCLASS
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -239,5 +241,8 @@ MNIST = Study(
             _shrinking,
             _assistants,
         ),
+        HINTON,
+        SUBCLASS,
+        EARLY,
     ),
 )

@@ -188,7 +188,7 @@ def test_list_of_augmentations_shows_strengths_and_ranges(main):
 def test_list_of_one_kind_shows_its_options_as_a_command_takes_them(main):
     code, out, _ = main("list", "models")
     assert code == 0
-    assert "mlp                    hidden=784,784 dropout=0.0\n" in out
+    assert "hidden=784,784 dropout=0.0 input_dropout=0.0 max_norm=None\n" in out
     code, out, _ = main("list", "tasks", "--json")
     assert json.loads(out)["folder"]["channels"] == "None"
     code, _, err = main("list", "formats")

@@ -31,6 +31,18 @@ def test_mlp_drops_after_each_hidden_layer():
     assert model.get_layer("logits").input is model.get_layer("embedding_dropout").output
 
 
+def test_mlp_drops_pixels_and_limits_the_weights_of_hidden_units():
+    model = small.mlp((8, 8, 1), 3, hidden=(5, 4), input_dropout=0.2, max_norm=1.5)
+    dropped = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert [(layer.name, layer.rate) for layer in dropped] == [("input_dropout", 0.2)]
+    assert model.get_layer("stage1").input is dropped[0].output
+    limits = [model.get_layer(name).kernel_constraint for name in ("stage1", "embedding")]
+    assert [limit.max_value for limit in limits] == [1.5, 1.5]
+    kernel = limits[0](model.get_layer("stage1").kernel * 100.0)
+    np.testing.assert_allclose(np.linalg.norm(kernel, axis=0), 1.5, rtol=1e-5)  # of each unit
+    assert model.get_layer("logits").kernel_constraint is None
+
+
 def test_lenet5_has_the_widths_of_the_paper():
     model = small.lenet5((28, 28, 1), 10)
     shapes = [model.get_layer(f"stage{n}").output.shape[1:] for n in (1, 2)]
@@ -70,6 +82,8 @@ def test_any_image_size_works(build, shape):
         (small.mlp, {"hidden": 0}, r"Received: hidden=0"),
         (small.mlp, {"dropout": 1.0}, r"`dropout` must lie in \[0, 1\). Received: dropout=1.0"),
         (small.mlp, {"dropout": -0.1}, r"`dropout` must lie"),
+        (small.mlp, {"input_dropout": 1.0}, r"Received: input_dropout=1.0"),
+        (small.mlp, {"max_norm": 0}, r"`max_norm` must be a positive number. Received: max_norm=0"),
         (small.cnn, {"width": 0}, r"`width` must be a positive number. Received: width=0"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_runs import Watcher, lines, same_weights, tiny, trial, without_times
 
-from kd_keras import export
+from kd_keras import export, report
 from kd_keras.data import images
 from kd_keras.evaluation import cost, quality
 from kd_keras.recipes import distill, setup
@@ -336,6 +336,38 @@ def test_a_teacher_from_a_file_is_used_as_it_is(tmp_path, teacher_file):
     logits = Predictor(given)(done.task.validation)
     want = quality.score("accuracy", logits, done.task.validation.labels)
     assert done.outcomes["teacher"].score == want
+
+
+@pytest.mark.slow
+def test_without_validation_a_comparison_chooses_nothing(tmp_path, teacher_file):
+    config = tiny(
+        tmp_path,
+        teacher=str(teacher_file),
+        teacher_knobs=(),
+        without_validation=True,
+        seeds=(0, 1),
+        epochs=2,
+    )
+    found = distill.run(config)
+    assert found["task"]["train"] == 200  # 100 of each split
+    assert found["export"]["seed"] == 0
+    for role in ("alone", "distilled"):
+        assert [seed["best_epoch"] for seed in found["models"][role]["seeds"]] == [2, 2]
+    assert "teacher_over" in found
+    student = keras.models.load_model(config.folder / "student.keras")
+    test = setup.load_task(config).test
+    want = found["models"]["distilled"]["seeds"][0]["test"]["accuracy"]
+    assert quality.score("accuracy", Predictor(student)(test), test.labels) == want
+    page = report.build([config.folder], tmp_path / "page")
+    assert page.is_file()
+
+
+def test_a_method_that_chooses_on_validation_is_refused_without_one(tmp_path):
+    own = {"method": "eskd", "method_knobs": ("teacher_epochs=1",)}
+    config = tiny(tmp_path, **own, without_validation=True)
+    with pytest.raises(ValueError, match="`without_validation` is for methods of one training"):
+        distill.run(config)
+    assert not config.folder.exists()
 
 
 def softmax_file(path):

@@ -403,6 +403,22 @@ def test_a_supervised_run_keeps_the_seed_best_on_validation(tmp_path):
     assert not model.compiled  # an optimizer would make the file three times as large
 
 
+@pytest.mark.slow
+def test_without_validation_all_is_learned_from_and_the_last_epoch_is_kept(tmp_path):
+    config = settings(tmp_path / "run", seeds=(0, 1), epochs=2, head_epochs=0)
+    task = setup.load_task(config)
+    config = dataclasses.replace(config, without_validation=True)
+    found = supervised.run(config)
+    assert found["task"]["train"] == len(task.train) + len(task.validation)
+    assert found["task"]["validation"] == 0
+    seeds = found["models"]["model"]["seeds"]
+    assert [seed["best_epoch"] for seed in seeds] == [2, 2]
+    assert not any("validation" in seed for seed in seeds)
+    assert not any("best on validation" in sentence for sentence in found["findings"])
+    judged = supervised.judge(config.folder / "model.keras", config)  # of the first seed
+    assert judged["models"]["model"]["seeds"][0]["test"] == seeds[0]["test"]
+
+
 def test_the_blocks_to_unfreeze_are_checked_before_training(tmp_path):
     config = settings(tmp_path / "run", head_epochs=1, unfreeze_blocks=9)
     with pytest.raises(ValueError, match="`last` must be a number of blocks from 1 to 1"):

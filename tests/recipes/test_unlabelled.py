@@ -88,6 +88,45 @@ def test_a_study_without_labels(tmp_path):
         sweep.run(dataclasses.replace(study, alphas=(0.0, 0.1)))
 
 
+def test_classes_are_left_out_of_the_transfer_set_alone(tmp_path):
+    config = compressed(tmp_path, transfer_without=("3", "5"))
+    task = setup.open_task(config)
+    students = transfer.task_of_students(config, task, tmp_path)
+    kept = ~np.isin(task.train.labels, (3, 5))
+    np.testing.assert_array_equal(students.train.images, task.train.images[kept])
+    assert not students.train.labelled
+    assert students.train.soft_labels is None
+    assert (students.validation, students.test) == (task.validation, task.test)
+    assert students.fingerprint != task.fingerprint
+    other = transfer.task_of_students(
+        dataclasses.replace(config, transfer_without=("3",)), task, tmp_path
+    )
+    assert other.fingerprint != students.fingerprint  # whose predictions are others
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"transfer_without": ("thre",)}, r"Unknown class in `transfer_without`: 'thre'"),
+        ({"transfer_without": tuple("0123456789")}, r"leaves no training image"),
+        (
+            {"transfer_without": ("3",), "method": "kd", "alpha": 0.1},
+            r"The transfer set has no labels",
+        ),
+    ],
+)
+def test_a_transfer_set_that_cannot_be_made_is_refused(tmp_path, changes, said):
+    config = dataclasses.replace(compressed(tmp_path), **changes)
+    with pytest.raises(ValueError, match=said):
+        distill.run(config)
+    assert not config.folder.exists()
+
+
+def test_two_transfer_sets_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"`transfer_without` takes a part .* give only one"):
+        compressed(tmp_path, transfer_without=("3",), munge=2)
+
+
 @pytest.mark.parametrize(
     ("files", "said"), [((), "holds no image"), (("broken.png",), "1 fault in")]
 )

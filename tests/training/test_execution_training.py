@@ -243,3 +243,16 @@ def test_bfloat16_is_warned_of_where_the_processor_imitates_it(
     trainer.fit(*many, verbose=0)
     warned = [r.getMessage() for r in caplog.records if "computes in bfloat16" in r.getMessage()]
     assert len(warned) == (0 if native else 1)
+
+
+@pytest.mark.parametrize("how", [KERAS, *WAYS.values()], ids=["keras", *WAYS])
+def test_a_limit_on_the_norms_of_weights_holds_however_a_step_runs(how):
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, (64, 4, 4, 1), dtype=np.uint8), np.arange(64) % 3
+    keras.utils.set_random_seed(0)
+    student = kd.models.build("mlp", input_shape=(4, 4, 1), classes=3, hidden=(6,), max_norm=0.5)
+    trainer = Supervised(student=student)
+    trainer.compile(optimizers.SGD(0.5, momentum=0.9), execution=how)
+    trainer.fit(*data, batch_size=8, epochs=2, verbose=0)
+    norms = np.linalg.norm(student.get_layer("embedding").kernel, axis=0)
+    assert norms.max() == pytest.approx(0.5, rel=1e-4)  # reached, and not passed
