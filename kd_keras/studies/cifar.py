@@ -97,7 +97,8 @@ def _run_of(method: str) -> str:
 def _search(study: StudyConfig, name: str) -> TuneConfig:
     """Return the search for the settings of a method."""
     student = grid.parse_spec("student", STUDENT)
-    only_logits = methods.as_plan(methods.get(name)).loss.teacher_taps == ("logits",)
+    made = methods.get(name)
+    only_logits = isinstance(made, methods.Method) and made.teacher_taps == ("logits",)
     return TuneConfig(
         **ADAM,
         space=f"methods={name}",
