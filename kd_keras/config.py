@@ -368,8 +368,8 @@ class StudyConfig:
     part: tuple[str, ...] = ()
     """Parts to run; all if not given."""
     data_dir: Path | None = None
-    """Folder of the data, where the study's own cannot be loaded without one; for cifar, of pictures:
-    train/<class> and test/<class>."""
+    """Folder of the data, where the study's own cannot be loaded without one; for cifar,
+    pictures in train/<class> and test/<class>."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds, one training each of every student."""
     smoke: bool = False

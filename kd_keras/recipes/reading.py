@@ -47,9 +47,7 @@ def limited(task: Task, config: configs.DataConfig) -> Task:
     Training and validation have at most `config.train_limit` together, in the shares of the task.
     """
     few = _learned(task, config.train_limit)
-    return each_split(
-        task, lambda name, split: split.limited(few.get(name)).limited(config.limit)
-    )
+    return each_split(task, lambda name, split: split.limited(few.get(name)).limited(config.limit))
 
 
 def _learned(task: Task, limit: int | None) -> dict[str, int]:

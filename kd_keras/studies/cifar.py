@@ -54,7 +54,7 @@ def _own(study: StudyConfig, config: shared.Config) -> shared.Config:
 
 
 def _taught(study: StudyConfig, name: str, config: RunConfig) -> Mapping[str, RunConfig]:
-    """Return a run with the one that trains its teacher, which `compression` and `methods` share."""
+    """Return a run and the one that trains its teacher, which `compression` and `methods` share."""
     teacher = TrainConfig(
         **SGD, model=TEACHER, epochs=30, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
     )
