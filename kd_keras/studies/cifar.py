@@ -53,7 +53,9 @@ def _own(study: StudyConfig, config: shared.Config) -> shared.Config:
     return shared.own(study, dataclasses.replace(config, **data))
 
 
-def _taught(study: StudyConfig, name: str, config: RunConfig) -> Mapping[str, RunConfig]:
+def _taught(
+    study: StudyConfig, name: str, config: CompareConfig | TuneConfig
+) -> Mapping[str, RunConfig]:
     """Return a run and the one that trains its teacher, which `compression` and `methods` share."""
     teacher = TrainConfig(
         **SGD, model=TEACHER, epochs=30, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
@@ -166,7 +168,8 @@ def _misfits(study: StudyConfig, planned: Mapping[str, RunConfig]) -> dict[str, 
     waiting = {
         name: config
         for name, config in planned.items()
-        if not (study.run_folder(_run_of(name)) / "results.json").exists()
+        if isinstance(config, TuneConfig)
+        and not (study.run_folder(_run_of(name)) / "results.json").exists()
     }
     if not waiting:
         return {}
@@ -321,7 +324,7 @@ def _with_wheels(study: StudyConfig) -> Mapping[str, RunConfig]:
 
 def _small(study: StudyConfig, config: shared.Config) -> shared.Config:
     config = _own(study, config)
-    fewer = {"head_epochs": min(config.head_epochs, 1)} if study.smoke else {}
+    fewer: dict[str, Any] = {"head_epochs": min(config.head_epochs, 1)} if study.smoke else {}
     return dataclasses.replace(config, **fewer)
 
 

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from kd_keras.config import RunConfig, StudyConfig, TeacherConfig, TrainConfig
+from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes.results import Results
 from kd_keras.studies import reading
 from kd_keras.studies.parts import Section, Table
+from tuning.config import TuneConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -32,21 +33,16 @@ def own(study: StudyConfig, config: Config) -> Config:
 
 
 def taught(
-    study: StudyConfig, name: str, config: RunConfig, teacher: TrainConfig
+    study: StudyConfig, name: str, config: CompareConfig | TuneConfig, teacher: TrainConfig
 ) -> Mapping[str, RunConfig]:
     """Return a run, and before it the one that trains its teacher, which all parts share.
 
     Args:
         study: the settings of the study.
         name: of the run.
-        config: of the run, a `TeacherConfig` with data and seeds.
+        config: of the run, with data and seeds.
         teacher: of the teacher's run, with data and seeds; the first seed is taken.
-
-    Raises:
-        TypeError: for a run without a teacher.
     """
-    if not isinstance(config, TeacherConfig):
-        raise TypeError(f"A {type(config).__name__} has no teacher.")
     once = dataclasses.replace(teacher, seeds=study.seeds[:1])
     file = str(study.run_folder(TEACHER) / "model.keras")
     return {TEACHER: once, name: dataclasses.replace(config, teacher=file)}
