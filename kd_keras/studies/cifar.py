@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 TEACHER, STUDENT = "resnet20", "cnn:width=0.5"
 PHOTOGRAPHS = 10_000  # to learn from in `compression`, validation included
-FEW = 3_000  # of these, for every training of `methods`
+FEW = 2_000  # of these, for every training of `methods`
 VIEWS = 8  # augmented versions of each photograph, over which the teacher runs once
 AUGMENTATION = "crop=0.125+mirror"
 # The papers' weight decay, 5e-4, is part of the gradient, so that a momentum of 0.9 multiplies it
@@ -34,9 +34,9 @@ SGD: dict[str, Any] = {
     "optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "weight_decay": 5e-3,
     "batch_size": 64,
 }  # fmt: skip
-TEMPERATURES, ALPHAS = (1.0, 2.0, 4.0, 8.0), (0.1, 0.5)
+TEMPERATURES, ALPHAS = (1.0, 4.0, 16.0), (0.1, 0.5)
 # A search tries weights a tenth and ten times as large, under which SGD at one rate diverges.
-ADAM: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 64}
+ADAM: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
 TRIALS = 3
 # The student has two stages, at the sizes of the teacher's first two of three.
 TAPS = {
@@ -58,7 +58,7 @@ def _taught(
 ) -> Mapping[str, RunConfig]:
     """Return a run and the one that trains its teacher, which `compression` and `methods` share."""
     teacher = TrainConfig(
-        **SGD, model=TEACHER, epochs=30, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
+        **SGD, model=TEACHER, epochs=20, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
     )
     return shared.taught(study, name, _own(study, config), _own(study, teacher))
 
@@ -73,7 +73,7 @@ def _grid(study: StudyConfig) -> Mapping[str, RunConfig]:
         students=(STUDENT,),
         temperatures=(1.0, 4.0) if study.smoke else TEMPERATURES,
         alphas=(0.1,) if study.smoke else ALPHAS,
-        epochs=20,
+        epochs=15,
         augmentation=AUGMENTATION,
         views=VIEWS,
         train_limit=PHOTOGRAPHS,
@@ -109,7 +109,7 @@ def _search(study: StudyConfig, name: str) -> TuneConfig:
         method_knobs=(TAPS[name],) if name in TAPS else (),
         student=student.name,
         student_knobs=student.knobs,
-        epochs=8,
+        epochs=6,
         augmentation=AUGMENTATION,
         views=VIEWS // 2,
         train_limit=FEW,
@@ -277,8 +277,8 @@ STARTS = {"random": None, "imagenet": "imagenet"}  # the weights of a backbone
 SHOWN = {"random": "random weights", "imagenet": "ImageNet weights"}
 # as many epochs from either start: the head first, then everything, or everything at once
 HOW: dict[str, dict[str, Any]] = {
-    "random": {"epochs": 8, "learning_rate": 1e-3},
-    "imagenet": {"head_epochs": 3, "epochs": 5, "learning_rate": 1e-4},
+    "random": {"epochs": 6, "learning_rate": 1e-3},
+    "imagenet": {"head_epochs": 2, "epochs": 4, "learning_rate": 1e-4},
 }
 
 
