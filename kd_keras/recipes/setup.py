@@ -470,9 +470,9 @@ def misfit(config: configs.TeachingConfig, task: Task) -> str | None:
 
     Example:
         >>> from kd_keras.config import DistillConfig
-        >>> config = DistillConfig(method="at", student_knobs=("hidden=8,",))
+        >>> config = DistillConfig(method="hint", student_knobs=("hidden=8,",))
         >>> misfit(config, load_task(config))
-        "AttentionTransfer: Model 'mlp' has no tap 'stages'..."
+        "Hint: Model 'mlp' has no tap 'stage2'. ..."
         >>> misfit(dataclasses.replace(config, method="kd"), load_task(config)) is None
         True
     """

@@ -205,7 +205,7 @@ def _compared(tuned: Sequence[_Tuned], left: Mapping[str, str]) -> Section:
                 reading.gain(row.default),
                 reading.spread(accuracy["tuned"]),
                 reading.gain(row.tuned),
-                in_words({k: v for k, v in row.best["values"].items() if k != "method"}),
+                _chosen(row),
             )
         )
     table = Table(
@@ -238,6 +238,12 @@ def _compared(tuned: Sequence[_Tuned], left: Mapping[str, str]) -> Section:
         ),
     )  # fmt: skip
     return Section(told, (table, *_left_out(left)), (plot,))
+
+
+def _chosen(row: _Tuned) -> str:
+    """Return the values of the best trial in words, without the name of the method."""
+    values = {name.removeprefix(f"{row.name} "): v for name, v in row.best["values"].items()}
+    return in_words({name: value for name, value in values.items() if name != "method"})
 
 
 def _gains(tuned: Sequence[_Tuned]) -> list[tuple[Verdict, Verdict]]:
