@@ -35,7 +35,7 @@ SGD: dict[str, Any] = {
     "batch_size": 64,
 }  # fmt: skip
 TEMPERATURES, ALPHAS = (1.0, 4.0, 16.0), (0.1, 0.5)
-# A search tries weights a tenth and ten times as large, under which SGD at one rate diverges.
+# A search tries weights a tenth and ten times as large: steps of SGD grow with them, Adam's do not.
 ADAM: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
 TRIALS = 3
 # The student has two stages, at the sizes of the teacher's first two of three.
