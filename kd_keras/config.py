@@ -41,6 +41,9 @@ class DataConfig:
     """Seed that decides which training examples become the validation split."""
     limit: int | None = None
     """Use at most this many examples of each split, for a quick test."""
+    train_limit: int | None = None
+    """Learn from at most this many examples, training and validation together in their shares; test
+    stays whole."""
     augmentation: str = "none"
     """Names with or without a strength, joined by plus signs, such as crop=0.125+flip+mixup;
     `kd-keras list augmentations` shows them."""
@@ -72,8 +75,9 @@ class BudgetConfig:
     --learning-rate-drop says."""
     warmup: float = 0.0
     """Share of the epochs, at the start, in which the learning rate rises linearly."""
-    learning_rate_drop: tuple[float, float] | None = None
-    """Share and factor, such as 0.3 0.2: after each 0.3 of the epochs, multiply the rate by 0.2."""
+    learning_rate_drop: tuple[float, ...] | None = None
+    """Share and factor, such as 0.3 0.2: after each 0.3 of the epochs, multiply the rate by 0.2.
+    Several shares and a factor, such as 0.5 0.75 0.1: multiply it after each of these shares."""
     weight_decay: float | None = None
     """Weight decay, decoupled from the gradient, not on biases and normalisation; the optimizer's
     own if not given: 0.004 for adamw and muon, none for most others."""
@@ -370,11 +374,12 @@ class StudyConfig:
     """A whole study, or some parts of it."""
 
     study: str
-    """The study: mnist."""
+    """The study: mnist or cifar."""
     part: tuple[str, ...] = ()
     """Parts to run; all if not given."""
     data_dir: Path | None = None
-    """Folder of the data, where the study's own cannot be loaded without one."""
+    """Folder of the data, where the study's own cannot be loaded without one; for cifar,
+    pictures in train/<class> and test/<class>."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds, one training each of every student."""
     smoke: bool = False
@@ -397,7 +402,7 @@ def check_budget(config: RunConfig) -> None:
     """Raise `ValueError` for numbers that no training can use."""
     for name in ("epochs", "batch_size", "learning_rate", "head_learning_rate"):
         positive(name, getattr(config, name))
-    optional = ("steps_per_execution", "limit", "image_size", "unfreeze_blocks")
+    optional = ("steps_per_execution", "limit", "train_limit", "image_size", "unfreeze_blocks")
     for name in (
         *optional,
         "teacher_epochs",
@@ -445,6 +450,11 @@ def _check_schedule(config: BudgetConfig) -> None:
     drop = config.learning_rate_drop
     for value in drop or ():
         positive("learning_rate_drop", within("learning_rate_drop", value, 0.0, 1.0))
+    if drop is not None and (len(drop) < 2 or list(drop[:-1]) != sorted(set(drop[:-1]))):
+        raise ValueError(
+            "`learning_rate_drop` must be one share of the epochs or several that increase, and "
+            f"then a factor, such as 0.3 0.2 or 0.5 0.75 0.1. Received: {drop}"
+        )
     if config.schedule == "step" and drop is None:
         raise ValueError(
             "`schedule` step needs `learning_rate_drop`: a share of the epochs and a factor, such "

@@ -22,7 +22,7 @@ from kd_keras.config import (
 CONFIGS = (TrainConfig, DistillConfig, SweepConfig, CompareConfig)
 TEACHING = (DistillConfig, SweepConfig, CompareConfig)
 POSITIVE = ("epochs", "batch_size", "learning_rate", "head_learning_rate", "steps_per_execution")
-POSITIVE += ("limit", "image_size", "unfreeze_blocks")
+POSITIVE += ("limit", "train_limit", "image_size", "unfreeze_blocks")
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

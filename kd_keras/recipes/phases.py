@@ -68,15 +68,24 @@ def learning_rate(budget: BudgetConfig, epochs: int) -> Callable[[int], float]:
         >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.3, 0.2))
         >>> [round(learning_rate(budget, 50)(epoch), 5) for epoch in (14, 15, 30, 45)]
         [0.1, 0.02, 0.004, 0.0008]
+        >>> budget = BudgetConfig(learning_rate=0.1, learning_rate_drop=(0.5, 0.75, 0.1))
+        >>> [round(learning_rate(budget, 8)(epoch), 5) for epoch in (3, 4, 6)]
+        [0.1, 0.01, 0.001]
         >>> budget = BudgetConfig(learning_rate=0.1, schedule="cosine", warmup=0.25)
         >>> [round(learning_rate(budget, 4)(epoch), 5) for epoch in range(4)]
         [0.05, 0.1, 0.075, 0.025]
     """
     if budget.learning_rate_drop is None:
         return _scheduled(budget, budget.learning_rate, epochs)
-    share, factor = budget.learning_rate_drop
-    drops = schedules.Drops(budget.learning_rate, factor, _count(math.floor, share, epochs) or 1)
-    return _warmed(drops, budget, epochs)
+    *shares, factor = budget.learning_rate_drop
+    places = [_count(math.floor, share, epochs) or 1 for share in shares]
+    if len(places) == 1:
+        return _warmed(schedules.Drops(budget.learning_rate, factor, places[0]), budget, epochs)
+    return _warmed(
+        lambda epoch: budget.learning_rate * factor ** sum(epoch >= place for place in places),
+        budget,
+        epochs,
+    )
 
 
 def head_learning_rate(budget: BudgetConfig) -> Callable[[int], float]:

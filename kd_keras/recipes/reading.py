@@ -42,8 +42,21 @@ def _named(config: configs.DataConfig) -> dict[str, Any]:
 
 
 def limited(task: Task, config: configs.DataConfig) -> Task:
-    """Return a task of which each split has at most `config.limit` examples."""
-    return each_split(task, lambda name, split: split.limited(config.limit))
+    """Return a task with at most `config.limit` examples in each split.
+
+    Training and validation have at most `config.train_limit` together, in the shares of the task.
+    """
+    few = _learned(task, config.train_limit)
+    return each_split(task, lambda name, split: split.limited(few.get(name)).limited(config.limit))
+
+
+def _learned(task: Task, limit: int | None) -> dict[str, int]:
+    """Return the sizes of training and validation under a limit on both; empty if there is none."""
+    both = len(task.train) + len(task.validation)
+    if limit is None or limit >= both:
+        return {}
+    validation = round(limit * len(task.validation) / both)
+    return {"train": limit - validation, "validation": validation}
 
 
 def each_split(task: Task, change: Callable[[str, Split], Split]) -> Task:

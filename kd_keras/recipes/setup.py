@@ -460,22 +460,53 @@ def open_sweep(config: grid.Sweep, task: Task | None = None) -> tuple[grid.Sweep
     others = tuple(text for text in config.methods if text != ALL)
     # errors that do not depend on the method are raised here
     task = open_task(dataclasses.replace(config, methods=others or ("kd",)), task)
-    names = {kind: name for name, kind in reversed(METHODS.items())}.values()
-    fitting = [name for name in reversed(names) if _fits(name, config, task)]
+    fitting = []
+    for name in every_method():
+        reason = misfit(dataclasses.replace(config, methods=(name,)), task)
+        if reason is None:
+            fitting.append(name)
+        else:
+            log.warning("%s is left out: %s", name, reason)
     chosen = tuple(dict.fromkeys((*fitting, *others)))
     return dataclasses.replace(config, methods=chosen), task
 
 
-def _fits(name: str, config: CompareConfig, task: Task) -> bool:
-    config = dataclasses.replace(config, methods=(name,))
+def every_method() -> list[str]:
+    """Return the name of every method, once for those with several names.
+
+    Example:
+        >>> every_method()[:2]
+        ['kd', 'function_matching']
+    """
+    names = {kind: name for name, kind in reversed(METHODS.items())}.values()
+    return list(reversed(names))
+
+
+def misfit(config: configs.TeachingConfig, task: Task) -> str | None:
+    """Return why the method of a config fits neither its models nor its data; None if it does.
+
+    Args:
+        config: a config that is right but for its method, which is the only one.
+        task: the task.
+
+    Raises:
+        FileNotFoundError, ConnectionError: as `open_task`.
+
+    Example:
+        >>> from kd_keras.config import DistillConfig
+        >>> config = DistillConfig(method="hint", student_knobs=("hidden=8,",))
+        >>> misfit(config, load_task(config))
+        "Hint: Model 'mlp' has no tap 'stage2'. ..."
+        >>> misfit(dataclasses.replace(config, method="kd"), load_task(config)) is None
+        True
+    """
     try:
         check(config)
         transfer.check(config, task)
         check_models(config, task)
     except ValueError as error:
-        log.warning("%s is left out: %s", name, error)
-        return False
-    return True
+        return str(error)
+    return None
 
 
 def check_stages(

@@ -1,4 +1,4 @@
-"""Plots of studies: lines with a band, and heat maps."""
+"""Plots of studies: lines with a band, heat maps, and values with intervals."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -117,4 +117,51 @@ def heat_map(
     ax.set_ylabel(y)
     ax.set_title(title, fontsize=10)
     figure.colorbar(image, ax=ax, shrink=0.9)
+    return figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Marks:
+    """Values with intervals, one per row of a plot.
+
+    Attributes:
+        label: the name of the series.
+        value, low, high: one number per row.
+    """
+
+    label: str
+    value: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def intervals(shown: Sequence[Marks], *, rows: Sequence[str], x: str) -> Figure:
+    """Plot values with their intervals, one row per name, and a line at zero.
+
+    Args:
+        shown: the series, side by side in each row.
+        rows: the names along the y axis, from the top.
+        x: the label of the x axis.
+    """
+    figure, (ax,) = new_figure(1, width=7.2, height=1.2 + 0.16 * len(rows) * (1 + len(shown)))
+    colours = (COLOURS["distilled"], *OTHERS)
+    for place, marks in enumerate(shown):
+        shift = 0.36 * (place - (len(shown) - 1) / 2)
+        below = [v - low for v, low in zip(marks.value, marks.low, strict=True)]
+        above = [high - v for v, high in zip(marks.value, marks.high, strict=True)]
+        ax.errorbar(
+            marks.value,
+            [row + shift for row in range(len(rows))],
+            xerr=(below, above),
+            fmt=MARKS[place % len(MARKS)],
+            color=colours[place % len(colours)],
+            ms=5,
+            lw=1.2,
+            label=marks.label,
+        )
+    ax.axvline(0.0, color="#4d4d4d", lw=1.0, ls="--", zorder=1)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlabel(x)
+    ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

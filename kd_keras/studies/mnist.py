@@ -1,18 +1,16 @@
 """The study on MNIST: a convolutional teacher, fully connected students."""
 
-import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes.results import Spread
 from kd_keras.report import drawings
-from kd_keras.studies import reading
+from kd_keras.studies import reading, shared
 from kd_keras.studies.hinton import HINTON
 from kd_keras.studies.mnist_teachers import EARLY, SUBCLASS
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
-
-Config = TypeVar("Config", bound=RunConfig)
+from kd_keras.studies.settings import own
 
 STUDENT = "mlp:hidden=784,784"
 TEMPERATURES = (1.0, 2.0, 4.0, 16.0, 32.0, 64.0)
@@ -28,19 +26,7 @@ SHRINKING = tuple(f"mlp:hidden={width},{width}" for width in (784, 128, 32, 8))
 def _taught(study: StudyConfig, name: str, config: CompareConfig) -> Mapping[str, RunConfig]:
     """Return a comparison with the run that trains its teacher, which all parts share."""
     teacher = TrainConfig(**BUDGET, model="cnn", augmentation=config.augmentation)
-    own = dataclasses.replace(_own(study, teacher), seeds=study.seeds[:1])
-    file = str(study.run_folder("teacher") / "model.keras")
-    return {"teacher": own, name: _own(study, dataclasses.replace(config, teacher=file))}
-
-
-def _own(study: StudyConfig, config: Config) -> Config:
-    """Return a config with the data and seeds of the study; a small one for a quick test."""
-    settings: dict[str, Any] = {"seeds": study.seeds}
-    if study.data_dir is not None:
-        settings["data_dir"] = study.data_dir
-    if study.smoke:
-        settings |= {"limit": 128, "epochs": 1, "batch_size": 32, "seeds": study.seeds[:1]}
-    return dataclasses.replace(config, **settings)
+    return shared.taught(study, name, own(study, config), own(study, teacher))
 
 
 # --- temperature and alpha, from one teacher ---
@@ -59,45 +45,7 @@ def _grid(study: StudyConfig) -> Mapping[str, RunConfig]:
 
 def _compression(study: StudyConfig, runs: Runs) -> Section:
     runs("teacher")
-    found = runs("grid")
-    chosen = reading.best(found["sweep"]["settings"])
-    models = {
-        "teacher": found["models"]["teacher"],
-        "student alone": reading.alone(found, STUDENT),
-        "student distilled": found["models"][chosen["label"]],
-    }
-    test = found["task"]["test"]
-    rows: dict[str, list[str]] = {
-        "accuracy": [reading.spread(m["summary"]["accuracy"]) for m in models.values()],
-        f"errors of {test:,}": [reading.errors(m, test) for m in models.values()],
-        "NLL (nats)": [reading.spread(m["summary"]["nll"]) for m in models.values()],
-        "calibration error": [reading.spread(m["summary"]["ece"]) for m in models.values()],
-        "agreement with the teacher": [
-            reading.spread(m["summary"]["agreement"]) if "agreement" in m["summary"] else "-"
-            for m in models.values()
-        ],
-    }
-    for model in models.values():
-        for name, cell in reading.costs(model).items():
-            rows.setdefault(name, []).append(cell)
-    table = Table(
-        "compression",
-        "Teacher, student alone, student distilled",
-        ("", *models),
-        tuple((name, *cells) for name, cells in rows.items()),
-        "Test split, mean and standard deviation over the seeds; the teacher was trained once. "
-        "Accuracy and errors say how often a model is right. NLL and calibration error say whether "
-        "its probabilities can be trusted. Agreement is the share of images on which it answers as "
-        "the teacher does.",
-    )
-    return Section(
-        (
-            f"Validation chose temperature {chosen['temperature']:g} and alpha "
-            f"{chosen['alpha']:g}, of {len(found['sweep']['settings'])} settings.",
-            chosen["verdict"]["text"],
-        ),
-        (table,),
-    )
+    return shared.compression(runs("grid"), STUDENT)
 
 
 def _temperature(study: StudyConfig, runs: Runs) -> Section:
@@ -121,16 +69,6 @@ def _temperature(study: StudyConfig, runs: Runs) -> Section:
     by_alpha = over(
         f"T = {chosen['temperature']:g}", alphas, [at[a, chosen["temperature"]] for a in alphas]
     )
-    table = Table(
-        "temperature",
-        "Every setting on test, beside the student alone",
-        ("temperature", *(f"alpha {alpha:g}" for alpha in alphas)),
-        tuple(
-            (f"{t:g}", *(reading.gain(at[a, t]["verdict"]) for a in alphas)) for t in temperatures
-        ),
-        "Gain in accuracy with its 95 % interval; a star marks an interval above zero. The setting "
-        f"is chosen on validation: T = {chosen['temperature']:g}, alpha = {chosen['alpha']:g}.",
-    )
     hot = drawings.heat_map(
         [[at[a, t]["validation"]["mean"] for t in temperatures] for a in alphas],
         rows=[f"{alpha:g}" for alpha in alphas],
@@ -142,7 +80,7 @@ def _temperature(study: StudyConfig, runs: Runs) -> Section:
     better = sum(row["verdict"]["beats"] for row in rows)
     return Section(
         (f"{better} of {len(rows)} settings beat the student alone by a 95 % interval.",),
-        (table,),
+        (shared.settings(found, "temperature"),),
         (
             Plot(
                 "over-temperature",

@@ -1,9 +1,12 @@
 """Read the results of a study's runs into the cells of tables."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from kd_keras.recipes.results import ModelEntry, Results, Spread
+from kd_keras.evaluation import paired
+from kd_keras.recipes import stored_predictions
+from kd_keras.recipes.results import ModelEntry, Results, Spread, Verdict, verdict
 from kd_keras.report.tables import count
 
 
@@ -77,3 +80,19 @@ def alone(results: Results, student: str) -> ModelEntry:
     rows = results["sweep"]["alone"]
     label = next(row["label"] for row in rows if row["student"] == student)
     return results["models"][label]
+
+
+def difference(run: Path, ours: str, theirs: str = "alone") -> Verdict:
+    """Return how much more accurate one role of a finished run is than another, on test.
+
+    Args:
+        run: the run folder, with the predictions of both.
+        ours, theirs: the roles, with the same seeds.
+
+    Raises:
+        FileNotFoundError, ValueError: as `stored_predictions.read`.
+    """
+    labels, kept = stored_predictions.read(run)
+    rivals = kept[theirs]
+    tried = [kept[ours][seed] for seed in rivals]
+    return verdict(paired.difference("accuracy", tried, list(rivals.values()), labels))

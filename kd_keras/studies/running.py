@@ -15,7 +15,7 @@ from kd_keras.config import (
     SweepConfig,
     TrainConfig,
 )
-from kd_keras.recipes import distill, setup, supervised, sweep
+from kd_keras.recipes import distill, supervised, sweep
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.results import Results
 from kd_keras.report import study_page
@@ -111,16 +111,8 @@ class _Runs:
         if not waiting:
             return
         log.info("estimating the time: each model trains for a moment")
-        task = setup.read_task(next(iter(waiting.values())))
-        paces = {
-            model: work.seconds_per_image(model, config, task)
-            for model, config in work.models_of(waiting.values()).items()
-        }
-        for name, config in waiting.items():
-            images = min(len(task.train), config.limit or len(task.train))
-            self._seconds[name] = sum(
-                one.times * one.epochs * images * paces[one.model] for one in work.trainings(config)
-            )
+        estimator = work.Estimator()
+        self._seconds = {name: estimator.seconds(config) for name, config in waiting.items()}
         counted: set[str] = set()
         for part, runs in self._planned.items():
             own = sum(self._seconds.get(name, 0.0) for name in runs if name not in counted)

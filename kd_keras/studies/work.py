@@ -1,8 +1,8 @@
 """How long a run will take: its trainings, and the pace of each model on this machine."""
 
+import dataclasses
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from kd_keras import models
 from kd_keras.config import (
     CompareConfig,
+    DataConfig,
     DistillConfig,
     RunConfig,
     SweepConfig,
@@ -18,7 +19,7 @@ from kd_keras.config import (
     parse_knobs,
 )
 from kd_keras.data.task import Task
-from kd_keras.recipes import grid, optimizers
+from kd_keras.recipes import grid, optimizers, reading
 from kd_keras.recipes.grid import Spec
 from kd_keras.training.supervised import Supervised
 from tuning.config import TRIALS, TuneConfig
@@ -60,7 +61,8 @@ def trainings(config: RunConfig) -> list[Training]:
         trained = [spec for spec in grid.teachers(config) if spec.name in models.MODELS]
         found += [Training(spec, epochs, times) for spec in trained]
     if isinstance(config, TuneConfig):
-        tried = (config.trials or TRIALS) * config.executions_per_trial
+        # the default setting and the student alone are trained as the trials are
+        tried = ((config.trials or TRIALS) + 2) * config.executions_per_trial
         return [*found, Training(grid.student(config), own, tried + 3 * seeds)]
     if isinstance(config, DistillConfig):
         return [*found, Training(grid.student(config), own, 2 * seeds)]
@@ -105,6 +107,37 @@ def text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def models_of(configs: Iterable[RunConfig]) -> dict[Spec, RunConfig]:
-    """Return every model that some runs train, with a config that trains it."""
-    return {one.model: config for config in configs for one in trainings(config)}
+class Estimator:
+    """Estimates how long runs will take. Data are read once, and models timed once per size."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[DataConfig, Task] = {}  # by data, without a limit
+        self._paces: dict[tuple[Spec, tuple[int, ...]], float] = {}
+
+    def seconds(self, config: RunConfig) -> float:
+        """Return the seconds of training that a run will take.
+
+        Raises:
+            ValueError, FileNotFoundError: as `reading.read_task`.
+        """
+        task = reading.limited(self._task(config), config)
+        return sum(
+            one.times * one.epochs * len(task.train) * self._pace(one.model, config, task)
+            for one in trainings(config)
+        )
+
+    def _task(self, config: RunConfig) -> Task:
+        names = {field.name for field in dataclasses.fields(DataConfig)}
+        names -= {"limit", "train_limit", "augmentation"}
+        known: dict[str, Any] = {name: getattr(config, name) for name in names}
+        whole = DataConfig(**known)
+        if whole not in self._tasks:
+            self._tasks[whole] = reading.read_task(whole)
+        return self._tasks[whole]
+
+    def _pace(self, model: Spec, config: RunConfig, task: Task) -> float:
+        model = dataclasses.replace(model, weights=None)  # the pace does not depend on them
+        key = model, task.image_shape
+        if key not in self._paces:
+            self._paces[key] = seconds_per_image(model, config, task)
+        return self._paces[key]

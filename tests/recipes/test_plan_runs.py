@@ -183,7 +183,19 @@ def test_the_drops_of_the_learning_rate_scale_with_the_training():
     assert {constant(epoch) for epoch in range(50)} == {0.1}
 
 
-@pytest.mark.parametrize("bad", [(0.0, 0.2), (0.3, 0.0), (1.5, 0.2), (0.3, 2.0)])
+def test_drops_may_come_at_shares_of_their_own():
+    """As in the comparisons on CIFAR-100: after 150, 180 and 210 of 240 epochs."""
+    drop = (0.625, 0.75, 0.875, 0.1)
+    rate = learning_rate(BudgetConfig(learning_rate=0.05, learning_rate_drop=drop), 240)
+    found = [rate(epoch) for epoch in (0, 149, 150, 179, 180, 209, 210, 239)]
+    wanted = np.repeat([0.05, 0.005, 0.0005, 0.00005], 2)
+    assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [(0.0, 0.2), (0.3, 0.0), (1.5, 0.2), (0.3, 2.0), (0.3,), (), (0.75, 0.5, 0.1), (0.5, 0.5, 0.1)],
+)
 def test_drops_that_are_none_are_refused(bad):
     with pytest.raises(ValueError, match="`learning_rate_drop` must"):
         TrainConfig(learning_rate_drop=bad)

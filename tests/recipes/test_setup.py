@@ -3,10 +3,11 @@
 import dataclasses
 import logging
 
+import numpy as np
 import pytest
 
 from kd_keras import data
-from kd_keras.config import CompareConfig, SweepConfig
+from kd_keras.config import CompareConfig, SweepConfig, TrainConfig
 from kd_keras.methods import METHODS
 from kd_keras.recipes import setup
 
@@ -52,3 +53,22 @@ def test_a_sweep_takes_a_task_in_place_of_the_one_that_it_names():
     for config in (SweepConfig(), compare(methods=("kd",), limit=None)):
         _, task = setup.open_sweep(config, few)
         assert (len(task.train), len(task.test)) == (60, len(digits.test))
+
+
+def test_a_limit_on_learning_leaves_test_whole():
+    whole = setup.load_task(TrainConfig())
+    few = setup.load_task(TrainConfig(train_limit=100))
+    assert (len(few.train), len(few.validation)) == (80, 20)  # as 1,149 to 288
+    assert len(few.test) == len(whole.test)
+    assert set(np.bincount(few.train.labels)) == {8}  # the classes keep their shares
+    both = setup.load_task(TrainConfig(train_limit=100, limit=30))
+    assert [len(split) for split in (both.train, both.validation, both.test)] == [30, 20, 30]
+    same = setup.load_task(TrainConfig(train_limit=5000))
+    assert (len(same.train), len(same.validation)) == (len(whole.train), len(whole.validation))
+
+
+def test_why_a_method_does_not_fit_is_returned():
+    config = compare(methods=("at",), students=("mlp:hidden=8,",))
+    task = setup.load_task(config)
+    assert "stage" in setup.misfit(config, task)
+    assert setup.misfit(dataclasses.replace(config, methods=("kd",)), task) is None

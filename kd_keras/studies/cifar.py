@@ -1,0 +1,483 @@
+"""The study on CIFAR-10: photographs, a residual teacher, a convolutional student.
+
+Photographs of ten kinds of animals and vehicles, 32x32 pixels in colour: Krizhevsky, *Learning
+Multiple Layers of Features from Tiny Images* (2009).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd_keras import methods, models
+from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
+from kd_keras.recipes import grid, setup
+from kd_keras.recipes.results import Results, Spread, Verdict
+from kd_keras.report import drawings
+from kd_keras.studies import reading, shared
+from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
+from kd_keras.studies.settings import Config, own
+from kd_keras.training.divergence import Diverged
+from tuning import outcome
+from tuning.config import TuneConfig
+from tuning.values import in_words
+
+log = logging.getLogger(__name__)
+
+TEACHER, STUDENT = "resnet20", "cnn:width=0.5"
+PHOTOGRAPHS = 10_000  # to learn from in `compression`, validation included
+FEW = 2_000  # of these, for every training of `methods`
+VIEWS = 8  # augmented versions of each photograph, over which the teacher runs once
+AUGMENTATION = "crop=0.125+mirror"
+# The papers' weight decay, 5e-4, is part of the gradient, so that a momentum of 0.9 multiplies it
+# by ten. That of Keras is decoupled, and passes by the momentum.
+SGD: dict[str, Any] = {
+    "optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "weight_decay": 5e-3,
+    "batch_size": 64,
+}  # fmt: skip
+TEMPERATURES, ALPHAS = (1.0, 4.0, 16.0), (0.1, 0.5)
+# A search tries weights a tenth and ten times as large: steps of SGD grow with them, Adam's do not.
+ADAM: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
+TRIALS = 3
+# The student has two stages, at the sizes of the teacher's first two of three.
+TAPS = {
+    "at": "student_taps=stage1,stage2",
+    "vid": "student_taps=stage1,stage2",
+    "reviewkd": "student_taps=stage1,stage2,embedding",
+}
+QUICK = ("kd", "at", "sftn")  # methods of a quick test; the last needs an untrained teacher
+
+
+def _own(study: StudyConfig, config: Config) -> Config:
+    """Return a config with the data and seeds of the study."""
+    data: dict[str, Any] = {"task": "folder"} if study.data_dir else {"data": "tfds:cifar10"}
+    return own(study, dataclasses.replace(config, **data))
+
+
+def _taught(
+    study: StudyConfig, name: str, config: CompareConfig | TuneConfig
+) -> Mapping[str, RunConfig]:
+    """Return a run and the one that trains its teacher, which `compression` and `methods` share."""
+    teacher = TrainConfig(
+        **SGD, model=TEACHER, epochs=20, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
+    )
+    return shared.taught(study, name, _own(study, config), _own(study, teacher))
+
+
+# --- compression ---
+
+
+def _grid(study: StudyConfig) -> Mapping[str, RunConfig]:
+    config = CompareConfig(
+        **SGD,
+        methods=("kd",),
+        students=(STUDENT,),
+        temperatures=(1.0, 4.0) if study.smoke else TEMPERATURES,
+        alphas=(0.1,) if study.smoke else ALPHAS,
+        epochs=15,
+        augmentation=AUGMENTATION,
+        views=VIEWS,
+        train_limit=PHOTOGRAPHS,
+    )
+    return _taught(study, "grid", config)
+
+
+def _compression(study: StudyConfig, runs: Runs) -> Section:
+    runs(shared.TEACHER)
+    found = runs("grid")
+    section = shared.compression(found, STUDENT)
+    every = shared.settings(found, "settings")
+    return dataclasses.replace(section, tables=(*section.tables, every))
+
+
+# --- all methods beside each other ---
+
+
+def _run_of(method: str) -> str:
+    return f"method-{method}"
+
+
+def _search(study: StudyConfig, name: str) -> TuneConfig:
+    """Return the search for the settings of a method."""
+    student = grid.parse_spec("student", STUDENT)
+    made = methods.get(name)
+    only_logits = isinstance(made, methods.Method) and made.teacher_taps == ("logits",)
+    return TuneConfig(
+        **ADAM,
+        space=f"methods={name}",
+        trials=1 if study.smoke else TRIALS,
+        method=name,
+        method_knobs=(TAPS[name],) if name in TAPS else (),
+        student=student.name,
+        student_knobs=student.knobs,
+        epochs=6,
+        augmentation=AUGMENTATION,
+        views=VIEWS // 2,
+        train_limit=FEW,
+        # all that learn from logits read the same ones; features would fill the disk
+        cache_dir=study.folder / "logits" if only_logits else None,
+    )
+
+
+def _methods(study: StudyConfig) -> Mapping[str, RunConfig]:
+    planned: dict[str, RunConfig] = {}
+    for name in QUICK if study.smoke else setup.every_method():
+        planned |= _taught(study, _run_of(name), _search(study, name))
+    return planned
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tuned:
+    """A method that was tuned: its best trial, and its gains over the student alone on test."""
+
+    name: str
+    found: Results
+    best: Mapping[str, Any]
+    default: Verdict
+    tuned: Verdict
+
+    @property
+    def score(self) -> float:
+        """The accuracy of the best trial on validation."""
+        return float(self.best["score"]["mean"])
+
+
+def _beside(study: StudyConfig, runs: Runs) -> Section:
+    runs(shared.TEACHER)
+    planned = _methods(study)
+    names = QUICK if study.smoke else tuple(setup.every_method())
+    left = _misfits(study, {name: planned[_run_of(name)] for name in names})
+    tuned = []
+    for name in names:
+        if name in left:
+            continue
+        try:
+            found = runs(_run_of(name))
+        except Diverged as error:
+            log.warning("%s is left out: %s", name, error)
+            left[name] = f"It diverged: {error}"
+            continue
+        folder = study.run_folder(_run_of(name))
+        gains = (reading.difference(folder, role) for role in ("default", "tuned"))
+        tuned.append(_Tuned(name, found, outcome.best(found["search"]["trials"]), *gains))
+    tuned.sort(key=lambda row: -row.score)
+    return _compared(tuned, left)
+
+
+def _misfits(study: StudyConfig, planned: Mapping[str, RunConfig]) -> dict[str, str]:
+    """Return why methods do not fit, by name. Those whose run is finished are known to fit."""
+    waiting = {
+        name: config
+        for name, config in planned.items()
+        if isinstance(config, TuneConfig)
+        and not (study.run_folder(_run_of(name)) / "results.json").exists()
+    }
+    if not waiting:
+        return {}
+    task = setup.read_task(next(iter(waiting.values())))
+    reasons = {name: setup.misfit(config, task) for name, config in waiting.items()}
+    for name, reason in reasons.items():
+        if reason is not None:
+            log.info("%s is left out: %s", name, reason)
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def _compared(tuned: Sequence[_Tuned], left: Mapping[str, str]) -> Section:
+    """Return the section on methods, of which the first is best on validation."""
+    first = tuned[0]
+    summary = {role: entry["summary"]["accuracy"] for role, entry in first.found["models"].items()}
+    validation = first.found["search"]
+    rows = [
+        ("teacher", "-", reading.spread(summary["teacher"]), "", "", "", ""),
+        (
+            "student alone",
+            f"{validation['alone']['score']['mean']:.4f}",
+            *(reading.spread(summary["alone"]), "", "", "", ""),
+        ),
+    ]
+    for row in tuned:
+        by_role = row.found["models"]
+        accuracy = {role: by_role[role]["summary"]["accuracy"] for role in ("default", "tuned")}
+        rows.append(
+            (
+                row.name,
+                f"{row.score:.4f}",
+                reading.spread(accuracy["default"]),
+                reading.gain(row.default),
+                reading.spread(accuracy["tuned"]),
+                reading.gain(row.tuned),
+                _chosen(row),
+            )
+        )
+    table = Table(
+        "methods",
+        "Methods beside the same student alone, in the order of validation",
+        ("", "validation", "default", "its gain", "tuned", "its gain (tuned)", "chosen"),
+        tuple(rows),
+        "Test accuracy, mean and standard deviation over the seeds, and its gain over the student "
+        "alone with the 95 % interval; a star marks an interval above zero. Validation is the "
+        f"score of the best of {len(validation['trials'])} trials, which chose the last column. "
+        "The student alone keeps the default learning rate, so that some of what tuning gains may "
+        "be the rate's. No interval is corrected for the number of methods.",
+    )
+    counts = [sum(v["beats"] for v in side) for side in zip(*_gains(tuned), strict=True)]
+    told = (
+        f"Of {len(tuned)} methods, {counts[0]} beat the student alone by a 95 % interval with "
+        f"their default settings, and {counts[1]} after tuning.",
+        f"{first.name} is best on validation. Tuned, its gain on test is "
+        f"{reading.gain(first.tuned)}.",
+    )
+    plot = Plot(
+        "gains",
+        "Gain in test accuracy over the same student alone, with 95 % intervals: methods in the "
+        "order of validation.",
+        drawings.intervals(
+            [_marks("default", [row.default for row in tuned]),
+             _marks("tuned", [row.tuned for row in tuned])],
+            rows=[row.name for row in tuned],
+            x="gain in test accuracy",
+        ),
+    )  # fmt: skip
+    return Section(told, (table, *_left_out(left)), (plot,))
+
+
+def _chosen(row: _Tuned) -> str:
+    """Return the values of the best trial in words, without the name of the method."""
+    values = {name.removeprefix(f"{row.name} "): v for name, v in row.best["values"].items()}
+    return in_words({name: value for name, value in values.items() if name != "method"})
+
+
+def _gains(tuned: Sequence[_Tuned]) -> list[tuple[Verdict, Verdict]]:
+    return [(row.default, row.tuned) for row in tuned]
+
+
+def _marks(label: str, verdicts: Sequence[Verdict]) -> drawings.Marks:
+    ends = [verdict["interval"] or [verdict["gain"]] * 2 for verdict in verdicts]
+    return drawings.Marks(
+        label,
+        [verdict["gain"] for verdict in verdicts],
+        [low for low, _ in ends],
+        [high for _, high in ends],
+    )
+
+
+def _left_out(left: Mapping[str, str]) -> tuple[Table, ...]:
+    if not left:
+        return ()
+    return (
+        Table(
+            "left-out",
+            "Methods that are left out",
+            ("method", "why"),
+            tuple(left.items()),
+            "The teacher is a file here, the same for all methods.",
+        ),
+    )
+
+
+# --- transfer learning ---
+
+LARGE, SMALL = "efficientnet_lite2", "efficientnet_lite0"
+AMOUNTS = (1_000, 10_000)  # photographs to learn from, validation included
+SIZE = 64  # pixels, to which photographs are enlarged; the networks were made for 224 and more
+STARTS = {"random": None, "imagenet": "imagenet"}  # the weights of a backbone
+SHOWN = {"random": "random weights", "imagenet": "ImageNet weights"}
+# as many epochs from either start: the head first, then everything, or everything at once
+HOW: dict[str, dict[str, Any]] = {
+    "random": {"epochs": 6, "learning_rate": 1e-3},
+    "imagenet": {"head_epochs": 2, "epochs": 4, "learning_rate": 1e-4},
+}
+
+
+def _transfer(study: StudyConfig) -> Mapping[str, RunConfig]:
+    planned: dict[str, RunConfig] = {}
+    for amount in _amounts(study):
+        data: dict[str, Any] = {
+            "train_limit": amount,
+            "image_size": 32 if study.smoke else SIZE,
+            "augmentation": "mirror",
+            "schedule": "cosine",
+            "batch_size": 32,
+        }
+        for start, weights in STARTS.items():
+            teacher = TrainConfig(**data, **HOW[start], model=LARGE, weights=weights)
+            once = dataclasses.replace(_small(study, teacher), seeds=study.seeds[:1])
+            planned[_teacher_run(amount, start)] = once
+            file = study.run_folder(_teacher_run(amount, start)) / "model.keras"
+            for own in STARTS:
+                config = CompareConfig(
+                    **data,
+                    **HOW[own],
+                    teacher=str(file),
+                    methods=("kd",),
+                    students=(_student(own),),
+                    views=2,
+                )
+                planned[_student_run(amount, start, own)] = _small(study, config)
+    return planned
+
+
+def _with_wheels(study: StudyConfig) -> Mapping[str, RunConfig]:
+    """Return the runs of transfer learning, if the ImageNet weights are installed.
+
+    Raises:
+        FileNotFoundError: if not; the message has the command that installs them.
+    """
+    for model in (LARGE, SMALL):
+        backbone = models.BACKBONES[model]
+        backbone.find(model, backbone.url)
+    return _transfer(study)
+
+
+def _small(study: StudyConfig, config: Config) -> Config:
+    config = _own(study, config)
+    fewer: dict[str, Any] = {"head_epochs": min(config.head_epochs, 1)} if study.smoke else {}
+    return dataclasses.replace(config, **fewer)
+
+
+def _amounts(study: StudyConfig) -> tuple[int, ...]:
+    return (64, 128) if study.smoke else AMOUNTS
+
+
+def _teacher_run(amount: int, start: str) -> str:
+    return f"teacher-{amount}-{start}"
+
+
+def _student_run(amount: int, teacher: str, student: str) -> str:
+    return f"transfer-{amount}-{teacher}-to-{student}"
+
+
+def _student(start: str) -> str:
+    weights = STARTS[start]
+    return SMALL if weights is None else f"{SMALL}:weights={weights}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    """A student that learned from one teacher, beside the same student alone."""
+
+    alone: Spread
+    taught: Spread
+    verdict: Verdict
+
+
+def _transferred(study: StudyConfig, runs: Runs) -> Section:
+    tables, told = [], []
+    cells: dict[tuple[int, str, str], _Cell] = {}  # by amount, teacher's start, student's start
+    for amount in _amounts(study):
+        teachers = {start: runs(_teacher_run(amount, start)) for start in STARTS}
+        for teacher in STARTS:
+            for student in STARTS:
+                found = runs(_student_run(amount, teacher, student))
+                cells[amount, teacher, student] = _cell(found, _student(student))
+        here = {(a, b): cell for (n, a, b), cell in cells.items() if n == amount}
+        tables.append(_two_by_two(amount, teachers, here))
+        told += _told(amount, here)
+    plots = tuple(_over_amounts(study, cells, student) for student in STARTS)
+    return Section(tuple(told), tuple(tables), plots)
+
+
+def _cell(found: Results, student: str) -> _Cell:
+    (row,) = found["sweep"]["settings"]
+    taught = found["models"][row["label"]]["summary"]["accuracy"]
+    alone = reading.alone(found, student)["summary"]["accuracy"]
+    return _Cell(alone, taught, row["verdict"])
+
+
+def _two_by_two(
+    amount: int, teachers: Mapping[str, Results], cells: Mapping[tuple[str, str], _Cell]
+) -> Table:
+    own = [teachers[s]["models"]["model"]["summary"]["accuracy"] for s in STARTS]
+    rows = [("the teacher itself", "", *map(reading.spread, own))]
+    for student in STARTS:
+        rows.append(
+            (
+                f"student from {SHOWN[student]}",
+                reading.spread(cells["random", student].alone),
+                *(
+                    f"{reading.spread(cell.taught)}; {reading.gain(cell.verdict)}"
+                    for cell in (cells[teacher, student] for teacher in STARTS)
+                ),
+            )
+        )
+    return Table(
+        f"transfer-{amount}",
+        f"{amount:,} photographs",
+        ("", "alone", *(f"taught by a teacher from {SHOWN[s]}" for s in STARTS)),
+        tuple(rows),
+        f"Test accuracy of {SMALL}, mean and standard deviation over the seeds; then the gain over "
+        f"the same student alone with its 95 % interval, a star if it lies above zero. The teacher "
+        f"is {LARGE}, trained once on the same photographs, and distillation is kd with its "
+        "default settings. All models have the same number of epochs.",
+    )
+
+
+def _told(amount: int, cells: Mapping[tuple[str, str], _Cell]) -> list[str]:
+    """Return what ImageNet weights bring the student, and what distillation adds to that."""
+    plain, pretrained = (cells["imagenet", student].alone["mean"] for student in STARTS)
+    return [
+        f"With {amount:,} photographs the student alone reaches {plain:.4f} from random weights "
+        f"and {pretrained:.4f} from ImageNet weights.",
+        *(
+            f"A teacher from {SHOWN[teacher]} changes the student from {SHOWN[student]} by "
+            f"{reading.gain(cells[teacher, student].verdict)}."
+            for teacher in STARTS
+            for student in STARTS
+        ),
+    ]
+
+
+def _over_amounts(
+    study: StudyConfig, cells: Mapping[tuple[int, str, str], _Cell], student: str
+) -> Plot:
+    amounts = _amounts(study)
+
+    def line(label: str, values: Sequence[Spread]) -> drawings.Line:
+        means = [value["mean"] for value in values]
+        return drawings.Line(label, amounts, means, [value["std"] or 0.0 for value in values])
+
+    shown = [
+        line("alone", [cells[n, "imagenet", student].alone for n in amounts]),
+        *(
+            line(
+                f"taught by a teacher from {SHOWN[teacher]}",
+                [cells[n, teacher, student].taught for n in amounts],
+            )
+            for teacher in STARTS
+        ),
+    ]
+    return Plot(
+        f"from-{student}",
+        f"Test accuracy of the student from {SHOWN[student]} over the photographs: mean and "
+        "standard deviation over the seeds.",
+        drawings.lines(shown, x="photographs", y="test accuracy", base=10),
+    )
+
+
+CIFAR = Study(
+    "cifar",
+    "Knowledge distillation on CIFAR-10",
+    (
+        Part(
+            "compression",
+            "Compression",
+            "What does the small network cost and keep, beside its teacher and trained alone?",
+            _grid,
+            _compression,
+        ),
+        Part(
+            "methods",
+            "Methods beside each other",
+            "Which methods beat the same student alone, with their default settings and tuned?",
+            _methods,
+            _beside,
+        ),
+        Part(
+            "transfer",
+            "Transfer learning",
+            "What do ImageNet weights bring teacher and student, and what does distillation add?",
+            _with_wheels,
+            _transferred,
+        ),
+    ),
+)
