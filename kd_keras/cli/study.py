@@ -14,13 +14,13 @@ log = logging.getLogger("kd_keras")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyCommand(StudyConfig):
-    """Run a whole study, mnist, and write a page of its tables and plots.
+    """Run a whole study, mnist or mhist, and write a page of its tables and plots.
 
     Finished runs are not repeated: after an interruption the same command resumes.
     """
 
     study: Annotated[str, tyro.conf.Positional]
-    """The study: mnist."""
+    """The study: mnist, mhist."""
 
     @property
     def opening(self) -> str:

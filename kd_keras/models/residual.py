@@ -40,6 +40,12 @@ def resnet20(input_shape: Sequence[int], classes: int, *, name: str = "resnet20"
     return _resnet(input_shape, classes, blocks=3, widths=(16, 16, 32, 64), name=name)
 
 
+def resnet8(input_shape: Sequence[int], classes: int, *, name: str = "resnet8") -> keras.Model:
+    """ResNet-8 for CIFAR (He et al. 2015, with one block per stage): 0.08 M weights. Arguments and
+    errors as in `resnet20`."""
+    return _resnet(input_shape, classes, blocks=1, widths=(16, 16, 32, 64), name=name)
+
+
 def resnet56(input_shape: Sequence[int], classes: int, *, name: str = "resnet56") -> keras.Model:
     """ResNet-56 for CIFAR (He et al. 2015): 0.86 M weights. Arguments, errors as in `resnet20`."""
     return _resnet(input_shape, classes, blocks=9, widths=(16, 16, 32, 64), name=name)
