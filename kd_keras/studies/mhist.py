@@ -75,8 +75,8 @@ def _table(study: StudyConfig, runs: Runs) -> Section:
         (title, *(model.cell(metric) for model in found.models))
         for metric, title in QUALITY.items()
     ]
-    agreement = ["-" if m.role == "teacher" else m.cell("agreement") for m in found.models]
-    rows.append(("agreement with the teacher", *agreement))
+    agreement = [model.cell("agreement") for model in found.models[1:]]
+    rows.append(("agreement with the teacher", "-", *agreement))
     table = Table(
         "quality",
         "Teacher, student alone, student distilled",
@@ -305,15 +305,14 @@ def _compared(study: StudyConfig, found: Results, run: str) -> tuple[Table, list
     """Return the table of a comparison of methods for one student, and its students."""
     place = study.run_folder(run)
     alone, rows = two_classes.alone(found, place), found["sweep"]["settings"]
-    cells = [(alone.title, alone.cell("auc"), "-", alone.cell("f1"), "-")]
+    cells = [(alone.title, alone.cell("auc"), "-", alone.cell("f1"), alone.cell("agreement"))]
     models = [alone]
     for row in rows:
         title = METHODS[row["method"].partition(":")[0]]
         model = two_classes.taught(found, place, row).renamed(title)
         models.append(model)
         gain = reading.gain(row["verdict"])
-        own = (model.cell(name) for name in ("auc", "f1", "agreement"))
-        auc, f1, agreement = own
+        auc, f1, agreement = (model.cell(name) for name in ("auc", "f1", "agreement"))
         cells.append((title, auc, gain, f1, agreement))
     columns = ("", "AUC", "gain over the student alone", "F1", "agreement with the teacher")
     note = "Test split. Gains in AUC with their 95 % intervals; a star marks one above zero."

@@ -72,8 +72,8 @@ SMALL_SIDE = 96
 DRAWN = {"train": 600, "test": 300}
 SMALL = Scale(
     teacher="resnet8",
-    student="cnn:width=0.25",
-    assistant="cnn:width=0.5",
+    student="resnet8:width=0.25",
+    assistant="resnet8:width=0.5",
     weights=None,
     temperatures=(1.0, 4.0, 16.0, 64.0),
     teaching={"epochs": 12, "learning_rate": 2e-3, "schedule": "cosine"},

@@ -59,9 +59,9 @@ def test_models_start_from_imagenet_or_not_two_by_two():
 
 def test_an_assistant_is_named_with_its_options():
     assert mhist_runs.FULL.between == "efficientnetv2b0(weights=imagenet)"
-    assert mhist_runs.SMALL.between == "cnn(width=0.5)"
+    assert mhist_runs.SMALL.between == "resnet8(width=0.5)"
     _, assisted = mhist_runs.assisted(REHEARSAL, 16.0)
-    assert assisted == "takd:assistants=cnn(width=0.5):method=kd(temperature=16)"
+    assert assisted == "takd:assistants=resnet8(width=0.5):method=kd(temperature=16)"
 
 
 def test_a_rehearsal_trains_small_models_on_small_images():
@@ -69,7 +69,7 @@ def test_a_rehearsal_trains_small_models_on_small_images():
         for run in runs.values():
             assert run.image_size == 96
             names = {str(one.model) for one in work.trainings(run)}
-            assert names <= {"resnet8", "cnn:width=0.25"}
+            assert names <= {"resnet8", "resnet8:width=0.25"}
 
 
 def test_a_rehearsal_has_its_own_folder_and_draws_its_own_images(tmp_path):
