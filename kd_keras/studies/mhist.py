@@ -461,9 +461,9 @@ def _agreement_plot(models: list[Model], votes: np.ndarray) -> Plot:
 
 
 def _gallery(task: Task, votes: np.ndarray) -> Plot:
-    chosen = np.concatenate(
-        [np.flatnonzero(votes == count)[:2] for count in range(ANNOTATORS + 1)]
-    )
+    rows = [np.flatnonzero(votes == count) for count in range(ANNOTATORS + 1)]
+    # a row of the first image of each count, and one of the second
+    chosen = np.array([own[place] for place in range(2) for own in rows if len(own) > place])
     names = [task.class_names[label] for label in task.test.labels[chosen]]
     captions = [f"{votes[row]} of 7: {name}" for row, name in zip(chosen, names, strict=True)]
     return Plot(
