@@ -80,7 +80,7 @@ def draw(seed: int, number: int, *, serrated: bool) -> Drawing:
         _gland(amounts, rng, y, x, radius, depth)
     amounts *= np.exp(rng.normal(0, 0.12, (2, 1, 1))).astype(np.float32)
     density = np.tensordot(amounts, _STAINS, (0, 0))
-    pixels = (255 * np.exp(-np.log(10) * density)).astype(np.uint8)
+    pixels = (255 * np.exp(-math.log(10) * density)).astype(np.uint8)
     picture = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(blur))
     noise = rng.integers(-4, 5, pixels.shape, np.int16)  # of a camera
     return Drawing(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8), votes, evidence)
