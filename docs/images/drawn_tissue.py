@@ -1,6 +1,6 @@
 """The picture of `studies.md`: drawn sections, by the number of annotators who choose SSA.
 
-    python docs/images/drawn_tissue.py
+python docs/images/drawn_tissue.py
 """
 
 from pathlib import Path

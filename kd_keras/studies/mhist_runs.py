@@ -167,7 +167,10 @@ def assistant(study: StudyConfig) -> Planned:
 def assisted(study: StudyConfig, temperature: float) -> tuple[str, str]:
     """Return the methods of the comparison with an assistant, at a temperature."""
     inner = f"kd(temperature={temperature:g})"
-    return f"kd:temperature={temperature:g}", f"takd:assistants={scale_of(study).between}:method={inner}"
+    return (
+        f"kd:temperature={temperature:g}",
+        f"takd:assistants={scale_of(study).between}:method={inner}",
+    )
 
 
 def subclass(study: StudyConfig) -> Planned:
@@ -201,4 +204,3 @@ def transfer(study: StudyConfig) -> Planned:
         "both-random": _students(study, "teacher-random", **own_start, **at),
         "only-teacher-random": _students(study, "teacher-random", **at),
     }
-

@@ -17,6 +17,7 @@ from kd_keras.recipes.stored_predictions import Scores
 from kd_keras.studies import reading
 
 RESAMPLES = 1000
+DEFAULT = results.Names()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +91,7 @@ def interval(model: Model, metric: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def difference(
-    metric: str, ours: Model, theirs: Model, names: results.Names = results.Names()
-) -> Verdict:
+def difference(metric: str, ours: Model, theirs: Model, names: results.Names = DEFAULT) -> Verdict:
     """Return how much better one student is than another on the same test images.
 
     Args:

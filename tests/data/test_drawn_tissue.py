@@ -95,6 +95,6 @@ def test_a_set_is_drawn_once_and_other_settings_draw_another(tmp_path):
 
 
 def test_too_few_images_are_refused_before_anything_is_drawn(tmp_path):
-    with pytest.raises(ValueError, match="`test` must be at least 8. Received: test=2"):
+    with pytest.raises(ValueError, match=r"`test` must be at least 8\. Received: test=2"):
         drawn_tissue.write(tmp_path, train=8, test=2)
     assert not any(tmp_path.iterdir())
