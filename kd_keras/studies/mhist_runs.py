@@ -79,29 +79,45 @@ SMALL = Scale(
     teaching={"epochs": 12, "learning_rate": 2e-3, "schedule": "cosine"},
     learning={"epochs": 10, "learning_rate": 1e-3, "schedule": "cosine"},
 )
-SMOKE = {"train": 64, "test": 32}
+
+# a quick test: networks whose steps are traced in a second or two
+SMOKE_SIDE = 48
+SMOKE_DRAWN = {"train": 64, "test": 32}
+SMOKE = dataclasses.replace(
+    SMALL,
+    teacher="cnn:width=0.25",
+    student="cnn:width=0.125",
+    assistant="cnn:width=0.1875",
+    temperatures=(1.0, 4.0),
+)
 
 
 def scale_of(study: StudyConfig) -> Scale:
     """Return the models and budgets: small ones in a rehearsal, and in a quick test."""
-    if not (study.rehearsal or study.smoke):
-        return FULL
-    return dataclasses.replace(SMALL, temperatures=(1.0, 4.0)) if study.smoke else SMALL
+    if study.smoke:
+        return SMOKE
+    return SMALL if study.rehearsal else FULL
 
 
 def rehearse(study: StudyConfig) -> StudyConfig:
     """Draw the images of a rehearsal, and return the settings with their folder."""
-    counts = SMOKE if study.smoke else DRAWN
+    counts = SMOKE_DRAWN if study.smoke else DRAWN
     return dataclasses.replace(study, data_dir=drawn_tissue.write(study.folder / "data", **counts))
 
 
 def own(study: StudyConfig, config: Config) -> Config:
     """Return a config with the data and seeds of the study; a small one for a quick test."""
     settings: dict[str, Any] = {"seeds": study.seeds, "data_dir": study.data_dir}
-    if study.rehearsal or study.smoke:
+    if study.rehearsal:
         settings["image_size"] = SMALL_SIDE
     if study.smoke:
-        settings |= {"limit": 48, "epochs": 1, "batch_size": 16, "seeds": study.seeds[:1]}
+        settings |= {
+            "image_size": SMOKE_SIDE,
+            "limit": 48,
+            "epochs": 1,
+            "batch_size": 16,
+            "seeds": study.seeds[:1],
+        }
         if isinstance(config, CompareConfig):
             settings |= {"views": 2, "teacher_epochs": None}
     return dataclasses.replace(config, **settings)
@@ -117,12 +133,12 @@ def _teacher(study: StudyConfig, *, pretrained: bool = True) -> TrainConfig:
     return dataclasses.replace(own(study, config), seeds=study.seeds[:1])
 
 
-def _students(study: StudyConfig, teacher: str, **changes: Any) -> CompareConfig:
+def _students(study: StudyConfig, run: str, **changes: Any) -> CompareConfig:
     """Return a comparison of students of one teacher, by soft targets unless changed.
 
     Args:
         study: the settings of the study.
-        teacher: the run that trains it.
+        run: that of the teacher.
         **changes: other settings.
     """
     scale = scale_of(study)
@@ -133,7 +149,7 @@ def _students(study: StudyConfig, teacher: str, **changes: Any) -> CompareConfig
         "students": (scale.pretrained(scale.student),),
         "alphas": (HALF,),
         "views": VIEWS,
-        "teacher": str(study.run_folder(teacher) / "model.keras"),
+        "teacher": str(study.run_folder(run) / "model.keras"),
         **changes,
     }
     return own(study, CompareConfig(**settings))
