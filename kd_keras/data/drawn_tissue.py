@@ -76,7 +76,7 @@ def draw(seed: int, number: int, *, serrated: bool) -> Drawing:
     votes = int((evidence + STRICTNESS + errors > 0).sum())
     amounts = _connective_tissue(rng)
     for y, x, radius in _places(rng):
-        depth = (0.07 + 0.2 / (1 + math.exp(-1.3 * evidence))) * math.exp(rng.normal(0, 0.2))
+        depth = (0.09 + 0.14 / (1 + math.exp(-1.3 * evidence))) * math.exp(rng.normal(0, 0.3))
         _gland(amounts, rng, y, x, radius, depth)
     amounts *= np.exp(rng.normal(0, 0.12, (2, 1, 1))).astype(np.float32)
     density = np.tensordot(amounts, _STAINS, (0, 0))
