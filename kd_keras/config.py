@@ -374,7 +374,7 @@ class StudyConfig:
     """A whole study, or some parts of it."""
 
     study: str
-    """The study: mnist or cifar."""
+    """The study: mnist, mhist or cifar."""
     part: tuple[str, ...] = ()
     """Parts to run; all if not given."""
     data_dir: Path | None = None
@@ -384,14 +384,16 @@ class StudyConfig:
     """Seeds, one training each of every student."""
     smoke: bool = False
     """Run a quick test of every part: a few examples, one epoch, one seed."""
+    rehearsal: bool = False
+    """Run the whole study on drawn images, with small models (mhist)."""
     out: Path | None = None
     """Folder of the study; studies/<study> if not given."""
 
     @property
     def folder(self) -> Path:
         """The folder of the study."""
-        name = f"{self.study}-smoke" if self.smoke else self.study
-        return self.out or Path("studies") / name
+        kinds = ("rehearsal" if self.rehearsal else "", "smoke" if self.smoke else "")
+        return self.out or Path("studies") / "-".join(filter(None, (self.study, *kinds)))
 
     def run_folder(self, name: str) -> Path:
         """Return the folder of one of its runs."""

@@ -14,13 +14,13 @@ log = logging.getLogger("kd_keras")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyCommand(StudyConfig):
-    """Run a whole study, mnist or cifar, and write a page of its tables and plots.
+    """Run a whole study, mnist, mhist or cifar, and write a page of its tables and plots.
 
     Finished runs are not repeated: after an interruption the same command resumes.
     """
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
-    """The study: mnist or cifar."""
+    """The study: mnist, mhist or cifar."""
 
     @property
     def opening(self) -> str:

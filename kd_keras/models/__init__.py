@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "mlp": small.mlp,
     "lenet5": small.lenet5,
     "cnn": small.cnn,
+    "resnet8": residual.resnet8,
     "resnet20": residual.resnet20,
     "resnet56": residual.resnet56,
     "resnet8x4": residual.resnet8x4,

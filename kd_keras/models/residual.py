@@ -14,6 +14,7 @@ from keras import layers
 
 from kd_keras.models import _arguments as arguments
 from kd_keras.models._logits import logits
+from kd_keras.utils import checks
 
 # channel means and standard deviations of CIFAR-100's training images, on 0..1
 _MEAN, _DEVIATION = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
@@ -38,6 +39,25 @@ def resnet20(input_shape: Sequence[int], classes: int, *, name: str = "resnet20"
         (None, 8, 8, 64)
     """
     return _resnet(input_shape, classes, blocks=3, widths=(16, 16, 32, 64), name=name)
+
+
+def resnet8(
+    input_shape: Sequence[int], classes: int, *, width: float = 1.0, name: str = "resnet8"
+) -> keras.Model:
+    """ResNet-8 for CIFAR (He et al. 2015, with one block per stage): 0.08 M weights.
+
+    Other arguments and errors as in `resnet20`.
+
+    Args:
+        width: factor on the number of channels, positive.
+
+    Example:
+        >>> resnet8((32, 32, 3), 10, width=0.25).get_layer("embedding").output.shape
+        (None, 16)
+    """
+    width = checks.positive("width", width)
+    widths = [max(1, round(size * width)) for size in (16, 16, 32, 64)]
+    return _resnet(input_shape, classes, blocks=1, widths=widths, name=name)
 
 
 def resnet56(input_shape: Sequence[int], classes: int, *, name: str = "resnet56") -> keras.Model:

@@ -1,8 +1,9 @@
-"""Plots of studies: lines with a band, heat maps, and values with intervals."""
+"""Plots of studies: lines with a band, heat maps, values with intervals, and images."""
 
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
@@ -164,4 +165,23 @@ def intervals(shown: Sequence[Marks], *, rows: Sequence[str], x: str) -> Figure:
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlabel(x)
     ax.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def gallery(pixels: np.ndarray, captions: Sequence[str], *, columns: int = 8) -> Figure:
+    """Show small images, with a line above each.
+
+    Args:
+        pixels: uint8, shape `(n, height, width, 3)`.
+        captions: one per image.
+        columns: images in a row.
+    """
+    rows = -(-len(pixels) // columns)
+    figure = Figure(figsize=(1.35 * columns, 1.6 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.set_axis_off()
+    for ax, image, caption in zip(axes, pixels, captions, strict=False):
+        ax.imshow(image)
+        ax.set_title(caption, fontsize=8)
     return figure

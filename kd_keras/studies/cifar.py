@@ -304,16 +304,16 @@ def _transfer(study: StudyConfig) -> Mapping[str, RunConfig]:
             once = dataclasses.replace(_small(study, teacher), seeds=study.seeds[:1])
             planned[_teacher_run(amount, start)] = once
             file = study.run_folder(_teacher_run(amount, start)) / "model.keras"
-            for own in STARTS:
+            for start_of_student in STARTS:
                 config = CompareConfig(
                     **data,
-                    **HOW[own],
+                    **HOW[start_of_student],
                     teacher=str(file),
                     methods=("kd",),
-                    students=(_student(own),),
+                    students=(_student(start_of_student),),
                     views=2,
                 )
-                planned[_student_run(amount, start, own)] = _small(study, config)
+                planned[_student_run(amount, start, start_of_student)] = _small(study, config)
     return planned
 
 

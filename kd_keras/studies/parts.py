@@ -103,8 +103,17 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A study: its name on the command line, its title, and its parts."""
+    """A study.
+
+    Attributes:
+        name: on the command line.
+        title: of its page.
+        parts: in the order of the page.
+        rehearse: prepares a rehearsal, on images that are drawn for it: returns the settings with
+            the folder of these images. None if the study has none.
+    """
 
     name: str
     title: str
     parts: tuple[Part, ...]
+    rehearse: Callable[[StudyConfig], StudyConfig] | None = None

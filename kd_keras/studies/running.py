@@ -44,10 +44,13 @@ def run(study: Study, config: StudyConfig, progress: Progress | None = None) -> 
         The page.
 
     Raises:
-        ValueError: for a part that the study does not have, or as the runs do.
+        ValueError: for a part or a rehearsal that the study does not have, or as the runs do.
         FileNotFoundError: for data that are not there.
     """
     parts = chosen(study, config)
+    title = study.title
+    if config.rehearsal:
+        config, title = rehearsal(study, config), f"{title}: a rehearsal on drawn images"
     folder = config.folder
     planned = {part.name: part.planned(config) for part in parts}
     runs = _Runs(config, planned, progress or Progress(show=False))
@@ -55,7 +58,7 @@ def run(study: Study, config: StudyConfig, progress: Progress | None = None) -> 
     for part in parts:
         log.info("part %s: %s", part.name, part.question)
         _write(folder / part.name, part, part.make(config, runs.of(part.name)))
-    return study_page.build(folder, study.title, [part.name for part in study.parts])
+    return study_page.build(folder, title, [part.name for part in study.parts])
 
 
 def chosen(study: Study, config: StudyConfig) -> list[Part]:
@@ -69,6 +72,22 @@ def chosen(study: Study, config: StudyConfig) -> list[Part]:
         if name not in known:
             raise ValueError(unknown(f"part of the study {study.name!r}:", name, known))
     return [part for part in study.parts if not config.part or part.name in config.part]
+
+
+def rehearsal(study: Study, config: StudyConfig) -> StudyConfig:
+    """Return the settings of a rehearsal, whose images have been drawn.
+
+    Raises:
+        ValueError: for a study without one, or a folder of data.
+    """
+    if study.rehearse is None:
+        raise ValueError(f"The study {study.name!r} has no rehearsal: leave out `rehearsal`.")
+    if config.data_dir is not None:
+        raise ValueError(
+            "`rehearsal` draws its own images: leave out `data_dir`, or `rehearsal`. "
+            f"Received: data_dir={str(config.data_dir)!r}"
+        )
+    return study.rehearse(config)
 
 
 def perform(config: RunConfig, progress: Progress) -> Results:

@@ -13,6 +13,7 @@ from kd_keras.models.taps import FeatureExtractor
 # with shortcuts that have no weights, for resnet20 and resnet56 in He et al. (2016), table 6; 2.2 M
 # on 10 classes for wrn_40_2 in Zagoruyko and Komodakis (2016)
 WEIGHTS = {
+    "resnet8": 83_892,
     "resnet20": 278_324,
     "resnet56": 861_620,
     "resnet8x4": 1_233_540,
@@ -57,6 +58,7 @@ def by_hand(blocks, widths, early, classes=100):
     ("name", "blocks", "widths", "early"),
     [
         # depth 6n + 2: n blocks of two layers in each of three stages, the stem and the dense layer
+        ("resnet8", 1, (16, 16, 32, 64), False),
         ("resnet20", 3, (16, 16, 32, 64), False),
         ("resnet56", 9, (16, 16, 32, 64), False),
         ("resnet8x4", 1, (32, 64, 128, 256), False),
