@@ -2,14 +2,18 @@
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
 from kd_keras.cli.output import counted
 from kd_keras.config import StudyConfig
+from kd_keras.utils.checks import lookup
 
 log = logging.getLogger("kd_keras")
+
+STUDIES = ("mnist", "mhist", "cifar")  # by name, known before TensorFlow is loaded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,10 +36,18 @@ class StudyCommand(StudyConfig):
         fields = dataclasses.fields(StudyConfig)
         return StudyConfig(**{field.name: getattr(self, field.name) for field in fields})
 
-    def __call__(self) -> None:
-        from kd_keras.recipes.progress import Progress
-        from kd_keras.studies import STUDIES, run
-        from kd_keras.utils.checks import lookup
+    def early(self, arguments: Sequence[str]) -> "StudyCommand":
+        """Check the name of the study, before TensorFlow is loaded.
 
-        page = run(lookup("study", STUDIES, self.study), self._config, Progress())
+        Raises:
+            ValueError: there is no such study.
+        """
+        lookup("study", dict.fromkeys(STUDIES), self.study)
+        return self
+
+    def __call__(self) -> None:
+        from kd_keras import studies
+        from kd_keras.recipes.progress import Progress
+
+        page = studies.run(studies.STUDIES[self.study], self._config, Progress())
         print(f"study in {self._config.folder}, page in {page}")
