@@ -6,7 +6,7 @@ import os
 import pytest
 
 from kd_keras import studies
-from kd_keras.cli import study
+from kd_keras.cli import study as command
 from kd_keras.config import CompareConfig, StudyConfig, TrainConfig
 from kd_keras.report import drawings
 from kd_keras.studies import Part, Plot, Section, Study, Table, reading, work
@@ -72,7 +72,7 @@ def test_a_part_that_is_not_there_is_named_before_anything_is_run(tmp_path):
 
 
 def test_the_command_line_knows_every_study():
-    assert tuple(study.STUDIES) == tuple(studies.STUDIES)
+    assert tuple(command.STUDIES) == tuple(studies.STUDIES)
 
 
 def test_the_trainings_of_a_run_are_counted():
