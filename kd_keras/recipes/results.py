@@ -102,15 +102,16 @@ def task_facts(task: Task, students: Task | None = None) -> dict[str, Any]:
 
 def seed_entry(seed: int, outcome: Outcome, task: Task, test: dict[str, Any]) -> SeedEntry:
     """Return the results' entry of one training; without a score it has no `validation`."""
-    judged = {} if math.isnan(outcome.score) else {"validation": {task.metric: outcome.score}}
-    return {
+    entry: SeedEntry = {
         "seed": seed,
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "train_seconds": outcome.seconds,
-        **judged,
         "test": test,
     }
+    if not math.isnan(outcome.score):
+        entry["validation"] = {task.metric: outcome.score}
+    return entry
 
 
 def model_entry(name: str, cost: dict[str, Any], seeds: Sequence[SeedEntry]) -> ModelEntry:
