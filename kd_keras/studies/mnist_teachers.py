@@ -59,9 +59,9 @@ def _subclass(study: StudyConfig, runs: Runs) -> Section:
         ("", "errors (%)", "published (%)", "gain over the student alone"),
         tuple(rows),
         "Is a digit below five? Test split, mean and standard deviation over the seeds; gains in "
-        "accuracy with their 95 % intervals, a star marks an interval above zero. `kd` learns from "
-        "the teacher of two classes; `subclass_baseline`, the paper's conventional distillation, "
-        "and `subclass` learn from the teacher that finds five subclasses of each class. "
+        "accuracy with their 95 % intervals, a star marks an interval above zero. kd learns from "
+        "the teacher of two classes; subclass_baseline, the paper's conventional distillation, "
+        "and subclass learn from the teacher that finds five subclasses of each class. "
         "Published: Mueller, Kornblith and Hinton, Subclass Distillation (2020).",
     )
     return Section(tuple(reading.conclusions(found)), (table,))
