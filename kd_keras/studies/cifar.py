@@ -440,7 +440,7 @@ def _over_amounts(
         line("alone", [cells[n, "imagenet", student].alone for n in amounts]),
         *(
             line(
-                f"taught by a teacher from {SHOWN[teacher]}",
+                f"teacher: {SHOWN[teacher]}",
                 [cells[n, teacher, student].taught for n in amounts],
             )
             for teacher in STARTS
