@@ -69,15 +69,15 @@ RANDOM: dict[str, Any] = {"head_epochs": 0, "epochs": 35, "learning_rate": 1e-3}
 
 # a rehearsal: everything small, but each thing there
 SMALL_SIDE = 96
-DRAWN = {"train": 600, "test": 300}
+DRAWN = {"train": 400, "test": 300}
 SMALL = Scale(
     teacher="resnet8",
     student="resnet8:width=0.25",
     assistant="resnet8:width=0.5",
     weights=None,
     temperatures=(1.0, 4.0, 16.0, 64.0),
-    teaching={"epochs": 12, "learning_rate": 2e-3, "schedule": "cosine"},
-    learning={"epochs": 10, "learning_rate": 1e-3, "schedule": "cosine"},
+    teaching={"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine"},
+    learning={"epochs": 8, "learning_rate": 2e-3, "schedule": "cosine"},
 )
 
 # a quick test: networks whose steps are traced in a second or two

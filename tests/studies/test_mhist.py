@@ -144,7 +144,7 @@ def test_rows_are_grouped_by_how_many_annotators_agree():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is not the official MHIST")
-def test_a_rehearsal_in_a_minute_or_two_fills_every_table_and_plot(tmp_path):
+def test_a_small_rehearsal_fills_every_table_and_plot(tmp_path):
     config = StudyConfig(study="mhist", rehearsal=True, smoke=True, out=tmp_path / "study")
     page = studies.run(MHIST, config).read_text()
     assert "a rehearsal on drawn images" in page
