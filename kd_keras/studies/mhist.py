@@ -54,7 +54,10 @@ class Found:
     def says(self) -> str:
         """How the temperature was chosen."""
         count = len(self.results["sweep"]["settings"])
-        return f"Validation chose temperature {self.temperature:g}, of {count} that were tried, at alpha 0.5."
+        return (
+            f"Validation chose temperature {self.temperature:g}, of {count} that were tried, at "
+            "alpha 0.5."
+        )
 
 
 def _found(study: StudyConfig, runs: Runs) -> Found:

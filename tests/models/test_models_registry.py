@@ -72,8 +72,11 @@ def test_names_are_those_of_the_registry():
     assert set(BACKBONES) < set(models.MODELS)
 
 
+MLP = {"dropout": 0.0, "input_dropout": 0.0, "max_norm": None}
+
+
 def test_knobs_reach_the_model():
-    assert models.knobs("mlp") == {"hidden": (784, 784), "dropout": 0.0}
+    assert models.knobs("mlp") == {"hidden": (784, 784), **MLP}
     assert models.knobs("mobilenetv2") == {"width": 1.0, "dropout": 0.0}
     assert models.knobs("lenet5") == {}
     model = models.build("mlp", input_shape=(8, 8, 1), classes=10, hidden=[16])
@@ -85,7 +88,7 @@ def test_knobs_reach_the_model():
     [
         ("mobilnetv2", {}, "Unknown model 'mobilnetv2'. Did you mean 'mobilenetv2'?"),
         ("mlp", {"hiden": (3,)}, "mlp: Unknown knob 'hiden'. Did you mean 'hidden'?"),
-        ("mlp", {"width": 2}, "Known: dropout, hidden. Received: width=2"),
+        ("mlp", {"width": 2}, "Known: dropout, hidden, input_dropout, max_norm. Received"),
         ("resnet50v2", {"width": 2}, "resnet50v2: Unknown knob 'width'."),
         ("lenet5", {"width": 2}, "lenet5: It has no knobs. Received: width=2"),
         ("cnn", {"weights": "imagenet"}, "cnn has no pretrained weights; those with weights are"),

@@ -1,5 +1,6 @@
 """The study on MHIST: what its parts plan, how their tables are read, and a rehearsal."""
 
+import html
 import json
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_rows_are_grouped_by_how_many_annotators_agree():
 @pytest.mark.filterwarnings("ignore:.*is not the official MHIST")
 def test_a_small_rehearsal_fills_every_table_and_plot(tmp_path):
     config = StudyConfig(study="mhist", rehearsal=True, smoke=True, out=tmp_path / "study")
-    page = studies.run(MHIST, config).read_text()
+    page = html.unescape(studies.run(MHIST, config).read_text())
     assert "a rehearsal on drawn images" in page
     for part in MHIST.parts:
         kept = json.loads((config.folder / part.name / "section.json").read_text())
