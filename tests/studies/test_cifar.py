@@ -189,21 +189,3 @@ def test_a_quick_run_on_drawn_pictures(tmp_path):
         assert (tmp_path / "study/methods" / name).is_file()
     kept = json.loads((tmp_path / "study/compression/section.json").read_text())
     assert [table["name"] for table in kept["tables"]] == ["compression", "settings"]
-
-
-@pytest.mark.slow
-def test_transfer_learning_with_small_networks(tmp_path, monkeypatch):
-    """All of the part but the EfficientNets, whose traces take minutes, and their weights."""
-    monkeypatch.setattr(cifar, "LARGE", "lenet5")
-    monkeypatch.setattr(cifar, "SMALL", "mlp:hidden=8,")
-    monkeypatch.setattr(cifar, "STARTS", {"random": None, "imagenet": None})
-    (part,) = (part for part in cifar.CIFAR.parts if part.name == "transfer")
-    part = dataclasses.replace(part, planned=cifar._transfer)
-    study = dataclasses.replace(cifar.CIFAR, parts=(part,))
-    pictures = draw(tmp_path / "pictures")
-    out = tmp_path / "study"
-    studies.run(study, StudyConfig(study="cifar", smoke=True, data_dir=pictures, out=out))
-    kept = json.loads((out / "transfer/section.json").read_text())
-    assert [len(table["rows"]) for table in kept["tables"]] == [3, 3]
-    assert [plot["file"] for plot in kept["plots"]] == ["from-random.png", "from-imagenet.png"]
-    assert len(kept["reading"]) == 10
