@@ -132,7 +132,7 @@ class RunConfig(BudgetConfig, DataConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """What becomes of the validation split."""
+    """The use of the validation split."""
 
     without_validation: bool = False
     """Learn on the validation images too, and keep the last epoch, once the settings are chosen."""

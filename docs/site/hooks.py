@@ -1,4 +1,4 @@
-"""What MkDocs is told beside mkdocs.yml: the files of the site, and where their links lead.
+"""Hooks of MkDocs beside mkdocs.yml: the files of the site, and where their links lead.
 
 The site's files stand as they do in the repository, `README.md` and `docs/data.md`, so that links
 between pages are the same in both. Whatever else a page links to becomes a page too:

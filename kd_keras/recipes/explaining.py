@@ -1,4 +1,4 @@
-"""What the models of a finished run look at: maps on test images, and numbers about them."""
+"""Explain the models of a finished run: maps on test images, and numbers about them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ DRAWINGS = ("digits", "mnist", "digits_halves", "mnist_halves")  # tasks, on a d
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the models of a run look at.
+    """Maps of a run's models on test images, and numbers about them.
 
     Attributes:
         run: the run folder.

@@ -33,7 +33,7 @@ METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What the comparison over temperatures has found, which most parts start from.
+    """The findings of the comparison over temperatures, from which most parts start.
 
     Attributes:
         results: of the comparison.

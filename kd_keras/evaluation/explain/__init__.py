@@ -1,4 +1,4 @@
-"""What a classifier looks at: maps of its images (`maps`), and numbers about them (`comparing`)."""
+"""Maps of the places that a classifier looks at (`maps`), and numbers about them (`comparing`)."""
 
 from kd_keras.evaluation.explain.comparing import (
     correlation,
