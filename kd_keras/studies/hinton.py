@@ -5,9 +5,10 @@ sees images that are shifted by up to two pixels. The student has 800 units per 
 this. It learns from the teacher on all digits, on all but the threes, and on sevens and eights
 alone. The errors stand beside those of the paper.
 
-Settings that the paper does not give are ours. The rates of dropout are those of Hinton et al., *Improving
-neural networks by preventing co-adaptation of feature detectors* (2012), to which it refers; the
-limit of the norms, the optimizer, its learning rate and the number of epochs are chosen here.
+Settings that the paper does not give are ours. The rates of dropout are those of Hinton et al.,
+*Improving neural networks by preventing co-adaptation of feature detectors* (2012), to which it
+refers; the limit of the norms, the optimizer, its learning rate and the number of epochs are chosen
+here.
 
 Source: Hinton, Vinyals and Dean, *Distilling the Knowledge in a Neural Network* (2015), section 3.
 """
