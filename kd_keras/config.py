@@ -208,7 +208,7 @@ class StudentConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransferConfig:
+class TransferConfig(DataConfig):
     """A transfer set for the distilled student, in place of the training images.
 
     Its images have no labels, so method and alpha must need none.
@@ -218,6 +218,8 @@ class TransferConfig:
     """Folder of images without labels, on which the distilled student learns."""
     transfer_without: tuple[str, ...] = ()
     """Learn on the training images of all classes but these, given by name, without labels."""
+    transfer_rest: bool = False
+    """Learn on the training images and on those that `train_limit` leaves out, without labels."""
     munge: int | None = None
     """Learn on this many synthetic images per training image (MUNGE)."""
     munge_swap: float = 0.5
@@ -432,16 +434,18 @@ def check_budget(config: RunConfig) -> None:
 
 def _one_transfer_set(config: TransferConfig) -> None:
     """Raise `ValueError` for several transfer sets, of which a student can have only one."""
-    if config.transfer_dir is not None and config.munge is not None:
+    names = ("transfer_dir", "transfer_without", "transfer_rest", "munge")
+    given = [name for name in names if getattr(config, name) not in (None, (), False)]
+    if len(given) > 1:
+        received = ", ".join(f"{name}={getattr(config, name)!r}" for name in given)
         raise ValueError(
-            "`munge` makes a transfer set from the training images, and `transfer_dir` names "
-            "another one: give only one of them."
+            f"{' and '.join(f'`{name}`' for name in given)} each name a transfer set, and a "
+            f"student has only one: give one of them. Received: {received}"
         )
-    if config.transfer_without and (config.transfer_dir, config.munge) != (None, None):
+    if config.transfer_rest and config.train_limit is None:
         raise ValueError(
-            "`transfer_without` takes a part of the training images as the transfer set, and "
-            "`munge` and `transfer_dir` are other ones: give only one of them. Received: "
-            f"transfer_without={config.transfer_without}"
+            "`transfer_rest` adds the training images that `train_limit` leaves out, and there is "
+            "no `train_limit`: give one, such as train_limit=1000."
         )
 
 

@@ -69,15 +69,23 @@ class Split:
 
         The first examples of each class are taken, and at least one of each if `count` allows it.
         """
-        if count is None or count >= len(self):
-            return self
+        return self if count is None or count >= len(self) else self.rows(self._first(count))
+
+    def beyond(self, count: int) -> "Split | None":
+        """Return the examples that `limited(count)` leaves out; None if it leaves out none."""
+        if count >= len(self):
+            return None
+        return self.rows(np.setdiff1d(np.arange(len(self)), self._first(count)))
+
+    def _first(self, count: int) -> np.ndarray:
+        """Return the rows of the first examples of each class."""
         classes, sizes = np.unique(self.labels, return_counts=True)
         quotas = _shares(sizes, count)
         chosen = [
             np.flatnonzero(self.labels == label)[:quota]
             for label, quota in zip(classes, quotas, strict=True)
         ]
-        return self.rows(np.sort(np.concatenate(chosen)))
+        return np.sort(np.concatenate(chosen))
 
     def __repr__(self) -> str:
         kept = "files" if self.images is None else "pixels"
@@ -152,6 +160,8 @@ class Task:
         repeats: pictures that are in several splits, or under several classes, in all the data
             that were loaded.
         notes: sentences on what is odd about the data.
+        rest: training examples that a limit left out (`train_limit`), from which a student may
+            still learn without labels; None if there are none.
 
     A task prints itself in a few lines: the number of images by class and split, and what is odd.
     """
@@ -166,6 +176,7 @@ class Task:
     class_weight: dict[int, float] | None = None
     repeats: tuple[Repeat, ...] = ()
     notes: tuple[str, ...] = ()
+    rest: Split | None = None
 
     def __repr__(self) -> str:
         return described(self)
@@ -247,15 +258,19 @@ def without_validation(task: Task) -> Task:
     """
     return dataclasses.replace(
         task,
-        train=_joined(task.train, task.validation),
+        train=joined(task.train, task.validation),
         validation=task.validation.rows(np.arange(0)),
         fingerprint=f"{task.fingerprint}+validation",
         repeats=tuple(r for r in task.repeats if "validation" not in (r.split, r.other)),
     )
 
 
-def _joined(one: Split, other: Split) -> Split:
-    """Return the rows of two splits, one after the other."""
+def joined(one: Split, other: Split) -> Split:
+    """Return the rows of two splits, one after the other.
+
+    Raises:
+        ValueError: if one split holds pixels and the other files.
+    """
     parts: dict[str, Any] = {}
     for name in ("labels", "images", "files", "soft_labels", "weights", "names"):
         ours, theirs = getattr(one, name), getattr(other, name)

@@ -45,8 +45,11 @@ def limited(task: Task, config: configs.DataConfig) -> Task:
     """Return a task with at most `config.limit` examples in each split.
 
     Training and validation have at most `config.train_limit` together, in the shares of the task.
+    What that leaves out of the training split is kept as the `rest` of the task.
     """
     few = _learned(task, config.train_limit)
+    rest = task.train.beyond(few["train"]) if few else task.rest
+    task = dataclasses.replace(task, rest=None if rest is None else rest.limited(config.limit))
     return each_split(task, lambda name, split: split.limited(few.get(name)).limited(config.limit))
 
 

@@ -12,7 +12,7 @@ from kd_keras.cache.pictures import decoded_once
 from kd_keras.config import CacheConfig, PretrainConfig, RunConfig, TransferConfig
 from kd_keras.data import folder
 from kd_keras.data.munge import munge
-from kd_keras.data.task import Split, Task, unlabelled
+from kd_keras.data.task import Split, Task, joined, unlabelled
 from kd_keras.methods import Stage
 from kd_keras.runtime.machine import available_memory
 from kd_keras.training.mixed import check_unlabelled as check_stage
@@ -63,6 +63,9 @@ def task_of_students(config: RunConfig, task: Task, work: Path) -> Task:
     elif config.transfer_without:
         split = _without(config.transfer_without, task)
         content = fingerprint("without classes", sorted(config.transfer_without))
+    elif config.transfer_rest and task.rest is not None:
+        content = fingerprint("with the rest", config.train_limit, config.limit)
+        split = _with_rest(task.train, task.rest, f"{task.fingerprint}/{content}", config)
     else:
         return task
     return dataclasses.replace(
@@ -123,7 +126,7 @@ def check_unlabelled(config: RunConfig, plan: Sequence[Stage], alpha: Any) -> No
 def _has_own_images(config: TransferConfig) -> bool:
     """Return whether the distilled student learns on other images than the training images."""
     named = config.transfer_dir is not None or config.munge is not None
-    return named or bool(config.transfer_without)
+    return named or bool(config.transfer_without) or config.transfer_rest
 
 
 def _check_classes(names: Sequence[str], task: Task) -> None:
@@ -148,6 +151,21 @@ def _without(names: Sequence[str], task: Task) -> Split:
     """Return the training images of the other classes, without their labels."""
     kept = task.train.rows(_kept_rows(names, task))
     return unlabelled(task.image_shape, images=kept.images, files=kept.files)
+
+
+def _with_rest(train: Split, rest: Split, content: str, config: TransferConfig) -> Split:
+    """Return the training images and those that a limit left out, without their labels."""
+    decoded = decoded_once(
+        rest,
+        fingerprint=content,
+        name="images beyond the limit",
+        directory=config.cache_dir if isinstance(config, CacheConfig) else None,
+    )
+    both = (
+        unlabelled(split.image_shape, images=split.images, files=split.files)
+        for split in (train, decoded)
+    )
+    return joined(*both)
 
 
 def _made(config: TransferConfig, copies: int, seed: int, task: Task, kept: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes.results import Spread
 from kd_keras.report import drawings
 from kd_keras.studies import reading, shared
+from kd_keras.studies.few_labels import FEW_LABELS
 from kd_keras.studies.hinton import HINTON
 from kd_keras.studies.mnist_teachers import EARLY, SUBCLASS
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
@@ -182,5 +183,6 @@ MNIST = Study(
         HINTON,
         SUBCLASS,
         EARLY,
+        FEW_LABELS,
     ),
 )

@@ -123,8 +123,31 @@ def test_a_transfer_set_that_cannot_be_made_is_refused(tmp_path, changes, said):
 
 
 def test_two_transfer_sets_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"`transfer_without` takes a part .* give only one"):
+    said = r"`transfer_without` and `munge` each name a transfer set.* give one of them"
+    with pytest.raises(ValueError, match=said):
         compressed(tmp_path, transfer_without=("3",), munge=2)
+
+
+@pytest.mark.parametrize("without_validation", [False, True])
+def test_the_images_beyond_a_limit_join_the_transfer_set(tmp_path, without_validation):
+    whole = setup.open_task(compressed(tmp_path, limit=None))
+    how = {"limit": None, "train_limit": 100, "transfer_rest": True}
+    config = compressed(tmp_path, **how, without_validation=without_validation)
+    task = setup.open_task(config)
+    students = transfer.task_of_students(config, task, tmp_path)
+    assert len(task.train) + len(task.validation) == 100
+    assert not students.train.labelled
+    # validation stays out, also if the teacher learns on the few images of its own
+    added = 20 if without_validation else 0
+    assert len(students.train) == len(whole.train) + added
+    rows = {image.tobytes() for image in np.asarray(students.train.images)}
+    assert rows >= {image.tobytes() for image in np.asarray(whole.train.images)}
+    assert students.fingerprint != task.fingerprint
+
+
+def test_the_rest_of_what_is_not_limited_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no `train_limit`: give one"):
+        compressed(tmp_path, transfer_rest=True)
 
 
 @pytest.mark.parametrize(
