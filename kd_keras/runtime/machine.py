@@ -4,7 +4,9 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-learn", "tensorflow-datasets", "kd_keras")
 
@@ -102,6 +104,24 @@ def describe() -> dict:
         "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         "git_commit": _git_commit(),
     }
+
+
+def sentence(described: Mapping[str, Any]) -> str:
+    """Return a description of `describe` in a line.
+
+    Example:
+        >>> print(sentence({"processor": "A", "cores": 2, "memory_bytes": 2**34, "python": "3.11",
+        ...                 "packages": {"tensorflow": "2.21", "keras": "3.15"},
+        ...                 "git_commit": "1234567890"}))
+        A, 2 cores, 16 GiB; Python 3.11, TensorFlow 2.21, Keras 3.15; commit 1234567
+    """
+    packages, commit = described["packages"], described["git_commit"]
+    return (
+        f"{described['processor']}, {described['cores']} cores, "
+        f"{described['memory_bytes'] / 2**30:.0f} GiB; Python {described['python']}, "
+        f"TensorFlow {packages['tensorflow']}, Keras {packages['keras']}"
+        + (f"; commit {commit[:7]}" if commit else "")
+    )
 
 
 def _version(package: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kd_keras.config import RunConfig, StudyConfig
 from kd_keras.recipes.results import Results
+from kd_keras.report import study_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,12 +38,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return the table in Markdown."""
-        lines = [self.columns, ("---", *["---:"] * (len(self.columns) - 1)), *self.rows]
-        cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-        text = [" | ".join(line) for line in cells]
-        text[1] = text[1].replace(" ", "")
-        return "\n".join(f"| {line} |" if place != 1 else f"|{line}|" for place, line in
-                         enumerate(text))  # fmt: skip
+        return study_page.markdown_table(self.columns, self.rows)
 
     def csv(self) -> str:
         """Return the table as comma-separated values."""

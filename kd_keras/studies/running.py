@@ -19,6 +19,7 @@ from kd_keras.recipes import distill, supervised, sweep
 from kd_keras.recipes.progress import Progress
 from kd_keras.recipes.results import Results
 from kd_keras.report import study_page
+from kd_keras.runtime import machine
 from kd_keras.studies import work
 from kd_keras.studies.parts import Part, Section, Study
 from kd_keras.utils.checks import unknown
@@ -57,7 +58,7 @@ def run(study: Study, config: StudyConfig, progress: Progress | None = None) -> 
     runs.tell()
     for part in parts:
         log.info("part %s: %s", part.name, part.question)
-        _write(folder / part.name, part, part.make(config, runs.of(part.name)))
+        _write(folder / part.name, part, part.make(config, runs.of(part.name)), config)
     return study_page.build(folder, title, [part.name for part in study.parts])
 
 
@@ -173,7 +174,7 @@ class _PartRuns:
         return self.runs.make(name, dataclasses.replace(config, **settings))
 
 
-def _write(folder: Path, part: Part, section: Section) -> None:
+def _write(folder: Path, part: Part, section: Section, config: StudyConfig) -> None:
     """Write a section: its tables as CSV and Markdown, its plots, and `section.json` last."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in section.tables:
@@ -187,8 +188,27 @@ def _write(folder: Path, part: Part, section: Section) -> None:
         "reading": section.reading,
         "tables": [dataclasses.asdict(table) for table in section.tables],
         "plots": [{"file": f"{plot.name}.png", "caption": plot.caption} for plot in section.plots],
+        "command": command(config, part.name),
+        "seeds": config.seeds,
+        "machine": machine.sentence(machine.describe()),
     }
     write_json(folder / study_page.SECTION, kept)
+
+
+def command(config: StudyConfig, part: str) -> str:
+    """Return the command that makes a part again, with a placeholder for the folder of the data.
+
+    Example:
+        >>> command(StudyConfig(study="mhist", rehearsal=True, seeds=(0, 1)), "votes")
+        'kd-keras study mhist --part votes --rehearsal --seeds 0 1'
+    """
+    words = ["kd-keras study", config.study, "--part", part]
+    words += [f"--{name}" for name in ("rehearsal", "smoke") if getattr(config, name)]
+    if config.data_dir is not None and not config.rehearsal:
+        words += ["--data-dir", "DATA"]
+    if config.seeds != StudyConfig(study=config.study).seeds:
+        words += ["--seeds", *map(str, config.seeds)]
+    return " ".join(words)
 
 
 def _text(path: Path, text: str) -> None:

@@ -52,6 +52,10 @@ def test_parts_share_a_run_and_leave_their_files(tmp_path, caplog):
     page = studies.run(TWO, StudyConfig(study="two", seeds=(0,), out=tmp_path / "study"))
     assert metrics.stat().st_mtime_ns == before  # nothing was trained again
     assert "about 1 min" not in caplog.text
+    report = (tmp_path / "study/report.md").read_text()
+    assert "![Part one](one/plot.png)" in report
+    assert "| mlp\\|8 |" in report
+    assert "$ kd-keras study two --part other --seeds 0\n" in report
     for part in ("one", "other"):
         folder = tmp_path / "study" / part
         assert {path.name for path in folder.iterdir()} == {
