@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from kd_keras.cli import names
 from kd_keras.cli.benchmark import Benchmark
 from kd_keras.cli.cache import Cache
 from kd_keras.cli.data import Data
@@ -82,6 +83,7 @@ def run(given: Sequence[str], only: str | None = None) -> int:
     _log_to_stderr()
     try:
         command = _parse(given) if only is None else _parse_only(_kind(only), given)
+        names.check(command)
         log.info("%s", command.opening)  # TensorFlow takes seconds to load
         if hasattr(command, "early"):  # work to do before TensorFlow is loaded
             command = command.early(given)

@@ -225,12 +225,17 @@ def as_text(results: Results) -> str:
     """
     found = results.get("sweep")
     if found is None:
-        parts = [aligned(lines(results))]
+        parts = models(results)
     elif found["command"] == "compare":
         parts = [aligned(comparison_lines(results)), compared(results)]
     else:
-        parts = [aligned(sweep_lines(results)), baselines(results), aligned(lines(results)), CHOSEN]
+        parts = [aligned(sweep_lines(results)), baselines(results), *models(results), CHOSEN]
     return with_findings(parts, results)
+
+
+def models(results: Results) -> list[str]:
+    """Return how good each model is, and below it what each network costs."""
+    return [aligned(part) for part in (quality_lines(results), cost_lines(results)) if part]
 
 
 def with_findings(parts: list[str], results: Results) -> str:

@@ -47,7 +47,7 @@ def as_text(results: Results) -> str:
     parts = [
         tables.aligned(lines(results)),
         baselines(results),
-        tables.aligned(tables.lines(results)),
+        *tables.models(results),
         JUDGED,
     ]
     return tables.with_findings(parts, results)
