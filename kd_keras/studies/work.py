@@ -24,7 +24,8 @@ from kd_keras.recipes.grid import Spec
 from kd_keras.training.supervised import Supervised
 from tuning.config import TRIALS, TuneConfig
 
-TIMED = 8  # batches per timed epoch
+FEW, MANY = 8, 64  # batches per timed epoch
+SHORT = 0.05  # seconds of a step
 
 
 class Training(NamedTuple):
@@ -74,12 +75,24 @@ def trainings(config: RunConfig) -> list[Training]:
     raise TypeError(f"The trainings of a {type(config).__name__} are not known.")
 
 
-def seconds_per_image(spec: Spec, config: RunConfig, task: Task) -> float:
-    """Measure the pace of a model's training on random images, after its step is traced."""
-    count = TIMED * config.batch_size
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, *task.image_shape), "uint8")
-    labels = rng.integers(0, task.classes, count)
+class Pace(NamedTuple):
+    """The pace of a model's training, in seconds.
+
+    Attributes:
+        start: until its step is traced; once per run.
+        image: per image and epoch.
+    """
+
+    start: float
+    image: float
+
+
+def pace_of(spec: Spec, config: RunConfig, task: Task) -> Pace:
+    """Measure the pace of a model's training, on random images.
+
+    Short steps are timed over more batches: in a long epoch, several run per call.
+    """
+    begun = time.perf_counter()
     keras.utils.set_random_seed(0)
     model = models.build(
         spec.name,
@@ -90,7 +103,21 @@ def seconds_per_image(spec: Spec, config: RunConfig, task: Task) -> float:
     trainer = Supervised(student=model)
     optimizer = optimizers.new(config, config.learning_rate, model.trainable_variables)
     trainer.compile(optimizer=optimizer)
-    trainer.fit(images, labels, batch_size=config.batch_size, verbose=0)
+    _epoch(trainer, FEW, config, task)
+    start = time.perf_counter() - begun
+    pace = _epoch(trainer, FEW, config, task)
+    if pace * config.batch_size < SHORT:
+        _epoch(trainer, MANY, config, task)
+        pace = _epoch(trainer, MANY, config, task)
+    return Pace(start, pace)
+
+
+def _epoch(trainer: Supervised, batches: int, config: RunConfig, task: Task) -> float:
+    """Train for an epoch of random images, and return the seconds per image."""
+    count = batches * config.batch_size
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *task.image_shape), "uint8")
+    labels = rng.integers(0, task.classes, count)
     start = time.perf_counter()
     trainer.fit(images, labels, batch_size=config.batch_size, verbose=0)
     return (time.perf_counter() - start) / count
@@ -112,7 +139,7 @@ class Estimator:
 
     def __init__(self) -> None:
         self._tasks: dict[DataConfig, Task] = {}  # by data, without a limit
-        self._paces: dict[tuple[Spec, tuple[int, ...]], float] = {}
+        self._paces: dict[tuple[Spec, tuple[int, ...]], Pace] = {}
 
     def seconds(self, config: RunConfig) -> float:
         """Return the seconds of training that a run will take.
@@ -121,9 +148,11 @@ class Estimator:
             ValueError, FileNotFoundError: as `reading.read_task`.
         """
         task = reading.limited(self._task(config), config)
-        return sum(
-            one.times * one.epochs * len(task.train) * self._pace(one.model, config, task)
-            for one in trainings(config)
+        found = trainings(config)
+        paces = {one.model: self._pace(one.model, config, task) for one in found}
+        images = len(task.train)
+        return sum(pace.start for pace in paces.values()) + sum(
+            one.times * one.epochs * images * paces[one.model].image for one in found
         )
 
     def _task(self, config: RunConfig) -> Task:
@@ -135,9 +164,9 @@ class Estimator:
             self._tasks[whole] = reading.read_task(whole)
         return self._tasks[whole]
 
-    def _pace(self, model: Spec, config: RunConfig, task: Task) -> float:
+    def _pace(self, model: Spec, config: RunConfig, task: Task) -> Pace:
         model = dataclasses.replace(model, weights=None)  # the pace does not depend on them
         key = model, task.image_shape
         if key not in self._paces:
-            self._paces[key] = seconds_per_image(model, config, task)
+            self._paces[key] = pace_of(model, config, task)
         return self._paces[key]
