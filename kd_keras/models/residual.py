@@ -124,7 +124,7 @@ def _plain_block(x, width: int, stride: int, name: str, end: str) -> keras.Keras
     y = _normalised(_convolution(x, width, 3, stride, f"{name}_1"), f"{name}_1")
     y = _normalised(_convolution(y, width, 3, 1, f"{name}_2"), f"{name}_2", relu=False)
     if stride != 1 or x.shape[-1] != width:
-        x = _convolution(x, width, 1, stride, f"{name}_0")
+        x = _projection(x, width, stride, f"{name}_0")
         x = _normalised(x, f"{name}_0", relu=False)
     return layers.ReLU(name=end)(layers.Add(name=f"{name}_add")([x, y]))
 
@@ -135,12 +135,23 @@ def _early_block(x, width: int, stride: int, name: str, end: str) -> keras.Keras
     y = _normalised(_convolution(before, width, 3, stride, f"{name}_1"), f"{name}_2")
     y = _convolution(y, width, 3, 1, f"{name}_2")
     if stride != 1 or x.shape[-1] != width:
-        x = _convolution(before, width, 1, stride, f"{name}_0")
+        x = _projection(before, width, stride, f"{name}_0")
     return layers.Add(name=end)([x, y])
 
 
+def _projection(x, filters: int, stride: int, name: str) -> keras.KerasTensor:
+    """Return the shortcut's 1x1 convolution, of every `stride`-th pixel.
+
+    The pixels are picked before the convolution, which has the same values: a kernel of TensorFlow
+    fails at strided 1x1 convolutions of few channels (`runtime.kernels.unsafe`).
+    """
+    if stride != 1:
+        x = layers.MaxPooling2D(1, stride, name=f"{name}_pick")(x)
+    return _convolution(x, filters, 1, 1, name)
+
+
 def _convolution(x, filters: int, size: int, stride: int, name: str) -> keras.KerasTensor:
-    if stride != 1 and size != 1:
+    if stride != 1:
         # PyTorch's padding, on both sides; "same" would pad the right and the bottom alone
         x = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x)
     return layers.Conv2D(

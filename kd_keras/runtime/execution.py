@@ -25,6 +25,8 @@ from kd_keras.runtime.kernels import (
     has_fused_update,
     leaves,
     nested,
+    picked_first,
+    unsafe,
 )
 from kd_keras.utils.checks import positive_int
 
@@ -84,7 +86,10 @@ class Execution:
     def running(self, model: keras.Model, optimizer: Any = None) -> Iterator[None]:
         """Run `model` in training, and the optimizer, as chosen while the block runs."""
         layers = fusible(model) if self.fused_batch_norm and not self.xla else []
-        with patching.wrapped(layers, fused_batch_norm):
+        with (
+            patching.wrapped(layers, fused_batch_norm),
+            patching.wrapped(unsafe(model), picked_first),
+        ):
             if self.fused_update and not self.xla and has_fused_update(optimizer):
                 with fused_update(optimizer):
                     yield

@@ -1,7 +1,8 @@
-"""TensorFlow's fused kernels for computations that Keras 3 writes as elementary operations.
+"""Other kernels of TensorFlow than those that Keras 3 takes.
 
-They are batch normalisation in training and the updates of Adam and SGD: the formulas are Keras',
-each in one pass over memory.
+Batch normalisation in training and the updates of Adam and SGD, which Keras writes as elementary
+operations, have kernels that pass over memory once. Strided 1x1 convolutions have a gradient that
+must be avoided. The formulas are Keras'.
 """
 
 import contextlib
@@ -88,6 +89,43 @@ def fused_batch_norm(layer: keras.layers.Layer, call: Callable) -> Callable:
         return outputs
 
     return fused
+
+
+def unsafe(model: keras.Model) -> list[keras.layers.Layer]:
+    """Return the strided 1x1 convolutions of few channels, also in nested models.
+
+    In TensorFlow 2.21 with oneDNN, the gradient of their weights writes past its memory: with 4, 8
+    or 12 input channels and maps of 48x48 or more it ends the process, on a processor with AVX-512
+    as with `ONEDNN_MAX_CPU_ISA=AVX2`. With 16 channels or more it was not seen.
+    """
+    return [layer for layer in leaves(model) if _is_unsafe(layer)]
+
+
+def _is_unsafe(layer: keras.layers.Layer) -> bool:
+    plain = keras.layers.Conv2D
+    if not isinstance(layer, plain) or type(layer).call is not plain.call or not layer.built:
+        return False
+    return (
+        set(layer.kernel_size) == {1}
+        and max(layer.strides) > 1
+        and layer.kernel.shape[2] < 16
+        and layer.groups == 1
+        and layer.data_format == "channels_last"
+    )
+
+
+def picked_first(layer: keras.layers.Layer, call: Callable) -> Callable:
+    """Return the `call` of a strided 1x1 convolution that first picks the pixels it looks at."""
+    del call
+    down, across = layer.strides
+
+    def picked(inputs):
+        outputs = keras.ops.conv(inputs[:, ::down, ::across], layer.kernel, 1, "valid")
+        if layer.use_bias:
+            outputs = outputs + layer.bias
+        return outputs if layer.activation is None else layer.activation(outputs)
+
+    return picked
 
 
 def has_fused_update(optimizer: Any) -> bool:
