@@ -158,7 +158,10 @@ def _beside(study: StudyConfig, runs: Runs) -> Section:
             left[name] = f"It diverged: {error}"
             continue
         folder = study.run_folder(_run_of(name))
-        gains = (reading.difference(folder, role) for role in ("default", "tuned"))
+        alone = reading.Role(folder, "alone")
+        gains = (
+            reading.difference(reading.Role(folder, role), alone) for role in ("default", "tuned")
+        )
         tuned.append(_Tuned(name, found, outcome.best(found["search"]["trials"]), *gains))
     tuned.sort(key=lambda row: -row.score)
     return _compared(tuned, left)

@@ -81,6 +81,11 @@ def test_the_trainings_of_a_run_are_counted():
     )
     found = [(str(one.model), one.epochs, one.times) for one in work.trainings(config)]
     assert found == [("cnn", 3, 1), ("mlp", 3, 2 * (1 + 4)), ("lenet5", 3, 2 * (1 + 4))]
+    config = CompareConfig(
+        methods=("kd", "takd:assistants=cnn(width=0.5),lenet5"), students=("mlp",), seeds=(0,)
+    )
+    models = [str(one.model) for one in work.trainings(config)]
+    assert models == ["cnn", "mlp", "cnn:width=0.5", "lenet5"]
     config = TrainConfig(model="cnn", seeds=(0, 1, 2), epochs=2, head_epochs=1)
     assert [tuple(one)[1:] for one in work.trainings(config)] == [(3, 3)]
 

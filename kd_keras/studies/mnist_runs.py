@@ -1,0 +1,24 @@
+"""What the parts of the study on MNIST share: the student, the budget, and one teacher."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
+from kd_keras.studies import shared
+from kd_keras.studies.settings import own
+
+TEACHER = "cnn"
+STUDENT = "mlp:hidden=784,784"
+BUDGET: dict[str, Any] = {
+    "task": "mnist", "epochs": 12, "batch_size": 256, "learning_rate": 1e-3,
+}  # fmt: skip
+
+
+def teacher() -> TrainConfig:
+    """Return the run of the teacher that most parts share."""
+    return TrainConfig(**BUDGET, model=TEACHER)
+
+
+def taught(study: StudyConfig, name: str, config: CompareConfig) -> Mapping[str, RunConfig]:
+    """Return a comparison of the teacher's students, and before it the run of the teacher."""
+    return shared.taught(study, name, own(study, config), own(study, teacher()))
