@@ -14,7 +14,7 @@ from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes import grid, setup
 from kd_keras.recipes.results import Results, Spread, Verdict
 from kd_keras.report import drawings
-from kd_keras.studies import reading, shared
+from kd_keras.studies import maps, reading, shared
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
 from kd_keras.studies.settings import Config, own
 from kd_keras.training.divergence import Diverged
@@ -88,6 +88,15 @@ def _compression(study: StudyConfig, runs: Runs) -> Section:
     section = shared.compression(found, STUDENT)
     every = shared.settings(found, "settings")
     return dataclasses.replace(section, tables=(*section.tables, every))
+
+
+# --- what the models look at ---
+
+
+def _maps(study: StudyConfig, runs: Runs) -> Section:
+    runs(shared.TEACHER)
+    runs("grid")
+    return maps.section(study, "grid")
 
 
 # --- all methods beside each other ---
@@ -467,6 +476,13 @@ CIFAR = Study(
             "What does the small network cost and keep, beside its teacher and trained alone?",
             _grid,
             _compression,
+        ),
+        Part(
+            "maps",
+            "What the models look at",
+            "Do teacher and student look at the same places?",
+            _grid,
+            _maps,
         ),
         Part(
             "methods",

@@ -5,7 +5,7 @@ from typing import Any
 
 from kd_keras.config import CompareConfig, RunConfig, StudyConfig
 from kd_keras.report import drawings
-from kd_keras.studies import mnist_runs, reading, shared
+from kd_keras.studies import maps, mnist_runs, reading, shared
 from kd_keras.studies.hinton import HINTON
 from kd_keras.studies.mnist_assistants import ASSISTANTS
 from kd_keras.studies.mnist_runs import STUDENT
@@ -14,6 +14,7 @@ from kd_keras.studies.parts import Part, Plot, Runs, Section, Study
 
 TEMPERATURES = (1.0, 2.0, 4.0, 16.0, 32.0, 64.0)
 ALPHAS = (0.0, 0.1, 0.5, 0.9)
+CONVOLUTIONAL = "cnn:width=0.125"  # whose feature maps Grad-CAM shows
 HALF = 0.5  # the alpha of the plot over temperature
 
 
@@ -88,6 +89,29 @@ def _temperature(study: StudyConfig, runs: Runs) -> Section:
     )
 
 
+# --- what the models look at ---
+
+
+def _seen(study: StudyConfig) -> Mapping[str, RunConfig]:
+    """Return the run of the fully connected student, and one of a student with feature maps."""
+    config = CompareConfig(
+        **mnist_runs.BUDGET, methods=("kd",), students=(CONVOLUTIONAL,), alphas=(0.1,)
+    )
+    return {**_grid(study), **mnist_runs.taught(study, "convolutional", config)}
+
+
+def _maps(study: StudyConfig, runs: Runs) -> Section:
+    runs("teacher")
+    runs("grid")
+    convolutional = runs("convolutional")
+    dense = maps.of_student(maps.section(study, "grid"), "dense", f"fully connected, {STUDENT}")
+    with_maps = maps.of_student(
+        maps.section(study, "convolutional"), "convolutional", f"convolutional, {CONVOLUTIONAL}"
+    )
+    learned = Section(tuple(reading.conclusions(convolutional)))
+    return maps.joined([dense, with_maps, learned])
+
+
 MNIST = Study(
     "mnist",
     "Knowledge distillation on MNIST",
@@ -107,6 +131,13 @@ MNIST = Study(
             _temperature,
         ),
         ASSISTANTS,
+        Part(
+            "maps",
+            "What the models look at",
+            "Do teacher and student look at the same places, and at the digit?",
+            _seen,
+            _maps,
+        ),
         HINTON,
         SUBCLASS,
         EARLY,

@@ -173,7 +173,7 @@ def test_a_quick_run_on_drawn_pictures(tmp_path):
         study="cifar",
         smoke=True,
         data_dir=draw(tmp_path / "pictures"),
-        part=("compression", "methods"),
+        part=("compression", "maps", "methods"),
         out=tmp_path / "study",
     )
     page = studies.run(cifar.CIFAR, config)
