@@ -11,10 +11,17 @@ from kd_keras.studies.mnist_assistants import ASSISTANTS
 from kd_keras.studies.mnist_runs import STUDENT
 from kd_keras.studies.mnist_teachers import EARLY, SUBCLASS
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study
+from kd_keras.studies.settings import own
+from kd_keras.studies.tuned_methods import Comparison
+from tuning.config import TuneConfig
 
 TEMPERATURES = (1.0, 2.0, 4.0, 16.0, 32.0, 64.0)
 ALPHAS = (0.0, 0.1, 0.5, 0.9)
 CONVOLUTIONAL = "cnn:width=0.125"  # whose feature maps Grad-CAM shows
+# for every training of `methods`
+TRIALS = 4
+SHORT = 6  # epochs
+FEW = 15_000  # of 60,000 images: all would take four times as long
 HALF = 0.5  # the alpha of the plot over temperature
 
 
@@ -112,6 +119,36 @@ def _maps(study: StudyConfig, runs: Runs) -> Section:
     return maps.joined([dense, with_maps, learned])
 
 
+# --- every method, tuned ---
+
+# Fully connected layers have no maps: the vectors before the logits are compared.
+VECTOR = ("student_tap=embedding", "teacher_tap=embedding")
+VECTORS = ("student_taps=embedding", "teacher_taps=embedding")
+METHODS = Comparison(
+    teacher=mnist_runs.TAUGHT,
+    student=STUDENT,
+    search=TuneConfig(
+        task="mnist",
+        trials=TRIALS,
+        epochs=SHORT,
+        batch_size=256,
+        learning_rate=1e-3,
+        train_limit=FEW,
+    ),
+    options={
+        **dict.fromkeys(("hint", "fitnets", "sp", "simkd"), VECTOR),
+        **dict.fromkeys(("vid", "reviewkd"), VECTORS),
+        "eskd": (f"stop_epoch={SHORT - 2}",),  # its default comes after the last epoch
+    },
+    quick=("kd", "rkd", "at"),  # the last compares maps
+    note="The student is fully connected. It has no maps, and only its last layer before the "
+    "logits, a vector, has a counterpart in the teacher. Methods that compare maps, or features "
+    "at several depths, do not fit. The teacher is a file, the same for all methods, so that those "
+    "that train a teacher of their own do not fit either.",
+    own=own,
+)
+
+
 MNIST = Study(
     "mnist",
     "Knowledge distillation on MNIST",
@@ -130,6 +167,7 @@ MNIST = Study(
             _grid,
             _temperature,
         ),
+        METHODS.part(),
         ASSISTANTS,
         Part(
             "maps",
