@@ -104,9 +104,12 @@ def test_the_parts_of_mnist_train_one_teacher():
 @pytest.mark.slow
 @pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs MNIST, which TFDS downloads")
 def test_mnist_in_a_minute(tmp_path):
-    config = StudyConfig(study="mnist", smoke=True, out=tmp_path / "study")
+    # searches take the most of a quick test, and the study on photographs tests theirs
+    parts = [part for part in MNIST.parts if part.name != "methods"]
+    names = tuple(part.name for part in parts)
+    config = StudyConfig(study="mnist", smoke=True, part=names, out=tmp_path / "study")
     page = studies.run(MNIST, config).read_text()
-    for part in MNIST.parts:
+    for part in parts:
         assert part.title in page
 
 
