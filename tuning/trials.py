@@ -82,7 +82,8 @@ class Trainer:
 
         def fit(learner: Learner, own: int | None) -> Outcome:
             if learner.role != role or own == 0:  # a stage before the last, or no training
-                return self._train(learner, setting, journal, title, own)
+                judged = how.get("judged", True)
+                return self._train(learner, setting, journal, title, own, judged=judged)
             of = own or self._config.epochs
             return self._train(learner, setting, journal, title, epochs or own, of=of, **how)
 

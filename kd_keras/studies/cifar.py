@@ -5,24 +5,18 @@ Multiple Layers of Features from Tiny Images* (2009).
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kd_keras import methods, models
+from kd_keras import models
 from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
-from kd_keras.recipes import grid, setup
 from kd_keras.recipes.results import Results, Spread, Verdict
 from kd_keras.report import drawings
-from kd_keras.studies import reading, shared
+from kd_keras.studies import maps, reading, shared
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
 from kd_keras.studies.settings import Config, own
-from kd_keras.training.divergence import Diverged
-from tuning import outcome
+from kd_keras.studies.tuned_methods import Comparison
 from tuning.config import TuneConfig
-from tuning.values import in_words
-
-log = logging.getLogger(__name__)
 
 TEACHER, STUDENT = "resnet20", "cnn:width=0.5"
 PHOTOGRAPHS = 10_000  # to learn from in `compression`, validation included
@@ -35,33 +29,26 @@ SGD: dict[str, Any] = {
     "optimizer": "sgd", "learning_rate": 0.05, "schedule": "cosine", "weight_decay": 5e-3,
     "batch_size": 64,
 }  # fmt: skip
+# the run of the teacher that most parts share
+TAUGHT = TrainConfig(
+    **SGD, model=TEACHER, epochs=20, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
+)
 TEMPERATURES, ALPHAS = (1.0, 4.0, 16.0), (0.1, 0.5)
 # A search tries weights a tenth and ten times as large: steps of SGD grow with them, Adam's do not.
 ADAM: dict[str, Any] = {"learning_rate": 1e-3, "schedule": "cosine", "batch_size": 32}
 TRIALS = 3
 # The student has two stages, at the sizes of the teacher's first two of three.
 TAPS = {
-    "at": "student_taps=stage1,stage2",
-    "vid": "student_taps=stage1,stage2",
-    "reviewkd": "student_taps=stage1,stage2,embedding",
+    "at": ("student_taps=stage1,stage2",),
+    "vid": ("student_taps=stage1,stage2",),
+    "reviewkd": ("student_taps=stage1,stage2,embedding",),
 }
-QUICK = ("kd", "at", "sftn")  # methods of a quick test; the last needs an untrained teacher
 
 
 def _own(study: StudyConfig, config: Config) -> Config:
     """Return a config with the data and seeds of the study."""
     data: dict[str, Any] = {"task": "folder"} if study.data_dir else {"data": "tfds:cifar10"}
     return own(study, dataclasses.replace(config, **data))
-
-
-def _taught(
-    study: StudyConfig, name: str, config: CompareConfig | TuneConfig
-) -> Mapping[str, RunConfig]:
-    """Return a run and the one that trains its teacher, which `compression` and `methods` share."""
-    teacher = TrainConfig(
-        **SGD, model=TEACHER, epochs=20, augmentation=AUGMENTATION, train_limit=PHOTOGRAPHS
-    )
-    return shared.taught(study, name, _own(study, config), _own(study, teacher))
 
 
 # --- compression ---
@@ -79,7 +66,7 @@ def _grid(study: StudyConfig) -> Mapping[str, RunConfig]:
         views=VIEWS,
         train_limit=PHOTOGRAPHS,
     )
-    return _taught(study, "grid", config)
+    return shared.taught(study, "grid", _own(study, config), _own(study, TAUGHT))
 
 
 def _compression(study: StudyConfig, runs: Runs) -> Section:
@@ -90,189 +77,33 @@ def _compression(study: StudyConfig, runs: Runs) -> Section:
     return dataclasses.replace(section, tables=(*section.tables, every))
 
 
+# --- what the models look at ---
+
+
+def _maps(study: StudyConfig, runs: Runs) -> Section:
+    runs(shared.TEACHER)
+    runs("grid")
+    return maps.section(study, "grid")
+
+
 # --- all methods beside each other ---
 
-
-def _run_of(method: str) -> str:
-    return f"method-{method}"
-
-
-def _search(study: StudyConfig, name: str) -> TuneConfig:
-    """Return the search for the settings of a method."""
-    student = grid.parse_spec("student", STUDENT)
-    made = methods.get(name)
-    only_logits = isinstance(made, methods.Method) and made.teacher_taps == ("logits",)
-    return TuneConfig(
+METHODS = Comparison(
+    teacher=TAUGHT,
+    student=STUDENT,
+    search=TuneConfig(
         **ADAM,
-        space=f"methods={name}",
-        trials=1 if study.smoke else TRIALS,
-        method=name,
-        method_knobs=(TAPS[name],) if name in TAPS else (),
-        student=student.name,
-        student_knobs=student.knobs,
+        trials=TRIALS,
         epochs=6,
         augmentation=AUGMENTATION,
         views=VIEWS // 2,
         train_limit=FEW,
-        # all that learn from logits read the same ones; features would fill the disk
-        cache_dir=study.folder / "logits" if only_logits else None,
-    )
-
-
-def _methods(study: StudyConfig) -> Mapping[str, RunConfig]:
-    planned: dict[str, RunConfig] = {}
-    for name in QUICK if study.smoke else setup.every_method():
-        planned |= _taught(study, _run_of(name), _search(study, name))
-    return planned
-
-
-@dataclasses.dataclass(frozen=True)
-class _Tuned:
-    """A method that was tuned: its best trial, and its gains over the student alone on test."""
-
-    name: str
-    found: Results
-    best: Mapping[str, Any]
-    default: Verdict
-    tuned: Verdict
-
-    @property
-    def score(self) -> float:
-        """The accuracy of the best trial on validation."""
-        return float(self.best["score"]["mean"])
-
-
-def _beside(study: StudyConfig, runs: Runs) -> Section:
-    runs(shared.TEACHER)
-    planned = _methods(study)
-    names = QUICK if study.smoke else tuple(setup.every_method())
-    left = _misfits(study, {name: planned[_run_of(name)] for name in names})
-    tuned = []
-    for name in names:
-        if name in left:
-            continue
-        try:
-            found = runs(_run_of(name))
-        except Diverged as error:
-            log.warning("%s is left out: %s", name, error)
-            left[name] = f"It diverged: {error}"
-            continue
-        folder = study.run_folder(_run_of(name))
-        gains = (reading.difference(folder, role) for role in ("default", "tuned"))
-        tuned.append(_Tuned(name, found, outcome.best(found["search"]["trials"]), *gains))
-    tuned.sort(key=lambda row: -row.score)
-    return _compared(tuned, left)
-
-
-def _misfits(study: StudyConfig, planned: Mapping[str, RunConfig]) -> dict[str, str]:
-    """Return why methods do not fit, by name. Those whose run is finished are known to fit."""
-    waiting = {
-        name: config
-        for name, config in planned.items()
-        if isinstance(config, TuneConfig)
-        and not (study.run_folder(_run_of(name)) / "results.json").exists()
-    }
-    if not waiting:
-        return {}
-    task = setup.read_task(next(iter(waiting.values())))
-    reasons = {name: setup.misfit(config, task) for name, config in waiting.items()}
-    for name, reason in reasons.items():
-        if reason is not None:
-            log.info("%s is left out: %s", name, reason)
-    return {name: reason for name, reason in reasons.items() if reason is not None}
-
-
-def _compared(tuned: Sequence[_Tuned], left: Mapping[str, str]) -> Section:
-    """Return the section on methods, of which the first is best on validation."""
-    first = tuned[0]
-    summary = {role: entry["summary"]["accuracy"] for role, entry in first.found["models"].items()}
-    validation = first.found["search"]
-    rows = [
-        ("teacher", "-", reading.spread(summary["teacher"]), "", "", "", ""),
-        (
-            "student alone",
-            f"{validation['alone']['score']['mean']:.4f}",
-            *(reading.spread(summary["alone"]), "", "", "", ""),
-        ),
-    ]
-    for row in tuned:
-        by_role = row.found["models"]
-        accuracy = {role: by_role[role]["summary"]["accuracy"] for role in ("default", "tuned")}
-        rows.append(
-            (
-                row.name,
-                f"{row.score:.4f}",
-                reading.spread(accuracy["default"]),
-                reading.gain(row.default),
-                reading.spread(accuracy["tuned"]),
-                reading.gain(row.tuned),
-                _chosen(row),
-            )
-        )
-    table = Table(
-        "methods",
-        "Methods beside the same student alone, in the order of validation",
-        ("", "validation", "default", "its gain", "tuned", "its gain (tuned)", "chosen"),
-        tuple(rows),
-        "Test accuracy, mean and standard deviation over the seeds, and its gain over the student "
-        "alone with the 95 % interval; a star marks an interval above zero. Validation is the "
-        f"score of the best of {len(validation['trials'])} trials, which chose the last column. "
-        "The student alone keeps the default learning rate, so that some of what tuning gains may "
-        "be the rate's. No interval is corrected for the number of methods.",
-    )
-    counts = [sum(v["beats"] for v in side) for side in zip(*_gains(tuned), strict=True)]
-    told = (
-        f"Of {len(tuned)} methods, {counts[0]} beat the student alone by a 95 % interval with "
-        f"their default settings, and {counts[1]} after tuning.",
-        f"{first.name} is best on validation. Tuned, its gain on test is "
-        f"{reading.gain(first.tuned)}.",
-    )
-    plot = Plot(
-        "gains",
-        "Gain in test accuracy over the same student alone, with 95 % intervals: methods in the "
-        "order of validation.",
-        drawings.intervals(
-            [_marks("default", [row.default for row in tuned]),
-             _marks("tuned", [row.tuned for row in tuned])],
-            rows=[row.name for row in tuned],
-            x="gain in test accuracy",
-        ),
-    )  # fmt: skip
-    return Section(told, (table, *_left_out(left)), (plot,))
-
-
-def _chosen(row: _Tuned) -> str:
-    """Return the values of the best trial in words, without the name of the method."""
-    values = {name.removeprefix(f"{row.name} "): v for name, v in row.best["values"].items()}
-    return in_words({name: value for name, value in values.items() if name != "method"})
-
-
-def _gains(tuned: Sequence[_Tuned]) -> list[tuple[Verdict, Verdict]]:
-    return [(row.default, row.tuned) for row in tuned]
-
-
-def _marks(label: str, verdicts: Sequence[Verdict]) -> drawings.Marks:
-    ends = [verdict["interval"] or [verdict["gain"]] * 2 for verdict in verdicts]
-    return drawings.Marks(
-        label,
-        [verdict["gain"] for verdict in verdicts],
-        [low for low, _ in ends],
-        [high for _, high in ends],
-    )
-
-
-def _left_out(left: Mapping[str, str]) -> tuple[Table, ...]:
-    if not left:
-        return ()
-    return (
-        Table(
-            "left-out",
-            "Methods that are left out",
-            ("method", "why"),
-            tuple(left.items()),
-            "The teacher is a file here, the same for all methods.",
-        ),
-    )
+    ),
+    options=TAPS,
+    quick=("kd", "at", "sftn"),  # the last needs an untrained teacher
+    note="The teacher is a file here, the same for all methods.",
+    own=_own,
+)
 
 
 # --- transfer learning ---
@@ -466,12 +297,13 @@ CIFAR = Study(
             _compression,
         ),
         Part(
-            "methods",
-            "Methods beside each other",
-            "Which methods beat the same student alone, with their default settings and tuned?",
-            _methods,
-            _beside,
+            "maps",
+            "What the models look at",
+            "Do teacher and student look at the same places?",
+            _grid,
+            _maps,
         ),
+        METHODS.part(),
         Part(
             "transfer",
             "Transfer learning",

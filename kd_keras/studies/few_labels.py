@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 from kd_keras.config import DistillConfig, RunConfig, StudyConfig, TrainConfig
 from kd_keras.recipes.results import Names, Spread, Verdict
 from kd_keras.report import drawings
-from kd_keras.studies import reading, two_classes
+from kd_keras.studies import reading
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Table
 from kd_keras.studies.settings import own
-from kd_keras.studies.two_classes import Model
 
 AMOUNTS = (100, 1_000, 10_000)  # labelled images
 UNLABELLED = 54_000  # about as many images learns who learns from unlabelled ones
@@ -34,6 +33,13 @@ KINDS = {
 }
 
 
+class Student(NamedTuple):
+    """A student: its accuracy on test, and its predictions."""
+
+    accuracy: Spread
+    role: reading.Role
+
+
 class Few(NamedTuple):
     """The models that learned from so many labelled images.
 
@@ -43,14 +49,12 @@ class Few(NamedTuple):
     """
 
     teacher: Spread
-    students: Mapping[str, Model]
+    students: Mapping[str, Student]
 
     def gain(self, kind: str) -> Verdict:
         """Return how much better a student is than the student alone, on test."""
         names = Names(f"The student {KINDS[kind]}", "the student alone")
-        return two_classes.difference(
-            "accuracy", self.students[kind], self.students["alone"], names
-        )
+        return reading.difference(self.students[kind].role, self.students["alone"].role, names)
 
 
 def _amounts(study: StudyConfig) -> tuple[int, ...]:
@@ -107,11 +111,12 @@ def _found(study: StudyConfig, runs: Runs, amount: int) -> Few:
     taught = runs(_run(amount, "teacher"))["models"]["model"]["summary"]["accuracy"]
     found = {kind: runs(_run(amount, kind))["models"] for kind in ("same", "rest", "munge")}
 
-    def model(kind: str, run: str, role: str) -> Model:
-        return Model(KINDS[kind], study.run_folder(_run(amount, run)), role, found[run][role])
+    def student(kind: str, role: str) -> Student:
+        accuracy = found[kind][role]["summary"]["accuracy"]
+        return Student(accuracy, reading.Role(study.run_folder(_run(amount, kind)), role))
 
-    students = {kind: model(kind, kind, "distilled") for kind in found}
-    students["alone"] = model("alone", "same", "alone")
+    students = {kind: student(kind, "distilled") for kind in found}
+    students["alone"] = student("same", "alone")
     return Few(taught, students)
 
 
@@ -123,10 +128,10 @@ def _says(amount: int, few: Few) -> list[str]:
 def _table(found: Mapping[int, Few]) -> Table:
     rows = []
     for amount, few in found.items():
-        cells = [few.students["alone"].cell("accuracy")]
+        cells = [reading.spread(few.students["alone"].accuracy)]
         for kind in KINDS:
             if kind != "alone":
-                cell = few.students[kind].cell("accuracy")
+                cell = reading.spread(few.students[kind].accuracy)
                 cells.append(f"{cell}; {reading.gain(few.gain(kind))}")
         rows.append((f"{amount:,}", reading.spread(few.teacher), *cells))
     return Table(
@@ -152,7 +157,7 @@ def _plot(found: Mapping[int, Few]) -> Plot:
     lines = [
         line("teacher", [few.teacher for few in found.values()]),
         *(
-            line(title, [few.students[kind].mean("accuracy") for few in found.values()])
+            line(title, [few.students[kind].accuracy for few in found.values()])
             for kind, title in KINDS.items()
         ),
     ]

@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.config import ExplainConfig, StudyConfig
+from kd_keras.config import StudyConfig
 from kd_keras.data import images
 from kd_keras.data.mhist import ANNOTATORS
 from kd_keras.data.task import Task
 from kd_keras.evaluation.predictions import Predictions
-from kd_keras.recipes import explaining
 from kd_keras.recipes.reading import read_task
 from kd_keras.recipes.results import Names, Results, spread
-from kd_keras.report import drawings, explain_page, plots, thresholds
+from kd_keras.report import drawings, plots, thresholds
+from kd_keras.studies import maps, reading, two_classes
 from kd_keras.studies import mhist_runs as planning
-from kd_keras.studies import reading, two_classes
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
 from kd_keras.studies.two_classes import Model
 
@@ -522,18 +521,7 @@ def _transfer(study: StudyConfig, runs: Runs) -> Section:
 
 def _maps(study: StudyConfig, runs: Runs) -> Section:
     _found(study, runs)
-    config = ExplainConfig(images=4, sample=16) if study.smoke else ExplainConfig(images=6)
-    looked = explaining.run(study.run_folder("temperatures"), config)
-    head, *lines = explain_page.lines(looked)
-    table = Table(
-        "maps",
-        "How alike the maps are",
-        tuple(head),
-        tuple(tuple(cell or "-" for cell in line) for line in lines),
-        explain_page.CAUTION,
-    )
-    plot = Plot("maps", explain_page.ABOUT, explain_page.panel(looked))
-    return Section(tuple(explain_page.sentences(looked)), (table,), (plot,))
+    return maps.section(study, "temperatures")
 
 
 # --- the study ---

@@ -3,31 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kd_keras.config import CompareConfig, RunConfig, StudyConfig, TrainConfig
-from kd_keras.recipes.results import Spread
+from kd_keras.config import CompareConfig, RunConfig, StudyConfig
 from kd_keras.report import drawings
-from kd_keras.studies import reading, shared
+from kd_keras.studies import maps, mnist_runs, reading, shared
 from kd_keras.studies.few_labels import FEW_LABELS
 from kd_keras.studies.hinton import HINTON
+from kd_keras.studies.mnist_assistants import ASSISTANTS
+from kd_keras.studies.mnist_runs import STUDENT
 from kd_keras.studies.mnist_teachers import EARLY, SUBCLASS
-from kd_keras.studies.parts import Part, Plot, Runs, Section, Study, Table
+from kd_keras.studies.parts import Part, Plot, Runs, Section, Study
 from kd_keras.studies.settings import own
+from kd_keras.studies.tuned_methods import Comparison
+from tuning.config import TuneConfig
 
-STUDENT = "mlp:hidden=784,784"
 TEMPERATURES = (1.0, 2.0, 4.0, 16.0, 32.0, 64.0)
 ALPHAS = (0.0, 0.1, 0.5, 0.9)
+CONVOLUTIONAL = "cnn:width=0.125"  # whose feature maps Grad-CAM shows
+# for every training of `methods`
+TRIALS = 4
+SHORT = 6  # epochs
+FEW = 15_000  # of 60,000 images: all would take four times as long
 HALF = 0.5  # the alpha of the plot over temperature
-BUDGET: dict[str, Any] = {
-    "task": "mnist", "epochs": 12, "batch_size": 256, "learning_rate": 1e-3,
-}  # fmt: skip
-# from wide to a few thousand weights
-SHRINKING = tuple(f"mlp:hidden={width},{width}" for width in (784, 128, 32, 8))
-
-
-def _taught(study: StudyConfig, name: str, config: CompareConfig) -> Mapping[str, RunConfig]:
-    """Return a comparison with the run that trains its teacher, which all parts share."""
-    teacher = TrainConfig(**BUDGET, model="cnn", augmentation=config.augmentation)
-    return shared.taught(study, name, own(study, config), own(study, teacher))
 
 
 # --- temperature and alpha, from one teacher ---
@@ -35,13 +31,13 @@ def _taught(study: StudyConfig, name: str, config: CompareConfig) -> Mapping[str
 
 def _grid(study: StudyConfig) -> Mapping[str, RunConfig]:
     config = CompareConfig(
-        **BUDGET,
+        **mnist_runs.BUDGET,
         methods=("kd",),
         students=(STUDENT,),
         temperatures=(1.0, 4.0) if study.smoke else TEMPERATURES,
         alphas=(0.1, HALF) if study.smoke else ALPHAS,
     )
-    return _taught(study, "grid", config)
+    return mnist_runs.taught(study, "grid", config)
 
 
 def _compression(study: StudyConfig, runs: Runs) -> Section:
@@ -101,58 +97,57 @@ def _temperature(study: StudyConfig, runs: Runs) -> Section:
     )
 
 
-# --- shrinking students, and assistants ---
+# --- what the models look at ---
 
 
-def _shrinking(study: StudyConfig) -> Mapping[str, RunConfig]:
+def _seen(study: StudyConfig) -> Mapping[str, RunConfig]:
+    """Return the run of the fully connected student, and one of a student with feature maps."""
     config = CompareConfig(
-        **BUDGET,
-        methods=("kd", "takd:assistants=mlp(hidden=784,784)"),
-        students=SHRINKING[-2:] if study.smoke else SHRINKING,
-        alphas=(0.1,),
+        **mnist_runs.BUDGET, methods=("kd",), students=(CONVOLUTIONAL,), alphas=(0.1,)
     )
-    return _taught(study, "shrinking", config)
+    return {**_grid(study), **mnist_runs.taught(study, "convolutional", config)}
 
 
-def _assistants(study: StudyConfig, runs: Runs) -> Section:
+def _maps(study: StudyConfig, runs: Runs) -> Section:
     runs("teacher")
-    found = runs("shrinking")
-    rows = []
-    shown: dict[str, list[tuple[float, Spread]]] = {}
-    for baseline in found["sweep"]["alone"]:
-        own = found["models"][baseline["label"]]
-        count = float(own["cost"]["parameters"])
-        shown.setdefault("student alone", []).append((count, own["summary"]["accuracy"]))
-        cells = [reading.spread(own["summary"]["accuracy"])]
-        for row in reading.settings(found, student=baseline["student"]):
-            name = row["method"].partition(":")[0]
-            accuracy = found["models"][row["label"]]["summary"]["accuracy"]
-            shown.setdefault(name, []).append((count, accuracy))
-            cells.append(reading.gain(row["verdict"]))
-        rows.append((baseline["student"], reading.costs(own)["parameters"], *cells))
-    names = [name for name in shown if name != "student alone"]
-    table = Table(
-        "assistants",
-        "Gain over the same student alone, as the student shrinks",
-        ("student", "parameters", "alone", *names),
-        tuple(rows),
-        "Test accuracy; gains with their 95 % intervals, a star marks an interval above zero.",
+    runs("grid")
+    convolutional = runs("convolutional")
+    dense = maps.of_student(maps.section(study, "grid"), "dense", f"fully connected, {STUDENT}")
+    with_maps = maps.of_student(
+        maps.section(study, "convolutional"), "convolutional", f"convolutional, {CONVOLUTIONAL}"
     )
-    lines = [
-        drawings.Line(
-            name,
-            [count for count, _ in points],
-            [value["mean"] for _, value in points],
-            [value["std"] or 0.0 for _, value in points],
-        )
-        for name, points in shown.items()
-    ]
-    plot = Plot(
-        "shrinking",
-        "Test accuracy over the number of weights: mean and standard deviation over the seeds.",
-        drawings.lines(lines, x="weights", y="test accuracy", base=10),
-    )
-    return Section(tuple(reading.conclusions(found)), (table,), (plot,))
+    learned = Section(tuple(reading.conclusions(convolutional)))
+    return maps.joined([dense, with_maps, learned])
+
+
+# --- every method, tuned ---
+
+# Fully connected layers have no maps: the vectors before the logits are compared.
+VECTOR = ("student_tap=embedding", "teacher_tap=embedding")
+VECTORS = ("student_taps=embedding", "teacher_taps=embedding")
+METHODS = Comparison(
+    teacher=mnist_runs.TAUGHT,
+    student=STUDENT,
+    search=TuneConfig(
+        task="mnist",
+        trials=TRIALS,
+        epochs=SHORT,
+        batch_size=256,
+        learning_rate=1e-3,
+        train_limit=FEW,
+    ),
+    options={
+        **dict.fromkeys(("hint", "fitnets", "sp", "simkd"), VECTOR),
+        **dict.fromkeys(("vid", "reviewkd"), VECTORS),
+        "eskd": (f"stop_epoch={SHORT - 2}",),  # its default comes after the last epoch
+    },
+    quick=("kd", "rkd", "at"),  # the last compares maps
+    note="The student is fully connected. It has no maps, and only its last layer before the "
+    "logits, a vector, has a counterpart in the teacher. Methods that compare maps, or features "
+    "at several depths, do not fit. The teacher is a file, the same for all methods, so that those "
+    "that train a teacher of their own do not fit either.",
+    own=own,
+)
 
 
 MNIST = Study(
@@ -173,12 +168,14 @@ MNIST = Study(
             _grid,
             _temperature,
         ),
+        METHODS.part(),
+        ASSISTANTS,
         Part(
-            "assistants",
-            "Shrinking students and teacher assistants",
-            "How small may the student be, and does a model in between help?",
-            _shrinking,
-            _assistants,
+            "maps",
+            "What the models look at",
+            "Do teacher and student look at the same places, and at the digit?",
+            _seen,
+            _maps,
         ),
         HINTON,
         SUBCLASS,

@@ -7,10 +7,10 @@ from kd_keras.config import CompareConfig, RunConfig, StudyConfig
 from kd_keras.recipes.results import ModelEntry, Results, Spread
 from kd_keras.report import drawings
 from kd_keras.studies import reading
+from kd_keras.studies.mnist_runs import STUDENT
 from kd_keras.studies.parts import Part, Plot, Runs, Section, Table
 from kd_keras.studies.settings import own
 
-STUDENT = "mlp:hidden=784,784"
 BUDGET: dict[str, Any] = {
     "epochs": 12, "batch_size": 256, "learning_rate": 1e-3, "teacher": "cnn",
     "students": (STUDENT,),

@@ -1,13 +1,18 @@
 """Read the results of a study's runs into the cells of tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kd_keras.evaluation import paired
 from kd_keras.recipes import stored_predictions
-from kd_keras.recipes.results import ModelEntry, Results, Spread, Verdict, verdict
+from kd_keras.recipes.results import ModelEntry, Names, Results, Spread, Verdict, verdict
+from kd_keras.report import drawings
 from kd_keras.report.tables import count
+
+DEFAULT = Names()
 
 
 def spread(found: Spread, digits: int = 4, factor: float = 1.0) -> str:
@@ -82,17 +87,52 @@ def alone(results: Results, student: str) -> ModelEntry:
     return results["models"][label]
 
 
-def difference(run: Path, ours: str, theirs: str = "alone") -> Verdict:
-    """Return how much more accurate one role of a finished run is than another, on test.
+class Role(NamedTuple):
+    """A model of a finished run, which has stored its predictions: the run folder, and its role."""
+
+    run: Path
+    name: str
+
+    def predictions(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Return the test labels, and the predictions by seed, as `stored_predictions.read` does.
+
+        Raises:
+            FileNotFoundError, ValueError: as `stored_predictions.read`.
+        """
+        labels, by_role = stored_predictions.read(self.run)
+        return labels, by_role[self.name]
+
+
+def difference(
+    ours: Role, theirs: Role, names: Names = DEFAULT, metric: str = "accuracy"
+) -> Verdict:
+    """Return how much better one model is than another on the same test images.
 
     Args:
-        run: the run folder, with the predictions of both.
-        ours, theirs: the roles, with the same seeds.
+        ours, theirs: trained with the same seeds, in one run or in two.
+        names: what the verdict calls that which was tried, and its rival.
+        metric: a name in `METRICS`; larger is better.
 
     Raises:
-        FileNotFoundError, ValueError: as `stored_predictions.read`.
+        FileNotFoundError, ValueError: as `stored_predictions.read`; for other seeds or other test
+            images.
     """
-    labels, kept = stored_predictions.read(run)
-    rivals = kept[theirs]
-    tried = [kept[ours][seed] for seed in rivals]
-    return verdict(paired.difference("accuracy", tried, list(rivals.values()), labels))
+    (labels, tried), (others, rivals) = ours.predictions(), theirs.predictions()
+    if not np.array_equal(labels, others) or set(tried) != set(rivals):
+        raise ValueError(
+            f"{ours.run} and {theirs.run} must have the same test images and seeds to be compared."
+        )
+    paired_by_seed = [tried[seed] for seed in rivals]
+    found = paired.difference(metric, paired_by_seed, list(rivals.values()), labels)
+    return verdict(found, names)
+
+
+def marks(label: str, verdicts: Sequence[Verdict]) -> drawings.Marks:
+    """Return differences with their intervals as a series of a plot, one per row."""
+    ends = [verdict["interval"] or [verdict["gain"]] * 2 for verdict in verdicts]
+    return drawings.Marks(
+        label,
+        [verdict["gain"] for verdict in verdicts],
+        [low for low, _ in ends],
+        [high for _, high in ends],
+    )

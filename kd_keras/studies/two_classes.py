@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from kd_keras.evaluation import paired
 from kd_keras.evaluation.metrics import METRICS
 from kd_keras.evaluation.predictions import Predictions
 from kd_keras.evaluation.resampling import Counted, same_draws
-from kd_keras.recipes import results, stored_predictions
+from kd_keras.recipes import results
 from kd_keras.recipes.results import ModelEntry, Results, Spread, Verdict
 from kd_keras.recipes.stored_predictions import Scores
 from kd_keras.studies import reading
 
 RESAMPLES = 1000
-DEFAULT = results.Names()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +46,14 @@ class Model:
         """Return mean and standard deviation of a metric on test, as text."""
         return reading.spread(self.mean(metric))
 
+    @property
+    def kept(self) -> reading.Role:
+        """Its stored predictions."""
+        return reading.Role(self.run, self.role)
+
     def logits(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
         """Return the test labels, and by seed the logits, shape `(n, 2)`."""
-        labels, by_role = stored_predictions.read(self.run)
-        return labels, by_role[self.role]
+        return self.kept.predictions()
 
 
 def alone(found: Results, run: Path) -> Model:
@@ -91,7 +93,9 @@ def interval(model: Model, metric: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def difference(metric: str, ours: Model, theirs: Model, names: results.Names = DEFAULT) -> Verdict:
+def difference(
+    metric: str, ours: Model, theirs: Model, names: results.Names = reading.DEFAULT
+) -> Verdict:
     """Return how much better one student is than another on the same test images.
 
     Args:
@@ -102,13 +106,7 @@ def difference(metric: str, ours: Model, theirs: Model, names: results.Names = D
     Raises:
         ValueError: for other seeds or other test images.
     """
-    (labels, tried), (others, rivals) = ours.logits(), theirs.logits()
-    if not np.array_equal(labels, others) or list(tried) != list(rivals):
-        raise ValueError(
-            f"{ours.run} and {theirs.run} must have the same test images and seeds to be compared."
-        )
-    found = paired.difference(metric, list(tried.values()), list(rivals.values()), labels)
-    return results.verdict(found, names)
+    return reading.difference(ours.kept, theirs.kept, names, metric)
 
 
 def scores(models: Mapping[str, Model]) -> Scores:

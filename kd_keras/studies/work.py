@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from kd_keras import models
+from kd_keras import methods, models
 from kd_keras.config import (
     CompareConfig,
     DataConfig,
@@ -43,7 +43,7 @@ class Training(NamedTuple):
 
 
 def trainings(config: RunConfig) -> list[Training]:
-    """Return the trainings of a run. Those that a plan adds, such as assistants, are not counted.
+    """Return the trainings of a run. Of those that a plan adds, assistants alone are counted.
 
     Example:
         >>> from kd_keras.config import SweepConfig
@@ -71,8 +71,16 @@ def trainings(config: RunConfig) -> list[Training]:
         rows = [setting.student for setting in grid.settings(config)]
         for student in grid.students(config):
             found.append(Training(student, own, seeds * (1 + rows.count(student))))
-        return found
+        return [*found, *(Training(spec, own, seeds) for spec in _assistants(config))]
     raise TypeError(f"The trainings of a {type(config).__name__} are not known.")
+
+
+def _assistants(config: SweepConfig | CompareConfig) -> list[Spec]:
+    """Return the assistants of all settings that train several."""
+    plans = [grid.plan_of(setting) for setting in grid.settings(config)
+             if setting.method.name == "takd"]  # fmt: skip
+    given = [one for plan in plans if isinstance(plan, methods.TAKD) for one in plan.assistants]
+    return [grid.parse_spec("assistants", one) for one in given if isinstance(one, str)]
 
 
 class Pace(NamedTuple):

@@ -45,6 +45,11 @@ def run_stages(
             keras.utils.set_random_seed(zlib.crc32(f"{seed}, stage {number}".encode()))
         chosen = stage.chosen(scores)
         if chosen != stage:
+            if any(math.isnan(score) for score in scores.values()):
+                raise ValueError(
+                    f"The models of {stage.name} are chosen by their scores on validation, and "
+                    "there is no validation split."
+                )
             log.info(
                 "The models of %s are chosen by their scores on validation: %s", stage.name, scores
             )

@@ -1,6 +1,7 @@
 """`ESKD`, `TAKD` and `SFTN`: their numbers, what their plans train, and what they refuse."""
 
 import json
+import math
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ import kd_keras as kd
 from kd_keras import losses
 from kd_keras.methods import METHODS, Plan, Roles, StudentBranches
 from kd_keras.schedules import Drops, Linear
+from kd_keras.training.stages import run_stages
 
 rng = np.random.default_rng(0)
 ZT = np.array([[4.0, 1.0, 0.0], [0.0, 2.0, 1.0]])
@@ -127,6 +129,12 @@ def test_eskd_takes_the_teacher_whose_student_is_best_on_validation():
     for best in students:
         scores = {"teacher": 1.0, "teacher-2": 2.0, **dict.fromkeys(students, 0.5), best: 0.7}
         assert plan[-1].chosen(scores).student is students[best].student
+
+
+def test_nothing_is_chosen_without_validation():
+    plan = kd.methods.ESKD(teacher_epochs=(2, 4)).stages(networks())
+    with pytest.raises(ValueError, match=r"models of distill are chosen.*no validation split"):
+        run_stages(plan, {}, lambda stage, last: (None, math.nan))
 
 
 def test_a_stop_that_never_comes_is_said(caplog):

@@ -28,7 +28,7 @@ def times(planned):
 
 
 def test_compression_and_methods_train_one_teacher():
-    planned = [cifar._grid(STUDY), cifar._methods(STUDY)]
+    planned = [cifar._grid(STUDY), cifar.METHODS.planned(STUDY)]
     assert len({str(runs["teacher"]) for runs in planned}) == 1
     assert planned[0]["teacher"].seeds == (0,)
     for runs in planned:
@@ -40,7 +40,7 @@ def test_compression_and_methods_train_one_teacher():
 
 def test_every_method_has_the_same_budget():
     """Or a method may be best because it was trained for longer, or tried more often."""
-    searches = {k: v for k, v in cifar._methods(STUDY).items() if k != "teacher"}
+    searches = {k: v for k, v in cifar.METHODS.planned(STUDY).items() if k != "teacher"}
     assert len(searches) == len(set(methods.METHODS.values()))
     own = {"space": "kd", "method": "kd", "method_knobs": (), "cache_dir": None}
     assert len({dataclasses.replace(config, **own) for config in searches.values()}) == 1
@@ -56,8 +56,8 @@ def test_the_trainings_of_the_parts_are_counted():
         ("resnet20", 20): 1,
         ("cnn:width=0.5", 15): 3 * (settings + 1),
     }
-    searches = len(cifar._methods(STUDY)) - 1
-    assert times(cifar._methods(STUDY)) == {
+    searches = len(cifar.METHODS.planned(STUDY)) - 1
+    assert times(cifar.METHODS.planned(STUDY)) == {
         ("resnet20", 20): 1,
         # trials, the default setting and the student alone; then these three for each seed
         ("cnn:width=0.5", 6): searches * (cifar.TRIALS + 2 + 3 * 3),
@@ -84,7 +84,7 @@ def test_transfer_learning_has_four_pairs_of_starts_for_each_amount():
 
 
 def test_photographs_are_a_folder_if_one_is_named(tmp_path):
-    for planned in (cifar._grid, cifar._methods, cifar._transfer):
+    for planned in (cifar._grid, cifar.METHODS.planned, cifar._transfer):
         for config in planned(STUDY).values():
             assert (config.data, config.data_dir) == ("tfds:cifar10", None)
         for config in planned(dataclasses.replace(STUDY, data_dir=tmp_path)).values():
@@ -173,7 +173,7 @@ def test_a_quick_run_on_drawn_pictures(tmp_path):
         study="cifar",
         smoke=True,
         data_dir=draw(tmp_path / "pictures"),
-        part=("compression", "methods"),
+        part=("compression", "maps", "methods"),
         out=tmp_path / "study",
     )
     page = studies.run(cifar.CIFAR, config)

@@ -34,11 +34,8 @@ def test_only_the_students_on_more_images_go_without_labels():
 
 
 def test_the_plot_has_a_line_for_every_student_and_the_teacher():
-    class Known(few_labels.Model):
-        def mean(self, metric):
-            return spread([0.5, 0.7])
-
-    students = {kind: Known(kind, None, kind, {}) for kind in few_labels.KINDS}
+    known = few_labels.Student(spread([0.5, 0.7]), None)
+    students = dict.fromkeys(few_labels.KINDS, known)
     found = {n: few_labels.Few(spread([0.9]), students) for n in AMOUNTS}
     (axes,) = few_labels._plot(found).figure.axes
     lines = {text.get_text() for text in axes.get_legend().get_texts()}

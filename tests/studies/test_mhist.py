@@ -70,7 +70,7 @@ def test_a_rehearsal_trains_small_models_on_small_images():
         for run in runs.values():
             assert run.image_size == 96
             names = {str(one.model) for one in work.trainings(run)}
-            assert names <= {"resnet8", "resnet8:width=0.25"}
+            assert names <= {"resnet8", "resnet8:width=0.5", "resnet8:width=0.25"}
 
 
 def test_a_rehearsal_has_its_own_folder_and_draws_its_own_images(tmp_path):

@@ -52,6 +52,20 @@ def searched(tmp_path_factory):
 
 
 @pytest.mark.slow
+def test_methods_that_train_several_networks_end_without_validation(tmp_path):
+    """All of the data are learned from at the end, and no validation is left for any training."""
+    knobs = ("generations=2",)
+    config = make(
+        tmp_path, space="methods=born_again", method="born_again", method_knobs=knobs, trials=1,
+        epochs=1, seeds=(0,),
+    )  # fmt: skip
+    found = run(config)
+    for role in ("default", "tuned"):
+        (seed,) = found["models"][role]["seeds"]
+        assert 0 <= seed["test"]["accuracy"] <= 1
+
+
+@pytest.mark.slow
 def test_the_results_hold_every_trial_and_the_best(searched):
     config, found = searched
     assert json.loads((config.folder / "results.json").read_text()) == found
