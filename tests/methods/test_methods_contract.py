@@ -104,7 +104,7 @@ def test_collapsed_features_are_finite_in_value_and_gradient(name):
             variable.assign(old)
         _, _, known = random_batch(method, n)
         student, teacher = (
-            features_of(method, role, lambda shape: value((n, *shape)))
+            features_of(method, role, lambda shape, n=n, value=value: value((n, *shape)))
             for role in ("student", "teacher")
         )
         loss, gradients = loss_and_gradients(method, student, teacher, known)
