@@ -41,6 +41,7 @@ class Ended(NamedTuple):
 
     file: str
     seconds: float
+    processor_seconds: float  # of its child processes too; unlike `seconds`, of no other's load
     megabytes: float
     failed: bool
     output: str
@@ -114,13 +115,15 @@ def run_files(files: list[Path], options: list[str], folder: Path, at_once: int)
         done = Ended(
             str(over.file.relative_to(TESTS.parent)),
             time.monotonic() - over.since,
+            usage.ru_utime + usage.ru_stime,
             usage.ru_maxrss / 1024,
             status != 0,
             over.output.read_text(errors="replace"),
         )
         if done.failed:
             print(done.output)
-        print(f"{done.file}: {_last_line(done.output)} {done.megabytes:,.0f} MB", flush=True)
+        used = f"{done.processor_seconds:.0f} s of processor time, {done.megabytes:,.0f} MB"
+        print(f"{done.file}: {_last_line(done.output)}, {used}", flush=True)
         ended.append(done)
     return ended
 
@@ -140,14 +143,15 @@ def summary(ended: list[Ended]) -> str:
         )
     ]
     largest = max(ended, key=lambda done: done.megabytes)
-    longest = sorted(ended, key=lambda done: -done.seconds)[:SLOWEST_SHOWN]
+    longest = sorted(ended, key=lambda done: -done.processor_seconds)[:SLOWEST_SHOWN]
     failed = [done.file for done in ended if done.failed]
     return "\n".join(
         [
             "\nslowest tests:",
             *(line for _, line in sorted(slow, reverse=True)[:SLOWEST_SHOWN]),
-            "\nlongest files:",
-            *(f"{done.seconds:6.1f} s  {done.file}" for done in longest),
+            "\nlongest files, by processor time and by the clock:",
+            *(f"{x.processor_seconds:6.1f} s  {x.seconds:6.1f} s  {x.file}" for x in longest),
+            f"\nprocessor time of all: {sum(done.processor_seconds for done in ended):,.0f} s",
             f"\nlargest process: {largest.megabytes:,.0f} MB, {largest.file}",
             f"{len(ended)} files, {len(failed)} failed" + "".join(f"\n  {name}" for name in failed),
         ]

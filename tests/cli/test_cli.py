@@ -71,12 +71,13 @@ def test_distill_prints_a_table_and_logs_to_standard_error_alone(smoke):
 
 
 @pytest.mark.slow
-def test_json_is_the_results_and_nothing_else(smoke):
+def test_json_is_the_results_and_nothing_else(smoke, main, monkeypatch):
     """A finished run is shown again, and not trained anew."""
     folder, _ = smoke
-    done = kd_keras("distill", "--smoke", "--json", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    monkeypatch.chdir(folder)
+    code, out, err = main("distill", "--smoke", "--json")
+    assert code == 0, err
+    found = json.loads(out)
     assert found == json.loads((folder / "runs/digits-kd-smoke/results.json").read_text())
     assert set(found["models"]) == {"teacher", "alone", "distilled"}
     assert found["export"]["path"] == "saved_models/digits-kd-smoke"
@@ -84,13 +85,13 @@ def test_json_is_the_results_and_nothing_else(smoke):
 
 @pytest.mark.slow
 def test_other_settings_in_a_finished_folder_are_refused_and_overwrite_replaces(
-    smoke, main, tmp_path
+    smoke, main, tmp_path, monkeypatch
 ):
     folder, _ = smoke
-    again = ("distill", "--smoke", "--export", tmp_path / "e", "--alpha", "0.5")
-    refused = kd_keras(*again, cwd=folder)
-    assert refused.returncode == 2
-    assert re.search(r"run with other settings \(alpha\).*--overwrite", refused.stderr)
+    monkeypatch.chdir(folder)
+    code, _, err = main("distill", "--smoke", "--export", tmp_path / "e", "--alpha", "0.5")
+    assert code == 2
+    assert re.search(r"run with other settings \(alpha\).*--overwrite", err)
     out = tmp_path / "run"
     assert main("train", *QUICK, "--out", out)[0] == 0
     assert main("train", *QUICK, "--epochs", "2", "--out", out, "--overwrite")[0] == 0
@@ -127,16 +128,11 @@ def test_evaluate_judges_a_saved_model(smoke, main):
 def test_export_writes_what_answers_alike(smoke, main, tmp_path):
     folder, _ = smoke
     student = folder / "runs/digits-kd-smoke/student.keras"
-    code, out, _ = main("export", student, tmp_path / "new")
-    assert code == 0
-    assert re.search(r"new: \d+ bytes, signature 'classify', .* logits differ by at most \d", out)
-    import numpy as np
-
+    code, out, _ = main("export", student, tmp_path / "new", "--json")
+    assert (code, json.loads(out)["format"]) == (0, "saved_model")
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype("float32")
     want = keras.models.load_model(student, compile=False).predict(images, verbose=0)
     np.testing.assert_allclose(export.predict(tmp_path / "new", images)["logits"], want, atol=1e-4)
-    code, out, _ = main("export", student, tmp_path / "new", "--json")
-    assert (code, json.loads(out)["format"]) == (0, "saved_model")
 
 
 @pytest.mark.slow
@@ -151,11 +147,11 @@ def test_report_of_one_run_and_of_two(smoke, main, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_keeps_a_model(tmp_path):
-    done = kd_keras("train", *QUICK, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_train_keeps_a_model(main, tmp_path):
+    code, out, err = main("train", *QUICK)
+    assert code == 0, err
     run = tmp_path / "runs/digits-mlp"
-    first = done.stdout.splitlines()[0]
+    first = out.splitlines()[0]
     assert first == (
         "model saved to runs/digits-mlp/model.keras, report in runs/digits-mlp/report/index.html"
     )
@@ -631,6 +627,8 @@ def test_a_run_folder_is_evaluated_and_exported_by_its_name(smoke, main):
     assert json.loads(said)["models"]["model"]["summary"]["accuracy"]["mean"] == want
     code, said, _ = main("export", run, "exported")
     assert code == 0
+    pattern = r"exported: \d+ bytes, signature 'classify', .* logits differ by at most \d"
+    assert re.search(pattern, said)
     assert "loaded in a new process" in said
 
 

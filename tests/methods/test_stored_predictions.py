@@ -17,7 +17,11 @@ ASKING = [
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ASKING)
 def test_stored_predictions_train_as_the_teacher_does(name):
-    """A method that asked for another tap, or kept a batch's order, would train another loss."""
-    x, y = examples()
-    live = history((x, y), x, name, teacher_cache="off")
-    assert_alike(history((x, y), x, name), live, "in memory")
+    """A method that asked for another tap, or kept a batch's order, would train another loss.
+
+    Two eager steps tell: to trace a step takes longer. `test_storages.py` has graphs and epochs.
+    """
+    x, y = examples(32)
+    how = {"epochs": 1, "run_eagerly": True}
+    live = history((x, y), x, name, **how, teacher_cache="off")
+    assert_alike(history((x, y), x, name, **how), live, "in memory")

@@ -14,14 +14,20 @@ from kd_keras.training.distiller import Distiller
 pytestmark = pytest.mark.parametrize("name", LOSSES)
 
 
-@pytest.mark.slow
-def test_the_teacher_gets_no_gradient(name):
-    method = made(name)
+@pytest.fixture(scope="module")
+def two_models():
+    """A teacher and a student that no test trains."""
     keras.utils.set_random_seed(0)
-    teacher, student = (
+    return [
         models.build("cnn", input_shape=(8, 8, 1), classes=CLASSES, width=width)
         for width in (0.25, 0.125)
-    )
+    ]
+
+
+@pytest.mark.slow
+def test_the_teacher_gets_no_gradient(two_models, name):
+    method = made(name)
+    teacher, student = two_models
     source = LiveTeacher(teacher, method.teacher_taps)
     view = FeatureExtractor(student, method.student_taps)
     method.build(view.shapes, source.shapes)
@@ -38,26 +44,8 @@ def test_the_teacher_gets_no_gradient(name):
 
 
 @pytest.mark.slow
-def test_a_distiller_is_saved_with_its_method_and_without_it_in_the_student(name, tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
-    keras.utils.set_random_seed(0)
-    teacher, student = (
-        models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", "lenet5")
-    )
-    weights = [v.path for v in student.weights]
-    distiller = Distiller(student=student, teacher=teacher, method=made(name))
-    distiller.compile(run_eagerly=True)
-    distiller.fit(images, np.arange(16) % 10, batch_size=8, verbose=0)
-    distiller.save(tmp_path / "distiller.keras")
-    again = keras.models.load_model(tmp_path / "distiller.keras")
-    # not `variables`: of what never draws, the state of drawing is not kept
-    for ours, theirs in zip(again.method.weights, distiller.method.weights, strict=True):
-        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
-    assert [v.path for v in distiller.student.weights] == weights
-
-
-@pytest.mark.slow
 def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
+    """`test_distiller_refusals.py` has the refusal of a batch of one."""
     method = built(name)
     student, teacher, known = random_batch(method)
     among = method(student, teacher, known, training=False)[0]
@@ -66,28 +54,18 @@ def test_what_compares_the_examples_of_a_batch_asks_for_two(name):
     # `crd` draws other negatives, which are of no batch; in `byot` one example has a distance too
     by_itself = name in ("crd", "byot") or np.isclose(among, alone, rtol=1e-4)
     assert method.least_batch == (1 if by_itself else 2)
-    images = np.zeros((4, 8, 8, 1), "uint8")
-    if by_itself:
-        return
-    shape = {"input_shape": (8, 8, 1), "classes": 10}
-    teacher, student = (models.build(kind, **shape) for kind in ("cnn", "lenet5"))
-    distiller = Distiller(student=student, teacher=teacher, method=method.clone())
-    distiller.compile()
-    one = tf.data.Dataset.from_tensor_slices((images, np.arange(4)))
-    for data, batch in (((images, np.arange(4)), 1), ((one.batch(1, drop_remainder=True),), None)):
-        with pytest.raises(ValueError, match=r"`batch_size` must be at least 2\. Received: 1"):
-            distiller.fit(*data, batch_size=batch)
 
 
 @pytest.mark.slow
-def test_a_restarted_training_repeats_the_first(name):
-    """As a sweep restarts one trainer: nothing of the method's state stays behind."""
+def test_a_distiller_is_saved_and_a_restarted_training_repeats_the_first(name, tmp_path):
+    """With its method, and without it in the student; as a sweep restarts one trainer."""
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 1)).astype("uint8")
     labels = np.arange(16) % 10
     keras.utils.set_random_seed(0)
     teacher, student, like = (
         models.build(kind, input_shape=(8, 8, 1), classes=10) for kind in ("cnn", *["lenet5"] * 2)
     )
+    paths = [v.path for v in student.weights]
     first, second = made(name), made(name)
     source = LiveTeacher(teacher, first.teacher_taps)
     shapes = (
@@ -102,9 +80,18 @@ def test_a_restarted_training_repeats_the_first(name):
     student.set_weights(like.get_weights())
     distiller = Distiller(student=student, teacher=source, method=first, before=())
     distiller.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
-    fit = {"epochs": 2, "batch_size": 8, "shuffle": False, "verbose": 0}
+    fit = {"epochs": 2, "batch_size": 16, "shuffle": False, "verbose": 0}
     before = distiller.fit(images, labels, **fit).history["loss"]
     trace = distiller.train_function
+
+    distiller.save(tmp_path / "distiller.keras")
+    again = keras.models.load_model(tmp_path / "distiller.keras")
+    # not `variables`: of what never draws, the state of drawing is not kept
+    for ours, theirs in zip(again.method.weights, distiller.method.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs, err_msg=theirs.path)
+    assert [v.path for v in distiller.student.weights] == paths
+
+    # nothing of the method's state stays behind
     distiller.reset(like, second)
     assert distiller.fit(images, labels, **fit).history["loss"] == pytest.approx(before, rel=1e-5)
     assert distiller.train_function is trace

@@ -66,7 +66,7 @@ def settled(model):
 @pytest.fixture(scope="session")
 def built():
     """`built(name)`: the shared model of that name, not to be changed."""
-    return functools.lru_cache(maxsize=3)(fresh)  # tests of one model follow each other
+    return functools.cache(fresh)
 
 
 @pytest.fixture(name="settled")

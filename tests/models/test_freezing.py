@@ -43,53 +43,6 @@ def test_blocks_of_a_small_model_are_its_layers():
     assert freezing.blocks(small.cnn((8, 8, 1), 3)) == ("stage1", "stage2", "embedding")
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "last", "count"),
-    [
-        ("mobilenetv2", ("stem", "expanded_conv", "block_1"), ("block_16", "Conv_1"), 19),
-        ("resnet50v2", ("stem", "conv2_block1"), ("conv5_block2", "conv5_block3"), 17),
-        ("mobilenetv3small", ("stem", "expanded_conv"), ("expanded_conv_10", "conv_1"), 13),
-    ],
-)
-def test_blocks_of_a_backbone(built, name, first, last, count):
-    blocks = freezing.blocks(built(name))
-    assert blocks[: len(first)] == first
-    assert blocks[-len(last) :] == last
-    assert len(blocks) == count
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "first", "last", "count"),
-    [
-        ("efficientnetv2b0", ("stem", "block1a"), ("block6h", "top"), 23),
-        ("efficientnet_lite0", ("stem", "block1a", "block2a"), ("block6d", "block7a", "top"), 18),
-        ("densenet121", ("stem", "conv2_block1"), ("conv5_block15", "conv5_block16"), 62),
-        ("xception", ("block1", "block2"), ("block13", "block14"), 14),
-    ],
-)
-def test_blocks_of_a_large_backbone(built, name, first, last, count):
-    test_blocks_of_a_backbone(built, name, first, last, count)
-
-
-def test_every_layer_with_weights_is_in_one_block(built, backbone_name):
-    model = built(backbone_name)
-    layers = [layer for block in freezing._layers_by_block(model).values() for layer in block]
-    assert layers == [layer for layer in model.layers if layer.weights and layer.name != "logits"]
-    assert len(freezing.blocks(model)) < len(layers)
-
-
-@pytest.mark.slow
-def test_a_shortcut_without_a_name_belongs_to_its_block(built):
-    blocks = freezing._layers_by_block(built("xception"))
-    shortcuts = [
-        name
-        for name, layers in blocks.items()
-        if any(layer.name.startswith("conv2d") for layer in layers)
-    ]
-    assert shortcuts == ["block2", "block3", "block4", "block13"]
-
-
 def test_freeze_leaves_only_the_head():
     model = narrow()
     freezing.freeze(model)

@@ -1,13 +1,12 @@
-"""The registry, and what every model in it must do."""
+"""The registry; `test_every_model.py` has what every model in it must do."""
 
 import re
 
-import keras
 import numpy as np
 import pytest
 
 from kd_keras import models
-from kd_keras.models.backbones import BACKBONES, TAPS
+from kd_keras.models.backbones import BACKBONES
 
 rng = np.random.default_rng(0)
 
@@ -16,51 +15,22 @@ def pixels(model):
     return rng.integers(0, 256, size=(2, *model.input_shape[1:]), dtype=np.uint8)
 
 
-@pytest.mark.slow
-def test_takes_uint8_or_float_pixels_and_gives_logits_of_its_embedding(built, model_name):
-    model = built(model_name)
-    head = model.get_layer("logits")
-    both = keras.Model(model.input, [head.input, head.output])
-    images = pixels(model)
-    embedding, logits = both(images)
-    assert tuple(logits.shape) == (2, 3)
-    assert logits.dtype == "float32"
-    assert np.isfinite(logits).all()
-    assert not np.allclose(np.sum(logits, axis=-1), 1.0)
-    assert head.activation is keras.activations.linear
-    assert head.output is model.output
-    kernel, bias = head.get_weights()
-    np.testing.assert_allclose(embedding @ kernel + bias, logits, rtol=1e-4, atol=1e-5)
-    entering = model.get_layer("embedding").output
-    assert head.input is entering or model.get_layer("embedding_dropout").input is entering
-    np.testing.assert_array_equal(model(images.astype("float32")), logits)
-
-
-def test_is_flat_and_carries_its_name(built, model_name):
-    model = built(model_name)
-    assert model.name == model_name
-    assert not [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    assert len({layer.name for layer in model.layers}) == len(model.layers)
-
-
-def test_every_row_of_taps_names_layers(built, backbone_name):
-    _check_row_of_taps(built(backbone_name), backbone_name)
-
-
-@pytest.mark.slow
-def test_the_row_of_a_deeper_network_names_layers_too(built):
-    _check_row_of_taps(built("resnet101v2"), "resnet101v2")
-
-
-def _check_row_of_taps(model, backbone_name):
-    for layer in TAPS[backbone_name].values():
-        assert model.get_layer(layer) in model.layers
+# of the large backbones the smaller ones: all have the same head
+SMALL = [name for name in models.names() if name not in BACKBONES]
 
 
 @pytest.mark.usefixtures("mixed_float16")
-def test_half_precision_gives_float32_logits(model_name):
-    shape = (96, 96, 3) if model_name in BACKBONES else (8, 8, 1)
-    model = models.build(model_name, input_shape=shape, classes=3)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *SMALL,
+        *("mobilenetv2", "mobilenetv3small"),
+        pytest.param("efficientnet_lite0", marks=pytest.mark.slow),
+    ],
+)
+def test_half_precision_gives_float32_logits(name):
+    shape = (32, 32, 3) if name in BACKBONES else (8, 8, 1)
+    model = models.build(name, input_shape=shape, classes=3)
     logits = model(pixels(model))
     assert logits.dtype == "float32"
     assert model.get_layer("embedding").compute_dtype == "float16"

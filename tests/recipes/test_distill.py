@@ -195,11 +195,13 @@ def test_teacher_and_student_see_the_same_pixels(tmp_path, augmentation, views):
     if augmentation != "shift":  # else the teacher runs at every step
         (stored,) = (tmp_path / "answers").glob("*/meta.json")
         assert json.loads(stored.read_text())["count"] == (views or 1) * len(task.train)
+    assert done.outcomes["teacher"].epochs == 0
+    if augmentation != "none":
+        return
     # of another seed it is no twin
     trial(dataclasses.replace(config, out=tmp_path / "other"), task=task, seed=1)
     other = lines(dataclasses.replace(config, out=tmp_path / "other"))
     assert min(line["distillation_loss"] for line in other if "distillation_loss" in line) > 1e-4
-    assert done.outcomes["teacher"].epochs == 0
 
 
 @pytest.mark.slow
@@ -284,8 +286,8 @@ def test_the_head_learns_on_a_frozen_backbone_whose_statistics_never_move(tmp_pa
         limit=None,
         teacher="lenet5",
         teacher_knobs=(),
-        student="mobilenetv2",
-        student_knobs=("width=0.35",),
+        student="resnet8",
+        student_knobs=(),
         head_epochs=1,
         epochs=1,
         batch_size=8,
@@ -302,14 +304,12 @@ def test_the_head_learns_on_a_frozen_backbone_whose_statistics_never_move(tmp_pa
         moved = {path for path in first if not np.array_equal(first[path], second[path])}
         assert moved == {"logits/kernel", "logits/bias"}
         statistics = [path for path in first if "moving_" in path]
-        assert len(statistics) > 50
+        assert len(statistics) > 10  # `test_mhist_smoke.py` has a larger one
         for path in statistics:
             np.testing.assert_array_equal(first[path], third[path])
         convolutions = [path for path in tuning["trainable"] if "kernel" in path]
-        assert len(convolutions) > 50
-        # not all: in a random backbone whole blocks are dead, and pass no gradient on
-        learned = [p for p in convolutions if not np.array_equal(second[p], third[p])]
-        assert len(learned) > 10
+        assert len(convolutions) > 5
+        assert not any(np.array_equal(second[path], third[path]) for path in convolutions)
         assert not any("gamma" in path or "beta" in path for path in tuning["trainable"])
 
 
@@ -490,8 +490,8 @@ def test_a_teacher_that_diverges_ends_the_run_with_its_own_sentence(tmp_path):
     "changes",
     [
         {},
-        {"augmentation": "shift"},  # the teacher runs at every step
-        {"method": "crd"},  # has weights of its own, drawn by the seed
+        # has weights of its own, drawn by the seed; and the teacher runs at every step
+        {"method": "crd", "augmentation": "shift"},
         {"method": "simkd", "student": "cnn", "student_knobs": ("width=0.25",)},  # deploys another
         {"more_teachers": ("cnn:width=0.25",)},
     ],
@@ -506,7 +506,8 @@ def test_seeds_that_share_their_models_end_as_each_alone(tmp_path, changes):
         ]
         for each in trials:
             each.train()
-        for each in trials:
+        # the first begins as a run of its own does: once tells that it ends as one too
+        for each in trials if not changes else trials[1:]:
             own = tiny(tmp_path / f"own-{each.seed}", epochs=2, **changes)
             alone, _ = trial(own, seed=each.seed)
             for role in ROLES:

@@ -17,13 +17,12 @@ def matching(folder, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", [None, 2])
-@pytest.mark.parametrize("augmentation", ["none", "shift"])
-def test_both_see_the_same_mixed_images_live_and_stored(tmp_path, augmentation, views):
+@pytest.mark.parametrize("views", [None, 2])  # the teacher runs at every step; or did before
+def test_both_see_the_same_mixed_images_live_and_stored(tmp_path, views):
     """A student that is its teacher, and hardly moves, has a distillation loss of zero."""
     config = matching(
         tmp_path,
-        augmentation=augmentation,
+        augmentation="shift",
         views=views,
         teacher=str(tmp_path / "twin.keras"),
         teacher_knobs=(),

@@ -8,9 +8,6 @@ kill it there.
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
@@ -143,22 +140,4 @@ def test_killed_in_every_role_at_every_place(tmp_path, forks, whole):
     said = run(forks, tmp_path)
     assert "validation" not in said
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == before
-    check_same(tmp_path, whole)
-
-
-@pytest.mark.slow
-def test_killed_from_outside_at_whatever_moment(tmp_path, whole):
-    """As by the machine: nobody chooses where; `python -m kd_keras`, and nothing in between."""
-    command = [sys.executable, "-m", "kd_keras", *SETTINGS, *folders(tmp_path)]
-    metrics = tmp_path / "run/metrics.jsonl"
-    process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 1200
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.read_text().count("\n") >= 7:
-            process.kill()
-            break
-        time.sleep(0.005)
-    assert process.wait() == -signal.SIGKILL
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
     check_same(tmp_path, whole)

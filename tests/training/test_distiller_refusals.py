@@ -229,3 +229,11 @@ def test_the_student_cannot_be_its_own_teacher():
     model = keras.Sequential([keras.Input((6,)), layers.Dense(3)])
     with pytest.raises(ValueError, match="and `student` must be different models"):
         kd.Distiller(student=model, teacher=model)
+
+
+def test_batches_of_one_are_refused_where_the_method_compares_examples(mlp, examples):
+    distiller = distiller_of(mlp(0), mlp(1), method="rkd")
+    one = tf.data.Dataset.from_tensor_slices(examples)
+    for data, batch in ((examples, 1), ((one.batch(1, drop_remainder=True),), None)):
+        with pytest.raises(ValueError, match=r"`batch_size` must be at least 2\. Received: 1"):
+            distiller.fit(*data, batch_size=batch)

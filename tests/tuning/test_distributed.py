@@ -131,7 +131,10 @@ def chief(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, forks, tmp_path):
+def test_a_worker_and_the_chief_are_killed_and_the_search_ends_as_that_of_one_process(
+    chief, forks, tmp_path
+):
+    """`test_chief.py` has the other oracles."""
     words = ("--trials", "5")
     folder = str(tmp_path / "one")
     alone = forks.run(COMMAND, "tuning.search", "{}", *SETTINGS, *words, "--out", folder)
@@ -140,16 +143,25 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, fo
     name, trial = one.until(lambda: next(iter(one.under_way().items()), None))
     pids = one.workers()
     os.kill(pids[name], signal.SIGKILL)
-    found = one.end()
-    log = one.log()
+    one.until(lambda: one.workers()[name] != pids[name])  # it is started again
     lost = f"{trial.replace('trial_', 'trial ')}, by {name}: its process {pids[name]} has ended"
-    assert f"{lost} by SIGKILL. It is tried again." in log
-    assert one.workers()[name] != pids[name]  # it was started again
-    assert gone([*pids.values(), *one.workers().values()])
+    assert f"{lost} by SIGKILL. It is tried again." in one.log()
+
+    one.until(lambda: list(one.folder.glob("search/*/outcome.json")) and one.under_way())
+    over = {path: path.read_bytes() for path in one.folder.glob("search/*/outcome.json")}
+    pids = [*pids.values(), *one.workers().values()]
+    one.process.kill()
+    assert gone(pids)  # no worker is left behind
+    again = chief(*words, "--workers", "2")
+    found = again.end()
+    assert re.search(r"Resuming: \d+ trials are over, \d were under way", again.log())
+    assert gone(again.workers().values())
+    assert all(path.read_bytes() == text for path, text in over.items())  # not trained again
     # every trial was said when it was over, by whom, and how it went
+    log = one.log()
     said = re.findall(r"trial 000(\d), by (local-\d): validation accuracy 0\.\d{4}, temp", log)
     assert sorted(number for number, _ in said) == [*"01234"]
-    assert {name for _, name in said} >= {"local-1", "local-2"} - {name}  # the other went on
+    assert {worker for _, worker in said} >= {"local-1", "local-2"} - {name}  # the other went on
     # scores to the last bit, and what was judged on test once, after the search
     assert untimed(found) == untimed(json.loads(alone.stdout))
     assert log.count("tuned, all data") == 1
@@ -161,29 +173,6 @@ def test_a_worker_is_killed_and_the_search_ends_as_that_of_one_process(chief, fo
         assert "Opened the teacher's predictions" in text
         assert "Fatal" not in text
     assert all(f"trial 000{number}: validation accuracy" in logs[by] for number, by in said)
-
-
-@pytest.mark.slow
-def test_a_chief_is_killed_and_the_same_command_goes_on(chief):
-    words = ("--oracle", "hyperband", "--factor", "4", "--workers", "2")
-    one = chief(*words)
-    one.until(lambda: len(list(one.folder.glob("search/*/outcome.json"))) >= 2 and one.under_way())
-    over = {path: path.read_bytes() for path in one.folder.glob("search/*/outcome.json")}
-    pids = one.workers().values()
-    assert len(pids) == 2
-    one.process.kill()
-    assert gone(pids)  # no worker is left behind
-    again = chief(*words)
-    found = again.end()
-    assert re.search(r"Resuming: \d+ trials are over, \d were under way", again.log())
-    assert {row["status"] for row in found["search"]["trials"]} == {"COMPLETED"}
-    assert all(path.read_bytes() == text for path, text in over.items())  # not trained again
-    assert gone(again.workers().values())
-    # what was promoted has gone on from where it was, and all of them as far as they should
-    for row in found["search"]["trials"]:
-        text = (again.folder / f"search/trial_{row['trial']}/metrics.jsonl").read_text()
-        epochs = [json.loads(line)["epoch"] for line in text.splitlines()]
-        assert epochs == [*range(1, row["epochs"] + 1)]
 
 
 @pytest.mark.slow
