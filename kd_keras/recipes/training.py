@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gc
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ WEIGHTS, OUTCOME = "best.weights.h5", "outcome.json"
 ALL_WEIGHTS = "all.weights.h5"  # if peers learned together
 SHAPE = {"epochs": int, "best_epoch": int, "score": float, "seconds": float, "digests": dict}
 ANEW = "This training starts again."
+RELEASED_BYTES = 16 * 2**20  # of images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +184,20 @@ def train(
         if best.weights is not None:
             learner.left.set_weights(best.weights)
             _save(learner, folder)
+    _release(task)
     run.sync()
     seconds = round(checkpoint.seconds(), 3)
     return _finish(folder, Outcome(done, best.epoch, best.score, seconds))
+
+
+def _release(task: Task) -> None:
+    """Free the pipelines of earlier trainings, if they are large.
+
+    A pipeline may hold a copy of all images. Its graphs refer to each other in cycles, and Python
+    collects these so rarely that fifty trainings on MNIST kept two gigabytes.
+    """
+    if task.train.images is not None and task.train.images.nbytes > RELEASED_BYTES:
+        gc.collect()
 
 
 def _file(learner: Learner) -> str:
