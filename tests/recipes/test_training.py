@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import gc
 import json
 import shutil
 
 import keras
 import numpy as np
 import pytest
+from tensorflow.python.framework.func_graph import FuncGraph
 from tiny_runs import (
     InterruptAfter,
     Interrupted,
@@ -442,3 +444,22 @@ def test_a_checkpoint_of_an_earlier_version_is_not_read(tmp_path):
         Checkpoint(tmp_path, Best())
     records.write_signed(tmp_path / "state.json", {**state, "layout": LAYOUT})
     assert Checkpoint(tmp_path, Best()).epochs == 1
+
+
+def copies_of(images):
+    """Tensors of the shape of `images` that graphs of pipelines hold, garbage included."""
+    graphs = [each for each in gc.get_objects() if isinstance(each, FuncGraph)]
+    held = {id(outer): outer for graph in graphs for outer, _ in graph.captures}
+    return sum(getattr(tensor, "shape", None) == images.shape for tensor in held.values())
+
+
+def test_the_copies_of_images_are_freed(tmp_path, task, monkeypatch):
+    """Each pipeline holds one; Python's collector alone comes too rarely."""
+    monkeypatch.setattr(training, "RELEASED_BYTES", 0)
+    gc.disable()
+    try:
+        for seed in range(3):
+            trained(settings(tmp_path / str(seed), epochs=1), task, seed=seed)
+        assert copies_of(task.train.images) <= 1  # that of the last training
+    finally:
+        gc.enable()
