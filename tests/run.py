@@ -22,13 +22,13 @@ from typing import NamedTuple, NoReturn
 TESTS = Path(__file__).parent
 # They are started first: the last file to end should be a short one.
 LONGEST = (
-    *("tuning/test_distributed.py", "test_docs.py", "tuning/test_tune_resume.py"),
-    *("methods/test_trained_contract.py", "recipes/test_distill.py", "recipes/test_sweep.py"),
-    *("tuning/test_run.py", "methods/test_stored_predictions.py", "test_notebooks.py"),
-    *("cli/test_cli.py", "recipes/test_resume.py", "models/test_pretrained.py", "test_site.py"),
-    *("methods/test_methods_contract.py", "training/test_execution_training.py"),
-    *("models/test_tails.py", "recipes/test_plan_runs.py", "recipes/test_mhist_smoke.py"),
-    *("test_docstrings.py", "export/test_export.py", "test_given_teachers.py"),
+    *("test_docs.py", "tuning/test_distributed.py", "models/test_every_model.py"),
+    *("recipes/test_distill.py", "studies/test_cifar.py", "cli/test_cli.py"),
+    *("tuning/test_run.py", "tuning/test_tune_resume.py", "recipes/test_sweep.py"),
+    *("studies/test_mhist.py", "recipes/test_plan_runs.py", "cache/test_build.py"),
+    *("recipes/test_resume.py", "training/test_execution_training.py"),
+    *("training/test_distiller_plans.py", "test_notebooks.py", "test_docstrings.py"),
+    *("methods/test_deployed.py", "test_benchmarks.py", "methods/test_trained_contract.py"),
 )
 SLOWEST_SHOWN = 60
 
