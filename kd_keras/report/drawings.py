@@ -76,7 +76,7 @@ def lines(
     if base is not None:
         ax.set_xscale("log", base=base)
         ticks = sorted({value for line in shown for value in line.x})
-        ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        ax.set_xticks(ticks, [f"{value:,.10g}" for value in ticks])
         ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel(x)
     ax.set_ylabel(y)

@@ -119,6 +119,7 @@ class _Runs:
         self.study, self._planned, self._progress = study, planned, progress
         self._seconds: dict[str, float] = {}  # by run, those that are not made yet
         self._pace = 1.0  # how much longer the runs took than was estimated
+        self._made: dict[str, tuple[RunConfig, Results]] = {}  # by run: several parts read one
 
     def tell(self) -> None:
         """Log what the study will cost: the time of each part, and of all."""
@@ -145,10 +146,13 @@ class _Runs:
         return _PartRuns(self, self._planned[part])
 
     def make(self, name: str, config: RunConfig) -> Results:
-        """Make a run in its folder, and tell what is left."""
+        """Make a run in its folder, and tell what is left; or return one that was made before."""
+        if name in self._made and self._made[name][0] == config:
+            return self._made[name][1]
         expected = self._seconds.pop(name, None)
         start = time.monotonic()
         results = perform(config, self._progress)
+        self._made[name] = config, results
         if expected is not None:
             took = time.monotonic() - start
             self._pace = max(0.2, took / max(expected, 1.0))
