@@ -227,7 +227,7 @@ def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
 def test_help_shows_every_field_with_its_explanation(main, command):
     code, out, err = main(command, "--help")
     assert (code, err) == (0, "")
-    positional = {"export": {"model": "MODEL", "out": "FOLDER"}, "evaluate": {"model": "MODEL"}} | {
+    positional = {"export": {"model": "MODEL", "out": "PATH"}, "evaluate": {"model": "MODEL"}} | {
         "report": {"runs": "RUN ..."},
         "list": {"kind": "KIND"},
         "data": {"given": "DATA"},
@@ -322,6 +322,17 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["train", "--model-knobs", "widht=2"], "Did you mean 'width'?"),
         (["evaluate", "absent.keras", "--task", "mnits"], "Did you mean 'mnist'?"),
         (["export", "a.keras", "b", "--format", "savedmodel"], "Did you mean 'saved_model'?"),
+        (
+            ["export", "a.keras", "b", "--quantize", "int8"],
+            "has no quantization 'int8', only: none",
+        ),
+        (["export", "a.keras", "b", "--quantize", "int4"], "Did you mean 'int8'?"),
+        (
+            ["export", "a.keras", "b.onnx", "--format", "onnx", "--quantize", "int8"],
+            "name a run folder in place of its model",
+        ),
+        (["export", "a", "b", "--format", "all", "--quantize", "int8"], "leave `--quantize` out"),
+        (["distill", "--format", "all"], "Unknown format 'all'"),
         (["list", "--jsn"], "--json"),
         (["distill", "--epochs", "many"], "invalid literal"),
         (["distill", "--epochs", "0"], "must be a positive number"),
