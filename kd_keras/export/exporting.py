@@ -40,6 +40,7 @@ class Export:
         sample: `"given"` by the caller, or `"drawn"` at random.
         max_abs_difference, mean_abs_difference: between a logit of the model and of the export.
         agreement: the share of images for which both chose the same class.
+        same_predictions: True if that is all of them.
         metric: what `Judge` returns; None if no judge was given.
         latency: what `Stopwatch.time` returns; None if no stopwatch was given.
     """
@@ -54,13 +55,9 @@ class Export:
     max_abs_difference: float
     mean_abs_difference: float
     agreement: float
+    same_predictions: bool
     metric: dict[str, Any] | None = None
     latency: dict[str, Any] | None = None
-
-    @property
-    def same_predictions(self) -> bool:
-        """True if both chose the same class for every image."""
-        return self.agreement == 1.0
 
 
 def export(
@@ -193,6 +190,7 @@ def _export(content: Content, form: ExportFormat, target: Path, trial: _Trial) -
             max_abs_difference=comparison.max_abs_difference,
             mean_abs_difference=comparison.mean_abs_difference,
             agreement=comparison.agreement,
+            same_predictions=comparison.agreement == 1.0,
             metric=judged,
             latency=clocked,
         )

@@ -77,7 +77,7 @@ def _converted(prepare: Prepare, content: Content, folder: str) -> bytes:
 
 
 def _reason(said: str) -> str:
-    """Return the line of the converter's error that a person can use: the missing kernels.
+    r"""Return the line of the converter's error that a person can use: the missing kernels.
 
     Example:
         >>> _reason("error: loc(...)\nTF Select ops: Conv2D, Mul\nDetails:")

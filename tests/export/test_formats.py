@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import os
+import re
 import sys
 import zipfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -146,6 +148,23 @@ def test_a_file_of_a_convolution_in_integers_takes_pixels_as_they_are(models, ta
     (given,) = interpreter.get_input_details()
     assert (given["dtype"], given["quantization"]) == (np.uint8, (1.0, 0))
     assert list(given["shape_signature"]) == [-1, *SHAPE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["litert", "onnx"])
+def test_the_lines_of_the_page_load_a_file(form, models, task, tmp_path, monkeypatch):
+    needs(form)
+    monkeypatch.chdir(tmp_path)
+    path = FORMATS[form].place.named(Path("student"))
+    sample = task.test.images[:100]
+    export.export(models["conv"], path, form, quantize="float16", sample=sample)
+    page = (Path(__file__).parents[2] / "docs/export.md").read_text()
+    (code,) = [code for code in re.findall(r"```py\n(.+?)```", page, re.S) if path.name in code]
+    known = {"images": sample}
+    exec(code, known)
+    want = models["conv"].predict(sample.astype("float32"), verbose=0)
+    np.testing.assert_allclose(known["logits"], want, atol=0.1)
+    assert known["facts"]["quantize"] == "float16"
 
 
 @pytest.mark.slow
