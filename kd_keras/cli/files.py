@@ -167,8 +167,8 @@ class Report:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class List:
-    """List the tasks, models, methods, augmentations, optimizers, metrics, formats, presets; or one
-    kind, with options."""
+    """List the tasks, models, methods, augmentations, optimizers, metrics, formats, quantizations,
+    presets; or one kind, with options."""
 
     kind: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="KIND")] = None
     """tasks, models, methods or augmentations: list these, each with its options and their
@@ -203,6 +203,7 @@ class List:
             "optimizers": list(optimizers.known()),
             "metrics": list(evaluation.METRICS),
             "formats": list(export.FORMATS),
+            "quantizations": list(export.QUANTIZATIONS),
             "presets": list(PRESETS),
         }
         if self.json:

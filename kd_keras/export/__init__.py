@@ -2,7 +2,7 @@
 
 from kd_keras.export.comparing import Judge
 from kd_keras.export.content import Content
-from kd_keras.export.exporting import Export, check_target, export, saved_model
+from kd_keras.export.exporting import Export, check_target, export, logits_on_cpu, saved_model
 from kd_keras.export.formats import FORMATS, ExportFormat
 from kd_keras.export.places import Folder, SingleFile
 from kd_keras.export.quantization import QUANTIZATIONS, Quantization
@@ -22,6 +22,7 @@ __all__ = [
     "Stopwatch",
     "check_target",
     "export",
+    "logits_on_cpu",
     "predict",
     "saved_model",
 ]

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kd_keras.evaluation.cost import file_bytes
 from kd_keras.export.comparing import Bounds, Comparison, Judge
-from kd_keras.export.content import Content, describe, types_of
+from kd_keras.export.content import Content, describe, logits_of, types_of
 from kd_keras.export.formats import FORMATS, ExportFormat
 from kd_keras.export.loaded import Loaded
 from kd_keras.export.places import beside, check_beside
@@ -73,6 +73,7 @@ def export(
     signature: str = "classify",
     tolerance: float | None = None,
     min_agreement: float | None = None,
+    logits: Any = None,
     judge: Judge | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> Export:
@@ -102,6 +103,8 @@ def export(
             that computes in 16 bits.
         min_agreement: the least share of images for which both choose the same class, in place of
             the quantization's own.
+        logits: the model's for the sample, shape `(n, classes)`, as `logits_on_cpu` gives them, if
+            several exports are compared with them; computed if not given.
         judge: has labels for the sample; the metric is then computed for both.
         stopwatch: measures the latency of both.
 
@@ -148,7 +151,8 @@ def export(
         _representative(model.input_shape, quantization, representative),
     )
     where = "drawn" if sample is None else "given"
-    return _export(content, form, target, _Trial(images, where, bounds, judge, stopwatch))
+    want = logits_on_cpu(model, images) if logits is None else np.asarray(logits, np.float32)
+    return _export(content, form, target, _Trial(images, want, where, bounds, judge, stopwatch))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +160,7 @@ class _Trial:
     """What an export goes through before it takes its name."""
 
     images: np.ndarray
+    want: np.ndarray
     sample: str
     bounds: Bounds
     judge: Judge | None
@@ -168,12 +173,11 @@ def _export(content: Content, form: ExportFormat, target: Path, trial: _Trial) -
         written = held.enter_context(form.place.whole(target))
         form.writers[content.quantization.name](content, written)
         size = _checked_size(content, written)
-        want = _logits_of(content.model, trial.images)
         with Loaded(form, written, content.signature) as loaded:
             got = loaded.logits(trial.images)
-        comparison = Comparison.of(want, got)
+        comparison = Comparison.of(trial.want, got)
         comparison.check(trial.bounds)
-        judged = None if trial.judge is None else trial.judge(want, got)
+        judged = None if trial.judge is None else trial.judge(trial.want, got)
         clocked = (
             None
             if trial.stopwatch is None
@@ -196,6 +200,26 @@ def _export(content: Content, form: ExportFormat, target: Path, trial: _Trial) -
         )
         write_json(facts, {**content.description, "export": dataclasses.asdict(made)})
     return made
+
+
+def logits_on_cpu(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Return a model's logits, float32 of shape `(n, classes)`, computed on the CPU.
+
+    Args:
+        model: a model of one image that returns logits.
+        images: shape `(n, height, width, channels)`, raw pixels, any number type.
+
+    Example:
+        >>> net = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
+        >>> logits_on_cpu(net, np.arange(8, dtype="uint8").reshape(2, 2, 2, 1))
+        array([[0., 1., 2., 3.],
+               [4., 5., 6., 7.]], dtype=float32)
+    """
+    function = tf.function(lambda image: logits_of(model, image), reduce_retracing=True)
+    with tf.device("/CPU:0"):
+        starts = range(0, len(images), BATCH)
+        parts = [function(tf.constant(images[i : i + BATCH], tf.float32)) for i in starts]
+    return np.concatenate([part.numpy() for part in parts])
 
 
 def saved_model(model: keras.Model, path: str | os.PathLike[str], **options: Any) -> Export:
@@ -251,15 +275,6 @@ def _checked_size(content: Content, written: Path) -> int:
             "written."
         )
     return size
-
-
-def _logits_of(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    with tf.device("/CPU:0"):
-        starts = range(0, len(images), BATCH)
-        parts = [
-            model(tf.constant(images[i : i + BATCH], tf.float32), training=False) for i in starts
-        ]
-    return np.concatenate([tf.cast(part, tf.float32) for part in parts])
 
 
 def _tolerance(model: keras.Model) -> float:

@@ -97,8 +97,10 @@ class Loaded:
         if not answer:
             self._process.wait()
             self._errors.seek(0)
-            said = self._errors.read()[-2000:]
-            raise RuntimeError(f"The export failed in a new process:\n{said}")
+            said = self._errors.read()[-2000:].strip()
+            raise RuntimeError(
+                f"The export failed in a new process: {said.rpartition(chr(10))[2]}\n{said}"
+            )
         return json.loads(answer)
 
     def _exchange(self, request: str) -> str:

@@ -14,6 +14,7 @@ from kd_keras.export.content import Content, describe
 from kd_keras.export.formats import FORMATS, ExportFormat
 from kd_keras.export.loaded import Loaded, cores
 from kd_keras.export.quantization import QUANTIZATIONS
+from kd_keras.runtime import machine
 
 TURN = 10  # inferences of one before it is the other's turn
 REPEATS = 200  # inferences of each to time, at most
@@ -63,7 +64,8 @@ class Stopwatch:
         Returns:
             `threads`: a list of one entry on one thread and one on all cores, each with `threads`,
             `median_ms` and `p95_ms` of the export, `keras_median_ms` and `keras_p95_ms` of the
-            model; `unsure`: why they say little, such as other programs that ran, or None.
+            model; `unsure`: why they say little, such as other programs that ran, or None;
+            `processor` of this machine.
         """
         entries, doubts = [], []
         for threads in sorted({1, cores()}):
@@ -76,7 +78,11 @@ class Stopwatch:
             doubts.append(cost.doubt(times, others))
             keras_times = {f"keras_{name}": value for name, value in times["model"].items()}
             entries.append({"threads": threads, **times["export"], **keras_times})
-        return {"threads": entries, "unsure": next((doubt for doubt in doubts if doubt), None)}
+        return {
+            "threads": entries,
+            "unsure": next((doubt for doubt in doubts if doubt), None),
+            "processor": machine.describe()["processor"],
+        }
 
     @property
     def _image(self) -> np.ndarray:

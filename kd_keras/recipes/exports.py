@@ -38,8 +38,8 @@ class Source:
     Attributes:
         path: its file.
         model: the model.
-        known: what `export.export` is given for every format: of a run's model its `sample`,
-            `class_names`, `judge` and `about`; nothing of a bare file's.
+        known: what `export.export` is given for every format: of a run's model its `sample` and
+            the model's `logits` for it, `class_names`, `judge` and `about`; nothing of a bare file.
         representative: training images, uint8, shape `(n, height, width, channels)`; None for a
             bare file.
     """
@@ -71,11 +71,24 @@ class Source:
         examples: Split = getattr(task, split)
         if not len(examples):
             raise ValueError(f"The run in {path} has no {split} images to compare exports on.")
+        pixels = images.pixels_of(examples)
+        logits = export.logits_on_cpu(model, pixels)
+        facts = quality.evaluate(logits, examples.labels, resamples=0)
         known = {
-            "sample": images.pixels_of(examples),
+            "sample": pixels,
+            "logits": logits,
             "class_names": list(task.class_names),
             "judge": Judge(task.metric, examples.labels, split),
-            "about": _about(path, task, model, split),
+            "about": {
+                "run": path.name,
+                "task": {"name": task.name, "fingerprint": task.fingerprint, "metric": task.metric},
+                "metrics": {
+                    "split": split,
+                    "examples": len(examples),
+                    **{name: facts[name] for name in METRICS if facts.get(name) is not None},
+                },
+                "threshold": _threshold(task, model),
+            },
         }
         return cls(file, model, known, _drawn(task.train))
 
@@ -175,8 +188,8 @@ def every(
                     stopwatch=stopwatch,
                 )
             except (RuntimeError, ValueError) as error:  # of this format; the next may do
-                log.warning("%s, quantize %s: %s", form.name, quantize, error)
-                refused.append({**entry, "reason": str(error)})
+                log.warning("%s, quantize %s: refused", form.name, quantize)
+                refused.append({**entry, "reason": str(error).partition("\n")[0]})
             else:
                 made.append(dataclasses.asdict(done))
     if not made:
@@ -249,25 +262,12 @@ def _drawn(split: Split) -> np.ndarray:
     return images.pixels_of(split.rows(np.sort(chosen)))
 
 
-def _about(run: Path, task: Task, model: keras.Model, split: str) -> dict[str, Any]:
-    """Return the facts of a run's model that its exports store: data, metrics, threshold."""
-    predict, examples = Predictor(model), getattr(task, split)
-    found = quality.evaluate(predict(examples), examples.labels, resamples=0)
-    values = {name: found[name] for name in METRICS if found.get(name) is not None}
-    return {
-        "run": run.name,
-        "task": {"name": task.name, "fingerprint": task.fingerprint, "metric": task.metric},
-        "metrics": {"split": split, "examples": len(examples), **values},
-        "threshold": _threshold(task, predict),
-    }
-
-
-def _threshold(task: Task, predict: Predictor) -> dict[str, Any] | None:
+def _threshold(task: Task, model: keras.Model) -> dict[str, Any] | None:
     """Return the threshold that validation chooses; None unless it has both of two classes."""
     labels = task.validation.labels
     if task.classes != 2 or not {0, 1} <= set(np.unique(labels).tolist()):
         return None
-    scores = probabilities(predict(task.validation))[:, 1]
+    scores = probabilities(Predictor(model)(task.validation))[:, 1]
     return {
         "positive": str(task.class_names[1]),
         "probability": operating.youden(labels == 1, scores),
