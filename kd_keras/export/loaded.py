@@ -107,10 +107,14 @@ class Loaded:
         """Send a line and return the next one; an empty one if the process has ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        if self._process.stdin.closed:
+            return ""
         try:
             self._process.stdin.write(f"{request}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()  # or the end of the block would write it once more
             return ""
         return self._process.stdout.readline()
 

@@ -642,7 +642,21 @@ def test_a_run_folder_is_evaluated_and_exported_by_its_name(smoke, main):
     assert json.loads(said)["models"]["model"]["summary"]["accuracy"]["mean"] == want
     code, said, _ = main("export", run, "exported")
     assert code == 0
-    assert "loaded in a new process" in said
+    assert "loaded in a new process and compared on 64 test images" in said
+    assert re.search(r"^accuracy 0\.\d+, \+0\.0000 against the model, 95 % interval", said, re.M)
+    assert re.search(r"^one image on 1 thread: .* ms, .*; the Keras model ", said, re.M)
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_in_integers(smoke, main, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    run, path = smoke[0] / "runs/digits-kd-smoke", tmp_path / "student.tflite"
+    words = "export", run, path, "--format", "litert", "--quantize", "int8", "--split", "validation"
+    code, said, err = main(*words, "--min-agreement", "0.5", "--json")
+    assert code == 0, err
+    found = json.loads(said)
+    assert (found["quantize"], found["metric"]["split"]) == ("int8", "validation")
+    assert json.loads((tmp_path / "student.tflite.json").read_text())["export"] == found
 
 
 def test_a_run_folder_without_a_model_is_told(main, tmp_path):

@@ -18,6 +18,7 @@ from kd_keras.cli import names
 from kd_keras.export import FORMATS, QUANTIZATIONS, Judge, Stopwatch
 from kd_keras.export.comparing import Bounds, Comparison
 from kd_keras.export.content import Content, describe, types_of
+from kd_keras.export.loaded import Loaded
 from kd_keras.utils.quiet import unlogged, without_chatter
 
 SHAPE = (8, 8, 1)
@@ -233,6 +234,17 @@ def test_a_damaged_export_is_caught_and_leaves_nothing(
             representative=task.train.images[:20],
         )
     assert os.listdir(tmp_path) == []
+
+
+def test_a_process_that_has_ended_says_why_however_late_it_is_asked(tmp_path):
+    loader = tmp_path / "loader.py"
+    loader.write_text("def load(path, signature, threads):\n    raise ValueError('no such file')\n")
+    form = dataclasses.replace(FORMATS["litert"], load=loader)
+    with Loaded(form, tmp_path / "a.tflite", "classify") as loaded:
+        loaded._process.wait()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="in a new process: ValueError: no such file"):
+                loaded.logits(np.zeros((1, *SHAPE)))
 
 
 def test_the_bounds_are_those_of_the_quantization_unless_given():
