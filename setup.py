@@ -53,7 +53,8 @@ setup(
         "hf": ["datasets>=4,<6"],
         "hub": ["keras-hub>=0.21,<1"],
         "litert": ["ai-edge-litert>=2,<3"],
-        "onnx": ["onnxruntime>=1.20,<2"],
+        # tf2onnx looks for a maintainer: a newer one may convert otherwise
+        "onnx": ["onnxruntime>=1.20,<2", "onnx>=1.19,<2", "tf2onnx==1.17.0"],
         "docs": DOCS,
         "notebooks": ["ipykernel>=7,<8", "nbclient>=0.10.2,<1", "nbformat>=5.10,<6"],
         "dev": ["mypy>=1.18,<3", "pytest>=8.4,<10", *DOCS],

@@ -278,7 +278,8 @@ class DistillConfig(TransferConfig, ValidationConfig, SettingConfig):
     alpha_end: float | None = None
     """Move alpha to this value, linearly over the epochs."""
     export: Path | None = None
-    """Folder of the exported student; saved_models/<name of the run folder> if not given."""
+    """Folder or file of the exported student; saved_models/<name of the run folder> if not given,
+    with the ending of the format."""
     format: str = "saved_model"
     """Format of the exported student; `kd-keras list` shows them."""
 
@@ -291,7 +292,7 @@ class DistillConfig(TransferConfig, ValidationConfig, SettingConfig):
 
     @property
     def export_folder(self) -> Path:
-        """The folder of the exported student."""
+        """The path of the exported student, without the ending of its format."""
         return self.export or Path("saved_models") / self.folder.name
 
     @property

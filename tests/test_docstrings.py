@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pkgutil
+import re
 
 import pytest
 
@@ -22,7 +23,7 @@ def modules():
         for package in (kd_keras, tuning)
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     ]
-    names = [name for name in names if not name.endswith(("__main__", ".loaders.saved_model"))]
+    names = [name for name in names if not re.search(r"__main__$|\.loaders\.", name)]
     return [
         pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
         for name in ["kd_keras", *names]

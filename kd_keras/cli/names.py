@@ -1,4 +1,4 @@
-"""The names of methods and optimizers, so that a wrong one is answered before TensorFlow loads.
+"""The names of methods, optimizers and formats: a wrong one is answered before TensorFlow loads.
 
 The registries need TensorFlow, whose import takes seconds. A test holds these names to them.
 """
@@ -18,11 +18,17 @@ OPTIMIZERS = (
     *("adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "ftrl", "lamb", "lion"),
     *("muon", "nadam", "rmsprop", "schedulefreeadamw", "sgd"),
 )
-EVERY = "all"  # stands for every method in a comparison
+# the formats of an export, each with its quantizations
+FORMATS = {
+    "saved_model": ("none",),
+    "litert": ("none", "float16", "dynamic", "int8"),
+    "onnx": ("none", "float16", "dynamic", "int8"),
+}
+EVERY = "all"  # stands for every method in a comparison, and for every format of an export
 
 
 def check(command: Any) -> None:
-    """Raise `ValueError` for a method or an optimizer that is not known.
+    """Raise `ValueError` for a method, an optimizer or a format that is not known.
 
     Example:
         >>> from kd_keras.config import DistillConfig
@@ -39,3 +45,31 @@ def check(command: Any) -> None:
     optimizer = getattr(command, "optimizer", None)
     if optimizer is not None and optimizer not in OPTIMIZERS:
         raise ValueError(unknown("optimizer", optimizer, OPTIMIZERS))
+    if hasattr(command, "format"):
+        _check_format(command.format, getattr(command, "quantize", None))
+
+
+def _check_format(format: str, quantize: str | None) -> None:
+    """Raise `ValueError` for a format, or a quantization, that is not known or does not fit.
+
+    Args:
+        format: of a command.
+        quantize: None for a command that has no such option, and no `all` formats either.
+    """
+    if quantize is None or format != EVERY:
+        if format not in FORMATS:
+            known = [*FORMATS, *([] if quantize is None else [EVERY])]
+            raise ValueError(unknown("format", format, known))
+    elif quantize != "none":
+        raise ValueError("`--format all` writes every quantization: leave `--quantize` out.")
+    else:
+        return
+    quantizations = dict.fromkeys(each for own in FORMATS.values() for each in own)
+    if quantize is not None and quantize not in quantizations:
+        raise ValueError(unknown("quantization", quantize, quantizations))
+    if quantize is not None and quantize not in FORMATS[format]:
+        others = [name for name, own in FORMATS.items() if quantize in own]
+        raise ValueError(
+            f"Format {format!r} has no quantization {quantize!r}, only: "
+            f"{', '.join(FORMATS[format])}. Formats that have it: {', '.join(others)}."
+        )

@@ -67,7 +67,7 @@ def _compare(config: DistillConfig, *, as_json: bool) -> None:
     if as_json:
         print_json(results)
         return
-    print(f"student exported to {config.export_folder}")
+    print(f"student exported to {(results['export'] or {})['path']}")
     print(f"run in {config.folder}, report in {page}")
     print()
     print(tables.as_text(results))

@@ -41,6 +41,14 @@ KINDS = tuple(_KINDS)
 # any pixel.
 DECODER = f"1, Pillow {PIL.__version__}"
 GAP = 2  # a picture is first reduced to no less than this many times its final size
+# how `read` resizes a picture, for who must do the same without this library
+RESIZING = {
+    "method": "bilinear",
+    "antialias": True,
+    "keeps_aspect_ratio": False,
+    "by": "Pillow",
+    "reducing_gap": GAP,
+}
 
 # by orientation (EXIF 2.3, tag 274), the turn of a picture
 _TURNS = {

@@ -14,6 +14,9 @@ class Watch:
     It counts what all processors have done, less what this process has: our own threads may keep
     every core busy, as a measurement of our own speed does.
 
+    Args:
+        processes: numbers of further processes of ours, which run until `others` is called.
+
     Example:
         >>> watch = Watch()
         >>> share = watch.others()
@@ -21,7 +24,8 @@ class Watch:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *processes: int) -> None:
+        self._processes = processes
         self._start = self._now()
 
     def others(self) -> float | None:
@@ -33,9 +37,8 @@ class Watch:
         whole = seconds * (os.cpu_count() or 1)
         return min(1.0, max(0.0, busy - ours) / whole) if whole else 0.0
 
-    @staticmethod
-    def _now() -> tuple[float, float, float] | None:
-        """Return the seconds that all processors have worked, those of this process, and the time.
+    def _now(self) -> tuple[float, float, float] | None:
+        """Return the seconds that all processors have worked, those of ours, and the time.
 
         None on a system that does not say.
         """
@@ -44,5 +47,12 @@ class Watch:
         # user, nice, system, idle, waiting for a disk, interrupts of two kinds, and stolen: taken
         # by other virtual machines
         ticks = [int(word) for word in STAT.read_text().split("\n", 1)[0].split()[1:9]]
-        busy = sum(ticks) - ticks[3] - ticks[4]
-        return busy / os.sysconf("SC_CLK_TCK"), time.process_time(), time.perf_counter()
+        busy, tick = sum(ticks) - ticks[3] - ticks[4], os.sysconf("SC_CLK_TCK")
+        ours = time.process_time() + sum(map(_ticks_of, self._processes)) / tick
+        return busy / tick, ours, time.perf_counter()
+
+
+def _ticks_of(process: int) -> int:
+    """Return the ticks that a process has worked, its own and the system's for it."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return int(words[11]) + int(words[12])

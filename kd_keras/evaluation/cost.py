@@ -109,7 +109,7 @@ def describe(model: keras.Model) -> dict[str, Any]:
         "parameters": parameters(model),
         "flops": operations,
         "latency_ms": {str(batch): found for batch, found in times.items()},
-        "latency_unsure": _doubt(times, watch.others()),
+        "latency_unsure": doubt(times, watch.others()),
         "weight_bytes": weight_bytes(model),
     }
 
@@ -164,12 +164,16 @@ def _renamed(config: Any, names: dict[str, int]) -> Any:
     return names.get(config, config) if isinstance(config, str) else config
 
 
-def _doubt(times: Mapping[int, Mapping[str, float]], others: float | None) -> str | None:
+def doubt(times: Mapping[Any, Mapping[str, float]], others: float | None) -> str | None:
     """Return a sentence on why latencies are unsure, or None.
 
     Args:
         times: as `latency` returns them.
         others: the share of the processors that other programs took; None if not known.
+
+    Example:
+        >>> doubt({1: {"median_ms": 2.0, "p95_ms": 6.0}}, others=0.0)
+        'the 95th percentile is 3.0 times the median'
     """
     if others is not None and others > busy.FREE:
         return f"other programs took {others:.0%} of the processors while it was measured"

@@ -1,16 +1,16 @@
 """The format `saved_model`: a TensorFlow SavedModel, which needs neither Keras nor this library."""
 
-import contextlib
 import json
-import logging
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from kd_keras.export.content import Content, logits_of
+from kd_keras.utils.quiet import unlogged
 
 BATCH = 64
 # files and folders of a SavedModel
@@ -20,61 +20,73 @@ NAMES = (
 )
 
 
-def write(
-    model: keras.Model, folder: Path, signature: str, class_names: Sequence[str] | None
-) -> None:
+def write(content: Content, folder: Path) -> None:
     """Write a SavedModel into an empty folder.
 
     Args:
-        model: a model of one image of known size that returns logits.
+        content: its function is also available as `serving_default`, and its description is stored
+            in `assets.extra/model.json`, with the class names in `assets.extra/class_names.json`.
         folder: an existing, empty folder.
-        signature: the name of the function, which is also available as `serving_default`.
-        class_names: stored in `assets.extra/class_names.json`, or None.
 
     Raises:
         RuntimeError: the model uses a variable or table that none of its layers holds.
     """
+    model = content.model
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), name="image")])
+    @tf.function(input_signature=content.function.input_signature)
     def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = tf.cast(model(image, training=False), tf.float32)
+        logits = logits_of(model, image)
         return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
 
+    _save(content, folder, classify, (content.signature, "serving_default"))
+    extra = folder / "assets.extra"
+    extra.mkdir()
+    _write_json(extra / "model.json", dict(content.description))
+    if content.description["class_names"] is not None:
+        _write_json(extra / "class_names.json", content.description["class_names"])
+
+
+def save_logits(content: Content, folder: Path) -> None:
+    """Write a SavedModel that returns logits alone, for a converter to read.
+
+    Args:
+        content: what it holds; its signature is the only one. It takes float32, as a converter
+            of integers wants it.
+        folder: an existing, empty folder.
+
+    Raises:
+        RuntimeError: as `write`.
+    """
+    model = content.model
+    image = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, "image")
+
+    @tf.function(input_signature=[image])
+    def classify(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"logits": logits_of(model, image)}
+
+    _save(content, folder, classify, (content.signature,))
+
+
+def _save(content: Content, folder: Path, classify: Any, signatures: tuple[str, ...]) -> None:
     function = classify.get_concrete_function()
     # a module of all that the function uses: Keras' own tracking would store each weight twice
     module = tf.Module()
     module.weights = list(function.variables)
-    module.resources = _resources(model)
-    signatures = {signature: function, "serving_default": function}
+    module.resources = _resources(content.model)
     try:
-        with _no_word_of_the_folder():
-            tf.saved_model.save(module, str(folder), signatures=signatures)
+        # where Python is interactive it names the folder, which has a temporary name
+        with unlogged("tensorflow"):
+            tf.saved_model.save(module, str(folder), signatures=dict.fromkeys(signatures, function))
     except AssertionError as error:  # from TensorFlow, for an object that is used but not tracked
         raise RuntimeError(
-            f"Model {model.name!r} uses a variable or a table that none of its layers holds. Make "
-            f"it an attribute of the layer that uses it, such as `self.table`. TensorFlow says: "
-            f"{error}"
+            f"Model {content.model.name!r} uses a variable or a table that none of its layers "
+            "holds. Make it an attribute of the layer that uses it, such as `self.table`. "
+            f"TensorFlow says: {error}"
         ) from error
-    if class_names is not None:
-        extra = folder / "assets.extra"
-        extra.mkdir()
-        names = [str(name) for name in class_names]
-        (extra / "class_names.json").write_text(json.dumps(names, ensure_ascii=False), "utf-8")
 
 
-@contextlib.contextmanager
-def _no_word_of_the_folder() -> Iterator[None]:
-    """Keep TensorFlow from naming the folder, which has a temporary name.
-
-    It does so where Python is interactive, as in a notebook.
-    """
-    logger = tf.get_logger()
-    before = logger.level
-    logger.setLevel(max(before, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False), "utf-8")
 
 
 def _resources(model: keras.Model) -> list[Any]:
@@ -114,3 +126,7 @@ def check(target: Path) -> None:
     seen = target.exists() and any(not path.name.startswith(".") for path in target.iterdir())
     if seen and not (target / "saved_model.pb").exists():
         raise FileExistsError(f"`path` is a folder that holds something else: {target}")
+
+
+WRITERS = {"none": write}
+"""What writes each quantization: a SavedModel keeps float32."""

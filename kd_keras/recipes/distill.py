@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,6 +24,7 @@ from kd_keras.recipes.runs import RunFolder
 from kd_keras.recipes.saving import save
 from kd_keras.recipes.training import Learner, Outcome, length, train
 from kd_keras.training.stages import run_stages
+from kd_keras.utils.checks import lookup
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ def run(
         >>> sorted(kd.recipes.distill.run(config)["models"])
         ['alone', 'distilled', 'teacher']
     """
-    export.check_target(config.export_folder, config.format)
+    form, _ = export.check_target(_target(config), config.format)
+    form.check_types({keras.dtype_policies.get(config.precision).compute_dtype})
     task = setup.open_task(config, task)
     progress = progress or Progress(show=False)
     with RunFolder(config, setup.digests(config, task)) as folder:
@@ -117,18 +120,25 @@ def _with_export(
 ) -> Results:
     """Return a finished run's results, with its student exported as the config now requests."""
     there = found["export"] or {}
-    same = (there.get("path"), there.get("format")) == (str(config.export_folder), config.format)
-    if same and config.export_folder.is_dir():
+    same = (there.get("path"), there.get("format")) == (str(_target(config)), config.format)
+    if same and _target(config).exists():
         return found
     student = setup.load_model(folder.path / "student.keras", task)
     return {**found, "export": {**there, **_export(student, config, task, progress)}}
+
+
+def _target(config: DistillConfig) -> Path:
+    """Return where the student is exported to; a name that is not given has the format's ending."""
+    if config.export is not None:
+        return config.export
+    return lookup("format", export.FORMATS, config.format).place.named(config.export_folder)
 
 
 def _export(student: keras.Model, config: DistillConfig, task: Task, progress) -> dict[str, Any]:
     progress.say("exporting, loading the export in a new process")
     exported = export.export(
         student,
-        config.export_folder,
+        _target(config),
         config.format,
         sample=images.pixels_of(task.test.rows(np.arange(min(EXPORT_SAMPLE, len(task.test))))),
         class_names=list(task.class_names),

@@ -223,7 +223,7 @@ def test_a_task_takes_the_options_that_it_declares(main, tmp_path):
 def test_help_shows_every_field_with_its_explanation(main, command):
     code, out, err = main(command, "--help")
     assert (code, err) == (0, "")
-    positional = {"export": {"model": "MODEL", "out": "FOLDER"}, "evaluate": {"model": "MODEL"}} | {
+    positional = {"export": {"model": "MODEL", "out": "PATH"}, "evaluate": {"model": "MODEL"}} | {
         "report": {"runs": "RUN ..."},
         "list": {"kind": "KIND"},
         "data": {"given": "DATA"},
@@ -318,6 +318,17 @@ def test_a_sweep_has_the_data_models_and_budget_of_its_preset(preset, smoke):
         (["train", "--model-knobs", "widht=2"], "Did you mean 'width'?"),
         (["evaluate", "absent.keras", "--task", "mnits"], "Did you mean 'mnist'?"),
         (["export", "a.keras", "b", "--format", "savedmodel"], "Did you mean 'saved_model'?"),
+        (
+            ["export", "a.keras", "b", "--quantize", "int8"],
+            "has no quantization 'int8', only: none",
+        ),
+        (["export", "a.keras", "b", "--quantize", "int4"], "Did you mean 'int8'?"),
+        (
+            ["export", "a.keras", "b.onnx", "--format", "onnx", "--quantize", "int8"],
+            "name a run folder in place of its model",
+        ),
+        (["export", "a", "b", "--format", "all", "--quantize", "int8"], "leave `--quantize` out"),
+        (["distill", "--format", "all"], "Unknown format 'all'"),
         (["list", "--jsn"], "--json"),
         (["distill", "--epochs", "many"], "invalid literal"),
         (["distill", "--epochs", "0"], "must be a positive number"),
@@ -627,9 +638,21 @@ def test_a_run_folder_is_evaluated_and_exported_by_its_name(smoke, main):
     assert json.loads(said)["models"]["model"]["summary"]["accuracy"]["mean"] == want
     code, said, _ = main("export", run, "exported")
     assert code == 0
-    pattern = r"exported: \d+ bytes, signature 'classify', .* logits differ by at most \d"
-    assert re.search(pattern, said)
-    assert "loaded in a new process" in said
+    assert "loaded in a new process and compared on 64 test images" in said
+    assert re.search(r"^accuracy 0\.\d+, \+0\.0000 against the model, 95 % interval", said, re.M)
+    assert re.search(r"^one image on 1 thread: .* ms, .*; the Keras model ", said, re.M)
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_in_integers(smoke, main, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    run, path = smoke[0] / "runs/digits-kd-smoke", tmp_path / "student.tflite"
+    words = "export", run, path, "--format", "litert", "--quantize", "int8", "--split", "validation"
+    code, said, err = main(*words, "--min-agreement", "0.5", "--json")
+    assert code == 0, err
+    found = json.loads(said)
+    assert (found["quantize"], found["metric"]["split"]) == ("int8", "validation")
+    assert json.loads((tmp_path / "student.tflite.json").read_text())["export"] == found
 
 
 def test_a_run_folder_without_a_model_is_told(main, tmp_path):

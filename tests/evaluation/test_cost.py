@@ -171,12 +171,12 @@ def test_one_architecture_is_measured_once_whatever_its_weights():
 
 def test_a_latency_is_unsure_if_others_run_or_it_varies():
     steady, wide = ({1: {"median_ms": 1.0, "p95_ms": p95}} for p95 in (1.4, 2.5))
-    assert cost._doubt(steady, 0.02) is None
-    assert cost._doubt(steady, None) is None
-    assert cost._doubt(steady, 0.4) == (
+    assert cost.doubt(steady, 0.02) is None
+    assert cost.doubt(steady, None) is None
+    assert cost.doubt(steady, 0.4) == (
         "other programs took 40% of the processors while it was measured"
     )
-    assert cost._doubt(wide, 0.0) == "the 95th percentile is 2.5 times the median"
+    assert cost.doubt(wide, 0.0) == "the 95th percentile is 2.5 times the median"
 
 
 @pytest.mark.skipif(not busy.STAT.exists(), reason="the system does not count processor time")
@@ -195,6 +195,8 @@ def test_the_watch_sees_other_programs_and_not_this_one():
     with_another = watch._now()[0] - watch._start[0]
     assert with_another > 1.0
     assert 0.0 < watch.others() <= 1.0
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as ours:
+        assert 0.0 <= busy.Watch(ours.pid).others() <= 1.0
     watch = busy.Watch()
     spin(0.5)
     busy_, ours, _ = (b - a for a, b in zip(watch._start, watch._now(), strict=True))

@@ -16,6 +16,7 @@ from keras import layers
 from kd_keras import export
 from kd_keras.evaluation.cost import file_bytes
 from kd_keras.export import FORMATS, exporting
+from kd_keras.export.comparing import Bounds, Comparison
 
 SHAPE = (8, 8, 3)
 
@@ -94,7 +95,10 @@ def test_the_record_says_what_was_written_and_compared(made):
     names = os.path.join(made.path, "assets.extra", "class_names.json")
     with open(names, encoding="utf-8") as file:
         assert json.load(file) == ["a", "b", "ç", "d"]
-    assert os.listdir(os.path.dirname(made.path)) == ["student"]
+    beside = os.path.join(os.path.dirname(made.path), "student.json")
+    with open(beside, encoding="utf-8") as file:
+        assert json.load(file)["export"] == record
+    assert sorted(os.listdir(os.path.dirname(made.path))) == ["student", "student.json"]
 
 
 def test_each_weight_is_stored_once(made, model):
@@ -160,10 +164,10 @@ def test_an_earlier_export_is_replaced(model, tmp_path):
     (path / "README.md").write_text("mine")
     made = export.saved_model(small, path, signature="grade")
     assert (made.examples, made.sample) == (16, "drawn")
-    assert not (path / "assets.extra").exists()
+    assert os.listdir(path / "assets.extra") == ["model.json"]
     assert (path / ".git").is_dir()
     assert (path / "README.md").read_text() == "mine"
-    assert os.listdir(tmp_path) == ["student"]
+    assert sorted(os.listdir(tmp_path)) == ["student", "student.json"]
     assert set(tf.saved_model.load(str(path)).signatures) == {"grade", "serving_default"}
 
 
@@ -180,11 +184,12 @@ def test_what_may_differ_is_rounding_and_no_more(model):
     assert exporting._tolerance(model) == 1e-4
     assert exporting._tolerance(build(dtype="mixed_bfloat16")) == 2e-2
     for largest, tolerance, allowed in ((0.5, 1e-4, 1e-4), (8.0, 1e-4, 8e-4), (-8.0, 2e-2, 0.16)):
-        want = np.array([[largest, 0.0]])
-        assert exporting._compare(want, want + 0.9 * allowed, tolerance) <= allowed
-        for wrong in (1.1 * allowed, np.nan):
-            with pytest.raises(RuntimeError, match="predictions differ from the model's"):
-                exporting._compare(want, want + wrong, tolerance)
+        want, bounds = np.array([[largest, 0.0]]), Bounds(tolerance=tolerance)
+        Comparison.of(want, want + 0.9 * allowed).check(bounds)
+        with pytest.raises(RuntimeError, match="predictions differ from the model's"):
+            Comparison.of(want, want + 1.1 * allowed).check(bounds)
+    with pytest.raises(RuntimeError, match="export's logits are not finite on 1 of 1 images"):
+        Comparison.of(want, want + np.nan)
 
 
 def test_a_full_disk_is_one_sentence_that_names_the_export(model, tmp_path, small_files):
@@ -228,19 +233,24 @@ def test_an_export_that_cannot_be_loaded_takes_no_name(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_the_process_that_loads_an_export_cannot_import_keras(tmp_path):
-    """TensorFlow would, and an export that needs Keras would seem to need nothing."""
-    loader = FORMATS["saved_model"].load
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_the_process_that_loads_an_export_has_the_runtime_alone(name, tmp_path):
+    """TensorFlow would import Keras, and an export that needs Keras would seem to need nothing."""
+    form = FORMATS[name]
+    if form.missing:
+        pytest.skip(form.needs)
     code = (
         "import runpy, sys\n"
-        f"runpy.run_path({str(loader)!r})\n"
-        "assert sys.modules['keras'] is None\n"
-        "assert not any(name.startswith(('keras.', 'kd_keras')) for name in sys.modules)\n"
+        f"sys.modules.update(dict.fromkeys({form.hidden!r}))\n"
+        f"runpy.run_path({str(form.load)!r})\n"
+        f"assert not any(sys.modules[name] for name in {form.hidden!r})\n"
+        "assert not any(name.startswith(('keras.', 'kd_keras.')) for name in sys.modules)\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
+    assert {"kd_keras", "keras"} <= set(form.hidden)
 
 
 def test_a_table_that_no_layer_holds_is_said_to_be_so(tmp_path):
@@ -256,6 +266,15 @@ def test_a_table_that_no_layer_holds_is_said_to_be_so(tmp_path):
 
     with pytest.raises(RuntimeError, match="that none of its layers holds"):
         export.saved_model(build(first=[Elsewhere()]), tmp_path / "new")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_logits_that_are_not_numbers_are_refused(tmp_path):
+    net = build()
+    net.layers[-1].bias.assign([np.nan, 0.0, 0.0, 0.0])
+    with pytest.raises(RuntimeError, match="model's logits are not finite on 16 of 16 images"):
+        export.saved_model(net, tmp_path / "new")
     assert os.listdir(tmp_path) == []
 
 
@@ -312,22 +331,26 @@ def test_a_format_is_one_entry_of_the_registry(model, tmp_path, monkeypatch):
     script = tmp_path / "loader.py"
     script.write_text(
         "import sys, numpy as np\n"
-        "held = np.load(sys.argv[1] + '/table.npz')\n"
-        "assert not [name for name in sys.modules if name.startswith(('kd_keras', 'tensorflow'))]\n"
-        "images = np.load(sys.argv[3]).reshape(-1, held['kernel'].shape[0])\n"
-        "np.save(sys.argv[4], images @ held['kernel'] + held['bias'] + float(held['off']))\n"
+        "def load(path, signature, threads):\n"
+        "    held = np.load(path + '/table.npz')\n"
+        "    assert not any(sys.modules.get(n) for n in ('kd_keras', 'keras', 'tensorflow'))\n"
+        "    def run(images):\n"
+        "        rows = images.reshape(len(images), -1)\n"
+        "        return rows @ held['kernel'] + held['bias'] + float(held['off'])\n"
+        "    return run\n"
     )
     off = [0.0]
 
-    def write(model, folder, signature, class_names):
-        kernel, bias = model.layers[-1].get_weights()
+    def write(content, folder):
+        kernel, bias = content.model.layers[-1].get_weights()
         np.savez(folder / "table.npz", kernel=kernel, bias=bias, off=off[0])
 
     def check(target):
         if (target / "other").exists():
             raise FileExistsError(f"{target} holds another's file")
 
-    table = export.ExportFormat("table", write, script, check, ("table.npz",))
+    place = export.Folder(("table.npz",), check)
+    table = export.ExportFormat("table", {"none": write}, script, place)
     monkeypatch.setitem(export.FORMATS, "table", table)
     linear = keras.Sequential([keras.Input(SHAPE), layers.Flatten(), layers.Dense(4)])
     made = export.export(linear, tmp_path / "out", "table")
@@ -337,9 +360,12 @@ def test_a_format_is_one_entry_of_the_registry(model, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="predictions differ from the model's"):
         export.export(linear, tmp_path / "second", "table")
     assert not (tmp_path / "second").exists()
+    assert not (tmp_path / "second.json").exists()
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "other").touch()
     with pytest.raises(FileExistsError, match="another's file"):
         export.export(linear, tmp_path / "taken", "table")
     with pytest.raises(ValueError, match=r"Unknown format 'tabel'. Did you mean 'table'"):
         export.export(linear, tmp_path / "third", "tabel")
+    with pytest.raises(ValueError, match=r"'table' has no quantization 'int8', only: none"):
+        export.export(linear, tmp_path / "third", "table", quantize="int8")

@@ -21,6 +21,22 @@ from kd_keras.utils.files import is_ours
 ROLES = ["teacher", "alone", "distilled"]
 
 
+def test_an_export_that_could_not_be_written_is_refused_before_the_training(tmp_path):
+    config = tiny(tmp_path / "run")
+    assert (
+        distill._target(dataclasses.replace(config, format="onnx", export=None)).suffix == ".onnx"
+    )
+    wrong = dataclasses.replace(config, format="litert", export=tmp_path / "student")
+    with pytest.raises(ValueError, match=r"`path` must end in \.tflite|needs ai_edge_litert"):
+        distill.run(wrong)
+    half = dataclasses.replace(
+        wrong, export=tmp_path / "student.tflite", precision="mixed_bfloat16"
+    )
+    with pytest.raises(ValueError, match=r"compute in bfloat16|needs ai_edge_litert"):
+        distill.run(half)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- what a run leaves ---
 
 
