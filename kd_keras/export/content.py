@@ -2,8 +2,9 @@
 
 import dataclasses
 import functools
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -101,8 +102,12 @@ def describe(
         about: further facts, such as `threshold` and `metrics`, by name.
 
     Returns:
-        `kind` and `version`; `name` of the model; `format` and `quantize`; `input`: name, shape,
-        type, range and the rule of resizing; `output`; `class_names`; and the facts of `about`.
+        `kind`; `version` of this library; `name` of the model; `format` and `quantize`; `input`:
+        name, shape, type, range and the rule of resizing; `output`; `class_names`; and the facts
+        of `about`.
+
+    Raises:
+        ValueError: `about` holds what JSON does not know, or a name that is taken.
 
     Example:
         >>> from kd_keras.export.quantization import QUANTIZATIONS
@@ -112,7 +117,7 @@ def describe(
         ([None, 8, 8, 1], 'uint8', 0.4)
     """
     shape = list(model.input_shape)
-    return {
+    own = {
         "kind": KIND,
         "version": __version__,
         "name": model.name,
@@ -128,5 +133,17 @@ def describe(
         },
         "output": {"name": "logits", "shape": [None, model.output_shape[-1]], "type": "float32"},
         "class_names": None if class_names is None else [str(name) for name in class_names],
-        **(about or {}),
     }
+    return {**own, **_further(about or {}, {*own, "export"})}
+
+
+def _further(about: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """Return further facts, or raise for those that JSON cannot hold or whose names are taken."""
+    if twice := sorted(set(about) & set(taken)):
+        raise ValueError(f"`about` cannot give {twice[0]!r}, which every export states itself.")
+    try:
+        return json.loads(json.dumps(dict(about), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`about` must hold values that JSON knows: text, finite numbers, lists. {error}"
+        ) from error

@@ -68,29 +68,7 @@ class Source:
             return cls(file, setup.read_model(file))
         task = _task_of(path)
         model = setup.load_model(file, task)
-        examples: Split = getattr(task, split)
-        if not len(examples):
-            raise ValueError(f"The run in {path} has no {split} images to compare exports on.")
-        pixels = images.pixels_of(examples)
-        logits = export.logits_on_cpu(model, pixels)
-        facts = quality.evaluate(logits, examples.labels, resamples=0)
-        known = {
-            "sample": pixels,
-            "logits": logits,
-            "class_names": list(task.class_names),
-            "judge": Judge(task.metric, examples.labels, split),
-            "about": {
-                "run": path.name,
-                "task": {"name": task.name, "fingerprint": task.fingerprint, "metric": task.metric},
-                "metrics": {
-                    "split": split,
-                    "examples": len(examples),
-                    **{name: facts[name] for name in METRICS if facts.get(name) is not None},
-                },
-                "threshold": _threshold(task, model),
-            },
-        }
-        return cls(file, model, known, _drawn(task.train))
+        return cls(file, model, _known(path, task, model, split), _drawn(task.train))
 
     def export(
         self,
@@ -253,6 +231,29 @@ def _task_of(run: Path) -> Task:
             f"The data that the run in {run} names are not those that it was made with. {instead}"
         )
     return task
+
+
+def _known(run: Path, task: Task, model: keras.Model, split: str) -> dict[str, Any]:
+    """Return the `known` of a run's model, as `Source` has it."""
+    examples: Split = getattr(task, split)
+    if not len(examples):
+        raise ValueError(f"The run in {run} has no {split} images to compare exports on.")
+    pixels = images.pixels_of(examples)
+    logits = export.logits_on_cpu(model, pixels)
+    found = quality.evaluate(logits, examples.labels, resamples=0)
+    metrics = {name: found[name] for name in METRICS if found.get(name) is not None}
+    return {
+        "sample": pixels,
+        "logits": logits,
+        "class_names": list(task.class_names),
+        "judge": Judge(task.metric, examples.labels, split),
+        "about": {
+            "run": run.name,
+            "task": {"name": task.name, "fingerprint": task.fingerprint, "metric": task.metric},
+            "metrics": {"split": split, "examples": len(examples), **metrics},
+            "threshold": _threshold(task, model),
+        },
+    }
 
 
 def _drawn(split: Split) -> np.ndarray:

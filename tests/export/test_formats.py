@@ -321,6 +321,8 @@ def test_wrong_images_and_paths_are_refused(tmp_path):
         ),
         ({**int8, "representative": images[:, :4]}, ValueError, "`representative` must have shape"),
         ({**int8, "sample": images - 1.0}, ValueError, "`sample` must hold raw pixels"),
+        ({"about": {"format": "mine"}}, ValueError, "`about` cannot give 'format'"),
+        ({"about": {"threshold": np.nan}}, ValueError, "`about` must hold values that JSON knows"),
         ({"min_agreement": 1.5}, ValueError, "`min_agreement` must lie in"),
         ({"path": tmp_path / "a.onnx"}, ValueError, "`path` must end in .tflite"),
         ({"path": tmp_path / "folder.tflite"}, FileExistsError, "must be a file to write"),
