@@ -46,13 +46,17 @@ def gain(verdict: Mapping[str, Any]) -> str:
 
 
 def costs(model: ModelEntry) -> dict[str, str]:
-    """Return the cost of a model: parameters, FLOPs, latency in milliseconds, bytes of weights."""
+    """Return the cost of a model: parameters, FLOPs, latency in milliseconds, bytes of weights.
+
+    A question mark stands at a latency of which the run says that it is unsure.
+    """
     cost = model["cost"]
     latency = cost["latency_ms"].get("1")
+    unsure = " ?" if cost.get("latency_unsure") else ""
     return {
         "parameters": count(cost["parameters"]),
         "FLOPs, one image": count(cost["flops"]) if cost["flops"] else "-",
-        "latency, one image (ms)": f"{latency['median_ms']:.3g}" if latency else "-",
+        "latency, one image (ms)": f"{latency['median_ms']:.3g}{unsure}" if latency else "-",
         "weights (bytes)": count(cost["weight_bytes"]),
     }
 
